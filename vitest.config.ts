@@ -1,0 +1,13 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts', 'src/**/*.test.ts'],
+    // Native imports: hot loops run at real speed and `new Worker('x.ts')` works (Node >= 22.18).
+    experimental: { viteModuleRunner: false },
+    maxWorkers: 2,
+    testTimeout: 60_000,
+    reporters: ['default', './tools/reporter.ts'],
+    coverage: { provider: 'v8', include: ['src/**'] },
+  },
+});
