@@ -1,0 +1,111 @@
+/** Fetches and checks a suite's index: `InRelease`, and the list of packages it vouches for. */
+
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { SoftvtError } from '../../util/errors.ts';
+import { decompressXz } from './deb.ts';
+import { downloadFile, fetchBytes } from './download.ts';
+import type { ImageEnvironment, Mirror } from './environment.ts';
+import { isKernelPackage, type PackageEntry, parsePackages } from './packages.ts';
+import type { ProgressListener } from './progress.ts';
+import { parseRelease, type Release, stripSignature, verifyInRelease } from './release.ts';
+
+/** A suite as one mirror has it now. */
+export interface SuiteIndex {
+  readonly suite: string;
+  readonly mirror: Mirror;
+  /** The packages that images are made of, by name. */
+  readonly packages: ReadonlyMap<string, PackageEntry>;
+}
+
+const IN_RELEASE_LIMIT = 8 * 1024 * 1024;
+const PACKAGES_PATH = 'main/binary-amd64/Packages.xz';
+const DAY_MS = 24 * 3600 * 1000;
+
+function isImagePackage(name: string): boolean {
+  return name === 'busybox-static' || isKernelPackage(name);
+}
+
+/** Asks the mirrors in turn for the suite. */
+async function fetchInRelease(environment: ImageEnvironment, suite: string): Promise<{ mirror: Mirror; text: string }> {
+  if (environment.mirrors.length === 0) {
+    throw new SoftvtError('ERR_SOFTVT_NO_MIRROR', "apt's configuration names no Debian mirror on this machine", {
+      hint: 'set SOFTVT_MIRROR to the base address of one, such as http://HOST/debian',
+    });
+  }
+  let failure: unknown;
+  for (const mirror of environment.mirrors) {
+    try {
+      const bytes = await fetchBytes(`${mirror.base}/dists/${suite}/InRelease`, IN_RELEASE_LIMIT);
+      return { mirror, text: Buffer.from(bytes).toString('utf8') };
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  throw failure;
+}
+
+async function checkedRelease(
+  mirror: Mirror,
+  inRelease: string,
+  suite: string,
+  progress: ProgressListener,
+): Promise<Release> {
+  let text: string;
+  if (mirror.keyring === undefined) {
+    progress({
+      kind: 'warning',
+      message: `the index of ${suite} is not checked: this machine has no Debian keyring`,
+    });
+    text = stripSignature(inRelease);
+  } else {
+    progress({ kind: 'verify', file: `the signature of ${suite}` });
+    text = await verifyInRelease(inRelease, mirror.keyring, suite);
+  }
+  const release = parseRelease(text, suite);
+  const late = release.validUntil === undefined ? 0 : Date.now() - release.validUntil.getTime();
+  if (late > 0) {
+    progress({
+      kind: 'warning',
+      message: `the mirror's index of ${suite} is out of date by ${Math.ceil(late / DAY_MS)} days`,
+    });
+  }
+  return release;
+}
+
+function hasHash(path: string, sha256: string): boolean {
+  try {
+    return createHash('sha256').update(readFileSync(path)).digest('hex') === sha256;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Fetches the index of a suite from the first mirror that has it.
+ *
+ * Throws ERR_SOFTVT_NO_MIRROR, ERR_SOFTVT_NETWORK, ERR_SOFTVT_NOT_FOUND, ERR_SOFTVT_SIGNATURE, ERR_SOFTVT_HASH,
+ * ERR_SOFTVT_PACKAGE and the errors of writing the cache.
+ */
+export async function fetchSuiteIndex(
+  environment: ImageEnvironment,
+  suite: string,
+  progress: ProgressListener,
+): Promise<SuiteIndex> {
+  const { mirror, text } = await fetchInRelease(environment, suite);
+  const release = await checkedRelease(mirror, text, suite, progress);
+  const expected = release.files.get(PACKAGES_PATH);
+  if (expected === undefined) {
+    throw new SoftvtError('ERR_SOFTVT_NOT_FOUND', `the mirror's ${suite} has no list of amd64 packages`);
+  }
+  const file = join(environment.cacheDirectory, 'index', `${suite}-Packages.xz`);
+  if (!hasHash(file, expected.sha256)) {
+    const directory = `${mirror.base}/dists/${suite}/main/binary-amd64`;
+    const url = release.acquireByHash ? `${directory}/by-hash/SHA256/${expected.sha256}` : `${directory}/Packages.xz`;
+    await downloadFile(url, file, expected, progress);
+  }
+  progress({ kind: 'unpack', file: `the package list of ${suite}` });
+  const list = Buffer.from(await decompressXz(readFileSync(file), file)).toString('utf8');
+  return { suite, mirror, packages: parsePackages(list, isImagePackage) };
+}
