@@ -1,0 +1,149 @@
+/**
+ * The execution engine of a machine: interpreter and decode cache, for the processor that is running.
+ *
+ * It executes instructions and says why it stopped; everything else (faults, events, VM exits) is its caller's business.
+ */
+import type { Hpa } from '../../util/address.ts';
+import { flagsFromWordKind } from '../isa/flags.ts';
+import { decode } from '../isa/decode.ts';
+import type { Insn } from '../isa/insn.ts';
+import '../isa/index.ts';
+import type { Machine } from '../machine.ts';
+import type { Processor } from '../processor.ts';
+import { CodePages, type CodeSize } from './code-pages.ts';
+import { Handlers } from './handlers.ts';
+import {
+  BUDGET, CC_A, CC_B, CC_KIND, CODE_MASK, CS, EXIT, type Exit, PAGE_RIP, RIP, SCRATCH_RECORDS, SEG_BASE, SEGMENT_SIZE, SEGMENTS, STATE, STOPPED_AT,
+  TLB_BANK_COUNT, TLB_BANK_SIZE, TLB_BANKS, TLB_ENTRIES, TLB_EXECUTE, TLB_INVALID_TAG, TSC_ORIGIN,
+} from './layout.ts';
+import { RECORD_SIZE, SPECIAL, writeRecord } from './record.ts';
+
+export class Engine {
+  readonly #machine: Machine;
+  readonly handlers: Handlers;
+  readonly pages: CodePages;
+  readonly #view: DataView;
+  /** The instruction of the step under way, where its record is no decoded one. */
+  #stepInsn: Insn | null = null;
+
+  constructor(machine: Machine) {
+    this.#machine = machine;
+    this.#view = machine.memory.view;
+    this.handlers = new Handlers(machine.memory.memory);
+    this.pages = new CodePages(machine.memory, this.handlers);
+    this.pages.onFlush = () => this.#dropExecuteEntries();
+  }
+
+  // ---- execution
+
+  /**
+   * Runs `p` from its RIP for about `budget` instructions (straight-line code to the next transfer may exceed it).
+   * Returns the reason; `executed` says how many instructions were retired.
+   */
+  run(p: Processor, budget: number): Exit {
+    this.#machine.activate(p);
+    this.#stepInsn = null;
+    const view = this.#view;
+    view.setInt32(BUDGET, budget, true);
+    this.#setTscOrigin(p, budget);
+    const reason = this.handlers.run(0) as Exit;
+    this.executed = budget - view.getInt32(BUDGET, true);
+    return reason;
+  }
+  /** Instructions retired by the last run() or step(). */
+  executed = 0;
+
+  #setTscOrigin(p: Processor, budget: number): void {
+    this.#view.setBigUint64(TSC_ORIGIN, BigInt.asUintN(64, BigInt(this.#machine.clock.now() + budget) + p.tscOffset), true);
+  }
+
+  /**
+   * Executes one instruction (one iteration of a REP). EXIT.stop: done, RIP is at the next one. Other reasons: it has
+   * not happened. `insn` is needed where RIP's page has no decoded record (page-crossing instructions).
+   */
+  step(p: Processor, insn: Insn | null = null): Exit {
+    this.#machine.activate(p);
+    const view = this.#view;
+    const start = p.rip;
+    const linear = this.linearRip();
+    const decoded = insn ?? this.#stepInsn ?? this.currentInsn(p);
+    if (decoded === undefined) return EXIT.lookup;
+    const shaped = { insn: decoded, local: false };
+    const offset = Number(linear & 0xfffn);
+    writeRecord(view, SCRATCH_RECORDS, shaped, this.handlers.single(shaped), offset, 0);
+    this.handlers.compileQueue();
+    view.setUint32(SCRATCH_RECORDS + RECORD_SIZE, SPECIAL.stop, true);
+    view.setUint32(SCRATCH_RECORDS + RECORD_SIZE + 4, 0, true);
+    view.setBigUint64(PAGE_RIP, BigInt.asUintN(64, start - BigInt(offset)), true);
+    view.setInt32(BUDGET, 0, true);
+    this.#setTscOrigin(p, 0);
+    this.#stepInsn = decoded;
+    const reason = this.handlers.run(SCRATCH_RECORDS) as Exit;
+    this.executed = -view.getInt32(BUDGET, true);
+    if (reason >= EXIT.miss) {
+      view.setBigUint64(RIP, start, true);
+      return reason;
+    }
+    this.#stepInsn = null;
+    if (reason === EXIT.stop) view.setBigUint64(RIP, (start + BigInt(decoded.length)) & view.getBigUint64(CODE_MASK, true), true);
+    return EXIT.stop;
+  }
+
+  /** The instruction at RIP, where the last run stopped at it; undefined if it is not known. */
+  currentInsn(p: Processor): Insn | undefined {
+    if (this.#stepInsn !== null) return this.#stepInsn;
+    void p;
+    return this.pages.insnOf(this.#view.getUint32(STOPPED_AT, true));
+  }
+
+  /** Remembers the instruction at RIP for handlers, when it comes from no record. */
+  setCurrentInsn(insn: Insn | null): void {
+    this.#stepInsn = insn;
+  }
+
+  /** Linear address of the running processor's RIP. */
+  linearRip(): bigint {
+    const view = this.#view;
+    const base = view.getBigUint64(SEGMENTS + CS * SEGMENT_SIZE + SEG_BASE, true);
+    return (base + view.getBigUint64(RIP, true)) & view.getBigUint64(CODE_MASK, true);
+  }
+
+  // ---- decode cache
+
+  hasCode(page: Hpa): boolean {
+    return this.pages.hasCode(page);
+  }
+  /** What an execute TLB entry of the page holds. */
+  codePage(page: Hpa, size: CodeSize): number {
+    return this.pages.tableOf(page, size);
+  }
+  pageWritten(page: Hpa): void {
+    this.pages.pageWritten(page);
+  }
+  decodeBytes(bytes: Uint8Array, size: CodeSize): Insn | string {
+    return decode(bytes, 0, bytes.length, size);
+  }
+
+  #dropExecuteEntries(): void {
+    const view = this.#view;
+    for (let bank = 0; bank < TLB_BANK_COUNT; bank++) {
+      const at = TLB_BANKS + bank * TLB_BANK_SIZE + TLB_EXECUTE;
+      for (let i = 0; i < TLB_ENTRIES; i++) view.setBigInt64(at + i * 16, TLB_INVALID_TAG, true);
+    }
+  }
+
+  // ---- status flags of a state block
+
+  statusFlags(block: number): number {
+    const view = this.#view;
+    const to = block - STATE;
+    return this.handlers.statusWord(view.getInt32(CC_KIND + to, true), view.getBigInt64(CC_A + to, true), view.getBigInt64(CC_B + to, true));
+  }
+  setStatusFlags(block: number, word: number): void {
+    const view = this.#view;
+    const to = block - STATE;
+    view.setInt32(CC_KIND + to, flagsFromWordKind, true);
+    view.setBigInt64(CC_A + to, BigInt(word), true);
+    view.setBigInt64(CC_B + to, 0n, true);
+  }
+}

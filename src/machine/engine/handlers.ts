@@ -1,0 +1,110 @@
+/** Which record handler an instruction gets: a hot arm of the interpreter if there is one, else a cold function made on demand. */
+import { decode } from '../isa/decode.ts';
+import type { Insn } from '../isa/insn.ts';
+import { ASSIST } from '../isa/row.ts';
+import { buildSupport } from '../isa/support.ts';
+import { HOT_EXAMPLES } from './hot.ts';
+import { COLD_BASE, generateCold, generateInterpreter, type HandlerBody } from './interpreter.ts';
+import { type Shaped, shapeKey, SPECIAL, SPECIAL_COUNT } from './record.ts';
+
+const MAX_COLD = 0xf000;
+
+const bodyKey = (body: HandlerBody): string => body.map(shapeKey).join('+');
+
+/** The hot handlers: bodies and their numbers by shape. The same for every machine of the process. */
+function hotBodies(): HandlerBody[] {
+  const seen = new Set<string>();
+  const bodies: HandlerBody[] = [];
+  for (const example of HOT_EXAMPLES) {
+    const body = example.split('+').map(parseExample);
+    const key = bodyKey(body);
+    if (seen.has(key)) continue;
+    seen.add(key);
+    bodies.push(body);
+  }
+  return bodies;
+}
+
+/** `64 4889d8` or, for a branch within its page, `64 local 7405`. */
+function parseExample(text: string): Shaped {
+  const [mode, ...rest] = text.trim().split(' ');
+  const bytes = Uint8Array.from(rest.at(-1)!.match(/../g)!, (h) => Number.parseInt(h, 16));
+  const insn = decode(bytes, 0, bytes.length, Number(mode) as 16 | 32 | 64);
+  if (typeof insn === 'string') throw new Error(`hot example ${text}: ${insn}`);
+  return { insn, local: rest.length > 1 };
+}
+
+export class Handlers {
+  readonly #memory: WebAssembly.Memory;
+  readonly #table: WebAssembly.Table;
+  readonly #imports: Record<string, WebAssembly.ExportValue>;
+  readonly #byShape: Map<string, number> = new Map();
+  /** Fused pairs that exist: key of the pair to handler. */
+  readonly #pairs: Set<string> = new Set();
+  #queue: HandlerBody[] = [];
+  #cold = 0;
+  /** run(record or 0) → exit reason. */
+  readonly run: (record: number) => number;
+  /** (kind, a, b) → status flags. */
+  readonly statusWord: (kind: number, a: bigint, b: bigint) => number;
+
+  constructor(memory: WebAssembly.Memory) {
+    this.#memory = memory;
+    this.#table = new WebAssembly.Table({ element: 'anyfunc', initial: MAX_COLD - COLD_BASE });
+    const support = new WebAssembly.Instance(new WebAssembly.Module(buildSupport()), { env: { memory } });
+    this.#imports = { memory, table: this.#table, ...support.exports };
+    this.statusWord = support.exports['statusWord'] as (kind: number, a: bigint, b: bigint) => number;
+    const hot = hotBodies();
+    hot.forEach((body, i) => {
+      const key = bodyKey(body);
+      this.#byShape.set(key, SPECIAL_COUNT + i);
+      if (body.length > 1) this.#pairs.add(key);
+    });
+    const module = new WebAssembly.Module(generateInterpreter(hot));
+    const instance = new WebAssembly.Instance(module, { env: this.#imports });
+    this.run = instance.exports['run'] as (record: number) => number;
+  }
+
+  /** The handler of one instruction; call compileQueue() before its record may run. */
+  single(shaped: Shaped): number {
+    if (shaped.insn.row.operation.semantics === ASSIST) return SPECIAL.assist;
+    const key = shapeKey(shaped);
+    let handler = this.#byShape.get(key);
+    if (handler === undefined) {
+      if (COLD_BASE + this.#cold >= MAX_COLD) throw new Error('too many instruction shapes');
+      handler = COLD_BASE + this.#cold++;
+      this.#byShape.set(key, handler);
+      this.#queue.push([shaped]);
+    }
+    return handler;
+  }
+
+  /** The fused handler of a pair, or -1 if there is none. */
+  pair(first: Shaped, second: Shaped): number {
+    if (second.insn.row.operation.flow !== 'branch') return -1;
+    const key = `${shapeKey(first)}+${shapeKey(second)}`;
+    return this.#pairs.has(key) ? this.#byShape.get(key)! : -1;
+  }
+
+  /** Compiles the cold handlers that single() promised. */
+  compileQueue(): void {
+    if (this.#queue.length === 0) return;
+    const bodies = this.#queue;
+    this.#queue = [];
+    const module = new WebAssembly.Module(generateCold(bodies));
+    const { exports } = new WebAssembly.Instance(module, { env: this.#imports });
+    const first = this.#cold - bodies.length;
+    bodies.forEach((_, i) => this.#table.set(first + i, exports[`f${i}`]));
+  }
+
+  /** How many cold handlers exist (for statistics). */
+  get coldCount(): number {
+    return this.#cold;
+  }
+  get memory(): WebAssembly.Memory {
+    return this.#memory;
+  }
+}
+
+/** Decodes one instruction from bytes, for tests and tools. */
+export const decodeBytes = (bytes: Uint8Array, mode: 16 | 32 | 64): Insn | string => decode(bytes, 0, bytes.length, mode);

@@ -1,0 +1,180 @@
+/**
+ * Where the engine keeps things in the machine's one WebAssembly.Memory.
+ *
+ *   0x0000_1000  the state block of the processor that is running (4 KiB, swapped when another one runs)
+ *   0x0000_2000  scratch records for single steps, scratch bytes for slow accesses
+ *   0x0001_0000  saved state blocks of the other processors
+ *   0x0010_0000  TLB banks
+ *   0x0200_0000  code pages and decoded records
+ *   RAM_BASE     physical memory: host-physical address p lies at RAM_BASE + p
+ *
+ * The engine's area is low because WebAssembly offsets below 2 GiB fold into the machine instruction.
+ */
+
+export const STATE = 0x1000;
+export const STATE_SIZE = 0x1000;
+
+// ---- the state block (absolute offsets, valid for the running processor)
+
+/** Sixteen GPRs of 8 bytes. */
+export const GPR: number = STATE;
+/** Byte offsets from GPR that record slots can name beside registers. */
+export const ZERO_SLOT = 128;
+export const PAGE_RIP_SLOT = 136;
+/** A slot that always reads as zero (absent base or index). */
+export const ZERO: number = STATE + 0x80;
+/** RIP of byte 0 of the page that is executing: linear page address minus CS base. i64 */
+export const PAGE_RIP: number = STATE + 0x88;
+/** RIP of the instruction to execute next; valid whenever TypeScript runs. i64 */
+export const RIP: number = STATE + 0x90;
+/** Lazy status flags: kind i32 and two i64 values (flags.ts). */
+export const CC_KIND: number = STATE + 0x98;
+export const CC_A: number = STATE + 0xa0;
+export const CC_B: number = STATE + 0xa8;
+/** RFLAGS without the six status flags; bit 1 is set. i32 */
+export const FLAGS_REST: number = STATE + 0xb0;
+/** 1 or -1 by RFLAGS.DF. i64 */
+export const DIRECTION: number = STATE + 0xb8;
+/** Instructions left before the run loop wants control back. i32, may go below 0 by straight-line code. */
+export const BUDGET: number = STATE + 0xc0;
+/** Record the engine stopped at. i32 */
+export const STOPPED_AT: number = STATE + 0xc4;
+/** Linear address of the access that missed (i64), and what it was: width in bytes | ACCESS << 8. */
+export const FAULT_VA: number = STATE + 0xc8;
+export const FAULT_INFO: number = STATE + 0xd0;
+/** TLB bank in force. i32 */
+export const TLB_BASE: number = STATE + 0xd4;
+/** TSC as the guest reads it = TSC_ORIGIN - BUDGET. i64 */
+export const TSC_ORIGIN: number = STATE + 0xd8;
+/** SLOW bits: instructions that must go to TypeScript. i32 */
+export const SLOW_FLAGS: number = STATE + 0xe0;
+/** Stack pointer mask: 0xffff, 0xffffffff or -1 by SS.B and mode. i64 */
+export const STACK_MASK: number = STATE + 0xe8;
+/** Why a cold handler left. i32 */
+export const REASON: number = STATE + 0xf0;
+/** IA32_TSC_AUX. i32 */
+export const TSC_AUX: number = STATE + 0xf4;
+/** -1 in 64-bit mode, else 0xffffffff: mask of RIP and linear addresses. i64 */
+export const CODE_MASK: number = STATE + 0x218;
+/** x87: control, status (without TOP), TOP, abridged tag word (1 = in use), opcode, and pointers. */
+export const FCW: number = STATE + 0xf8;
+export const FSW: number = STATE + 0xfa;
+export const FTOP: number = STATE + 0xfc;
+export const FTAG: number = STATE + 0xfd;
+export const FOP: number = STATE + 0xfe;
+/** Eight segments of 32 bytes in encoding order ES CS SS DS FS GS (6, 7 unused). */
+export const SEGMENTS: number = STATE + 0x100;
+export const SEGMENT_SIZE = 32;
+/** Within a segment: base i64; lowest legal offset u32; span of legal offsets for reads and for writes, i64, -1 for none. */
+export const SEG_BASE = 0;
+export const SEG_LOW = 8;
+export const SEG_READ_SPAN = 16;
+export const SEG_WRITE_SPAN = 24;
+export const FIP: number = STATE + 0x200;
+export const FDP: number = STATE + 0x208;
+export const FCS: number = STATE + 0x210;
+export const FDS: number = STATE + 0x212;
+export const MXCSR: number = STATE + 0x214;
+/** Physical x87 registers R0 to R7, 16 bytes each (10 used); MMn is the low 8 bytes of Rn. */
+export const FPR: number = STATE + 0x240;
+/** XMM0 to XMM15, 16 bytes each. */
+export const XMM: number = STATE + 0x300;
+/** Upper halves of YMM0 to YMM15. */
+export const YMM_HIGH: number = STATE + 0x400;
+
+/** Bits of SLOW_FLAGS. */
+export const SLOW = {
+  /** RDTSC and RDTSCP: CR4.TSD at CPL 3, TSC scaling, or RDTSC exiting. */
+  rdtsc: 1,
+  /** PAUSE: exiting or pause-loop exiting, or several processors want to run. */
+  pause: 2,
+  /** x87 and MMX: CR0.EM, CR0.TS. */
+  x87: 4,
+  /** SSE: CR0.EM, CR0.TS, CR4.OSFXSR clear. */
+  sse: 8,
+  /** Alignment checks are on (CR0.AM, RFLAGS.AC, CPL 3). */
+  align: 16,
+  /** INT3, INT1, INTO and the like always go to TypeScript; FS/GS base instructions need CR4.FSGSBASE. */
+  fsgsbase: 32,
+} as const;
+
+/** How memory is accessed, as in FAULT_INFO. */
+export const ACCESS = { read: 0, write: 1, readWrite: 2, fetch: 3 } as const;
+
+// ---- scratch
+
+/** Records for single steps: one instruction and a stop. */
+export const SCRATCH_RECORDS = 0x2000;
+/** Bytes of a slow access (page-crossing, MMIO); one-shot TLB entries point here. */
+export const SCRATCH_BYTES = 0x3000;
+
+// ---- other processors' state blocks
+
+export const SAVED_STATES = 0x10000;
+export const MAX_PROCESSORS = 64;
+
+// ---- TLBs
+
+/** One bank: read, write and execute arrays of 1024 entries {i64 tag, i32 host, i32 unused}. */
+export const TLB_READ = 0;
+export const TLB_WRITE = 0x4000;
+export const TLB_EXECUTE = 0x8000;
+export const TLB_BANK_SIZE = 0xc000;
+export const TLB_INDEX_MASK = 0x3ff0;
+export const TLB_ENTRIES = 1024;
+export const TLB_BANKS = 0x100000;
+export const TLB_BANK_COUNT = 512;
+/** Tag of an entry that matches no address: no page-aligned linear address is this. */
+export const TLB_INVALID_TAG: bigint = -1n << 63n | 0x7ffn;
+
+// ---- decode cache
+
+export const CODE_AREA = 0x2000000;
+export const RAM_BASE = 0x10000000;
+/** Most physical memory there can be. */
+export const MAX_RAM: number = 0x1_0000_0000 - RAM_BASE;
+
+/**
+ * Why the engine returned. Up to `straddle` the last instruction is complete; from `miss` on the instruction at RIP has
+ * not happened (and is not counted).
+ */
+export const EXIT = {
+  none: 0,
+  /** The budget is used up. */
+  budget: 1,
+  /** RIP has no decoded record, or its page is not in the execute TLB. */
+  lookup: 2,
+  /** The single step is done. */
+  stop: 3,
+  /** An instruction that crosses a page boundary is next. */
+  straddle: 4,
+  /** A memory access found no TLB entry. */
+  miss: 5,
+  /** #DE */
+  divide: 6,
+  /** The instruction is TypeScript's. */
+  assist: 7,
+  /** The bytes are no valid instruction: #UD. */
+  undefined: 8,
+  /** A segment limit or type forbids the access: #GP or #SS. */
+  segment: 9,
+  /** An SSE operand is not aligned: #GP. */
+  alignment: 10,
+} as const;
+export type Exit = (typeof EXIT)[keyof typeof EXIT];
+
+export const RAX = 0;
+export const RCX = 1;
+export const RDX = 2;
+export const RBX = 3;
+export const RSP = 4;
+export const RBP = 5;
+export const RSI = 6;
+export const RDI = 7;
+
+export const ES = 0;
+export const CS = 1;
+export const SS = 2;
+export const DS = 3;
+export const FS = 4;
+export const GS = 5;

@@ -1,0 +1,62 @@
+/** String instructions. @sdm "MOVS", "STOS", "LODS", "SCAS", "CMPS", "REP/REPE/REPZ/REPNE/REPNZ" */
+import { DIRECTION, ES, RAX, RDI, RSI } from '../../engine/layout.ts';
+import type { Cpu } from '../cpu.ts';
+import { add, type Expr, mul, u64, type Width } from '../expr.ts';
+import { flagsOfSub, STATUS } from '../flags.ts';
+import { define } from '../row.ts';
+
+/** Moves an index register by the element size, up or down by DF. */
+const step = (cpu: Cpu, register: number, width: Width): void =>
+  cpu.setAddressRegister(register, add(cpu.gpr64(register), mul(cpu.state(DIRECTION, 64), u64(width / 8))));
+
+const string = { implicitMemory: true, string: true } as const;
+/** The byte form and the form of the operand size. */
+const both = (mnemonic: string, opcode: number, traits: object, body: (cpu: Cpu, width: Width) => void): void => {
+  const hex = (n: number) => n.toString(16).toUpperCase();
+  define(`${mnemonic}B`, { ...string, ...traits }, hex(opcode), (cpu) => body(cpu, 8));
+  define(mnemonic, { ...string, ...traits }, hex(opcode + 1), (cpu) => body(cpu, cpu.operandSize));
+};
+
+both('MOVS', 0xa4, {}, (cpu, width) =>
+  cpu.repeat(() => {
+    const value = cpu.load(cpu.insn.segment, cpu.addressRegister(RSI), width);
+    cpu.storeAt(cpu.writable(ES, cpu.addressRegister(RDI), width), value);
+    step(cpu, RSI, width);
+    step(cpu, RDI, width);
+    return null;
+  }));
+
+both('STOS', 0xaa, {}, (cpu, width) =>
+  cpu.repeat(() => {
+    cpu.storeAt(cpu.writable(ES, cpu.addressRegister(RDI), width), cpu.gpr(RAX, width));
+    step(cpu, RDI, width);
+    return null;
+  }));
+
+both('LODS', 0xac, {}, (cpu, width) =>
+  cpu.repeat(() => {
+    cpu.setGprPart(RAX, cpu.load(cpu.insn.segment, cpu.addressRegister(RSI), width));
+    step(cpu, RSI, width);
+    return null;
+  }));
+
+/** REPE goes on while ZF is set, REPNE while it is clear. */
+const goOn = (cpu: Cpu): Expr<1> | null => (cpu.insn.rep === 'none' ? null : cpu.evaluate(cpu.insn.rep === 'rep' ? 4 : 5));
+
+both('SCAS', 0xae, { writes: STATUS }, (cpu, width) =>
+  cpu.repeat(() => {
+    const value = cpu.load(ES, cpu.addressRegister(RDI), width);
+    step(cpu, RDI, width);
+    cpu.setFlags(flagsOfSub(cpu.gpr(RAX, width), value));
+    return goOn(cpu);
+  }));
+
+both('CMPS', 0xa6, { writes: STATUS }, (cpu, width) =>
+  cpu.repeat(() => {
+    const first = cpu.load(cpu.insn.segment, cpu.addressRegister(RSI), width);
+    const second = cpu.load(ES, cpu.addressRegister(RDI), width);
+    step(cpu, RSI, width);
+    step(cpu, RDI, width);
+    cpu.setFlags(flagsOfSub(first, second));
+    return goOn(cpu);
+  }));

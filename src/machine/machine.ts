@@ -1,0 +1,65 @@
+/** The emulated machine: physical memory, processors, one clock, one engine. */
+import type { PortBus } from '../devices/bus.ts';
+import { Random } from '../util/random.ts';
+import { MachineClock } from './clock.ts';
+import { Engine } from './engine/engine.ts';
+import { MAX_PROCESSORS, STATE, STATE_SIZE } from './engine/layout.ts';
+import { PhysicalMemory } from './memory.ts';
+import { Mmu } from './mmu/state.ts';
+import { Processor } from './processor.ts';
+import { Vtx } from './vtx/vtx.ts';
+
+export interface MachineOptions {
+  /** Logical processors, 1 to 64. */
+  readonly processors: number;
+  /** Bytes of RAM, a multiple of 64 KiB. */
+  readonly ramSize: number;
+  /** `pc`: xAPIC, no SEAM, for bare guests and firmware. `tdx-host`: what a TDX host has. */
+  readonly profile: 'pc' | 'tdx-host';
+  /** Seed of all chance. */
+  readonly seed?: number;
+}
+
+export class Machine {
+  readonly options: MachineOptions;
+  readonly memory: PhysicalMemory;
+  readonly clock: MachineClock = new MachineClock();
+  readonly random: Random;
+  readonly engine: Engine;
+  readonly processors: Processor[] = [];
+  /** The processor whose state block is at STATE. */
+  current: Processor | null = null;
+  /** I/O ports of a bare machine; null where every port access exits or reads all ones. */
+  ports: PortBus | null = null;
+
+  constructor(options: MachineOptions) {
+    if (!(options.processors >= 1 && options.processors <= MAX_PROCESSORS)) {
+      throw new RangeError(`a machine has 1 to ${MAX_PROCESSORS} processors, not ${options.processors}`);
+    }
+    this.options = options;
+    this.memory = new PhysicalMemory(options.ramSize);
+    this.random = new Random(options.seed ?? 0);
+    this.engine = new Engine(this);
+    this.memory.pageWritten = (page) => this.engine.pageWritten(page);
+    for (let i = 0; i < options.processors; i++) {
+      const p = new Processor(this, i);
+      this.processors.push(p);
+      p.vtx = new Vtx(p);
+      p.mmu = new Mmu(this);
+    }
+  }
+
+  /** Makes `p` the processor that generated code runs on. */
+  activate(p: Processor): void {
+    const { current } = this;
+    if (current === p) return;
+    const { bytes } = this.memory;
+    if (current !== null) {
+      bytes.copyWithin(current.home, STATE, STATE + STATE_SIZE);
+      current.block = current.home;
+    }
+    bytes.copyWithin(STATE, p.home, p.home + STATE_SIZE);
+    p.block = STATE;
+    this.current = p;
+  }
+}
