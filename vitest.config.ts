@@ -2,8 +2,8 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts', 'src/**/*.test.ts'],
-    // Native imports: hot loops run at real speed and `new Worker('x.ts')` works (Node >= 22.18).
+    include: ['{src,test,tools}/**/*.test.ts'],
+    // Native imports: hot loops run at real speed and `new Worker('x.ts')` works.
     experimental: { viteModuleRunner: false },
     maxWorkers: 2,
     testTimeout: 60_000,

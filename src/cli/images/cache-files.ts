@@ -1,6 +1,6 @@
 /** Writing into the cache so that a file is there whole or not at all. */
 
-import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { SoftvtError } from '../../util/errors.ts';
 
@@ -35,6 +35,27 @@ export function writeFailure(path: string, error: unknown): unknown {
   }
 }
 
+/** Makes a directory and those above it. Throws ERR_SOFTVT_DISK_FULL or ERR_SOFTVT_CACHE. */
+export function makeDirectory(path: string): void {
+  // Not mkdir's own `recursive`: in Node 20 it never returns where a file system answers ENOENT to everything (/proc).
+  const make = (directory: string, parentIsThere: boolean): void => {
+    try {
+      mkdirSync(directory);
+    } catch (error) {
+      const errno = errnoOf(error);
+      if (errno === 'EEXIST' && statSync(directory).isDirectory()) return;
+      if (errno !== 'ENOENT' || parentIsThere || dirname(directory) === directory) throw error;
+      make(dirname(directory), false);
+      make(directory, true);
+    }
+  };
+  try {
+    make(path, false);
+  } catch (error) {
+    throw writeFailure(path, error);
+  }
+}
+
 let temporaryCount = 0;
 
 /** A name beside `path` that no other process and no other call uses. */
@@ -47,7 +68,7 @@ export function temporaryName(path: string): string {
 export function makeAtomically(path: string, fill: (temporary: string) => void): void {
   const temporary = temporaryName(path);
   try {
-    mkdirSync(dirname(path), { recursive: true });
+    makeDirectory(dirname(path));
     fill(temporary);
     renameSync(temporary, path);
   } catch (error) {

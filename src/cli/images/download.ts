@@ -1,20 +1,10 @@
 /** Fetching files over HTTP: small ones into memory, big ones to disk with resume and a hash. */
 
 import { createHash, type Hash } from 'node:crypto';
-import {
-  closeSync,
-  createReadStream,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, createReadStream, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { SoftvtError } from '../../util/errors.ts';
-import { errnoOf, temporaryName, writeFailure } from './cache-files.ts';
+import { errnoOf, makeDirectory, temporaryName, writeFailure } from './cache-files.ts';
 import type { ProgressListener } from './progress.ts';
 
 /** What the suite's index says about a file. */
@@ -196,11 +186,7 @@ export async function downloadFile(
   patience: DownloadPatience = PATIENCE,
 ): Promise<void> {
   const file = basename(path);
-  try {
-    mkdirSync(dirname(path), { recursive: true });
-  } catch (error) {
-    throw writeFailure(dirname(path), error);
-  }
+  makeDirectory(dirname(path));
   // The hash in the name keeps a part of one version from being continued with another.
   const part = claimPart(`${path}.${expected.sha256.slice(0, 12)}.part`);
   let descriptor: number | undefined;

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SoftvtError } from '../../util/errors.ts';
 import { decompressXz } from './deb.ts';
-import { downloadFile, fetchBytes } from './download.ts';
+import { type DownloadPatience, downloadFile, fetchBytes } from './download.ts';
 import type { ImageEnvironment, Mirror } from './environment.ts';
 import { isKernelPackage, type PackageEntry, parsePackages } from './packages.ts';
 import type { ProgressListener } from './progress.ts';
@@ -20,6 +20,8 @@ export interface SuiteIndex {
 }
 
 const IN_RELEASE_LIMIT = 8 * 1024 * 1024;
+/** The first thing asked of a mirror: without a network the answer should come soon. */
+const ASKING: DownloadPatience = { attempts: 2, idleMs: 15_000, pauseMs: 500 };
 const PACKAGES_PATH = 'main/binary-amd64/Packages.xz';
 const DAY_MS = 24 * 3600 * 1000;
 
@@ -37,7 +39,7 @@ async function fetchInRelease(environment: ImageEnvironment, suite: string): Pro
   let failure: unknown;
   for (const mirror of environment.mirrors) {
     try {
-      const bytes = await fetchBytes(`${mirror.base}/dists/${suite}/InRelease`, IN_RELEASE_LIMIT);
+      const bytes = await fetchBytes(`${mirror.base}/dists/${suite}/InRelease`, IN_RELEASE_LIMIT, ASKING);
       return { mirror, text: Buffer.from(bytes).toString('utf8') };
     } catch (error) {
       failure ??= error;
