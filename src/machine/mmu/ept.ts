@@ -1,0 +1,158 @@
+/**
+ * Extended page tables: guest-physical to host-physical, with rights, accessed and dirty flags, misconfigurations and the
+ * exact qualification of violations.
+ * @sdm "The Extended Page Table Mechanism (EPT)"
+ */
+import type { Gpa, Hpa } from '../../util/address.ts';
+import { VMEXIT } from '../outcome.ts';
+import type { Processor } from '../processor.ts';
+import type { Mmu } from './state.ts';
+
+/** EPT rights, as in an entry; also what an access needs. */
+export const EPT_READ = 1;
+export const EPT_WRITE = 2;
+export const EPT_EXECUTE = 4;
+/** Beside rights: a write needs to set no dirty flag. */
+export const EPT_DIRTY = 8;
+
+/** The access is to the translation of the linear address in the Mmu. */
+export const FINAL_ACCESS = 0;
+/** The access is to a guest paging-structure entry on behalf of that linear address. */
+export const WALK_ACCESS = 1;
+/** There is no linear address: PDPTE loads by MOV to a control register. */
+export const NO_LINEAR_ACCESS = 2;
+export type EptAccessKind = 0 | 1 | 2;
+
+const PAGE_SIZE_BIT = 0x80;
+const ACCESSED = 0x100;
+const DIRTY = 0x200;
+
+const QUALIFY_FINAL = 0x100;
+const QUALIFY_USER = 0x200;
+const QUALIFY_WRITABLE = 0x400;
+const QUALIFY_NO_EXECUTE = 0x800;
+
+const entryAt: Float64Array = new Float64Array(5);
+const entryLow: Uint32Array = new Uint32Array(5);
+
+/**
+ * Host-physical address of a guest-physical one, or -1 where the access causes a VM exit: then p.outcome is VMEXIT and the
+ * exit is recorded. On success m.eptRights tells what else the page allows.
+ * @param need EPT_READ | EPT_WRITE | EPT_EXECUTE
+ */
+export function eptTranslate(p: Processor, m: Mmu, gpa: Gpa, need: number, kind: EptAccessKind): Hpa {
+  const rights = m.eptCache.rights(gpa);
+  const wanted = need & EPT_WRITE ? need | EPT_DIRTY : need;
+  if ((rights & wanted) === wanted) {
+    m.eptRights = rights;
+    return m.eptCache.page(gpa) + (gpa & 0xfff);
+  }
+  return walk(p, m, gpa, need, kind);
+}
+
+function walk(p: Processor, m: Mmu, gpa: Gpa, need: number, kind: EptAccessKind): Hpa {
+  const { vtx } = p;
+  const { memory } = p.machine;
+  const high = Math.floor(gpa / 0x1_0000_0000);
+  const low = gpa >>> 0;
+  const top = vtx.eptLevels - 1;
+  if (top === 3 && high >= 0x10000) return violation(p, m, gpa, need, kind, 0);
+  let table: Hpa = vtx.eptRoot;
+  let rights = EPT_READ | EPT_WRITE | EPT_EXECUTE;
+  let level = top;
+  for (; ; level--) {
+    const at = table + tableIndex(low, high, level) * 8;
+    const entry = memory.read32(at);
+    const upper = memory.read32(at + 4);
+    if ((entry & 7) === 0) return violation(p, m, gpa, need, kind, 0);
+    if (misconfigured(entry, upper, level, m.physicalBits)) {
+      m.eptCache.drop(gpa);
+      p.outcome = vtx.eptMisconfiguration(gpa);
+      return -1;
+    }
+    rights &= entry;
+    entryAt[level] = at;
+    entryLow[level] = entry;
+    table = (upper & 0xfffff) * 0x1_0000_0000 + ((entry & 0xffff_f000) >>> 0);
+    if (level === 0 || entry & PAGE_SIZE_BIT) break;
+  }
+  if ((rights & need) !== need) return violation(p, m, gpa, need, kind, rights);
+  const write = (need & EPT_WRITE) !== 0;
+  if (vtx.eptAccessedDirty && !setFlags(p, gpa, top, level, write)) return -1;
+
+  const dirty = !vtx.eptAccessedDirty || write || (entryLow[level]! & DIRTY) !== 0;
+  const hpa = table + (low & (level === 0 ? 0xfff : level === 1 ? 0x1f_ffff : 0x3fff_ffff));
+  m.eptRights = dirty ? rights | EPT_DIRTY : rights;
+  m.eptCache.fill(gpa, hpa - (low & 0xfff), m.eptRights);
+  return hpa;
+}
+
+/** Index into the table of a level (0 is the page table), from a physical or linear address. */
+export function tableIndex(low: number, high: number, level: number): number {
+  switch (level) {
+    case 0:
+      return (low >>> 12) & 0x1ff;
+    case 1:
+      return (low >>> 21) & 0x1ff;
+    case 2:
+      return ((high << 2) | (low >>> 30)) & 0x1ff;
+    case 3:
+      return (high >>> 7) & 0x1ff;
+    default:
+      return (high >>> 16) & 0x1ff;
+  }
+}
+
+/** @sdm "EPT Misconfigurations" */
+function misconfigured(entry: number, upper: number, level: number, physicalBits: number): boolean {
+  if ((entry & 3) === EPT_WRITE) return true;
+  if (upper & (0x10_0000 - 2 ** (physicalBits - 32))) return true;
+  if (level >= 3) return (entry & 0xf8) !== 0;
+  if (level > 0 && (entry & PAGE_SIZE_BIT) === 0) return (entry & 0x78) !== 0;
+  const memoryType = (entry >>> 3) & 7;
+  if (memoryType === 2 || memoryType === 3 || memoryType === 7) return true;
+  return level === 0 ? false : level === 1 ? (entry & 0x1f_f000) !== 0 : (entry & 0x3fff_f000) !== 0;
+}
+
+/**
+ * Sets the accessed flags of the entries used and, for a write, the dirty flag of the last one. False where
+ * page-modification logging exits instead.
+ * @sdm "Accessed and Dirty Flags for EPT", "Page-Modification Logging"
+ */
+function setFlags(p: Processor, gpa: Gpa, top: number, leaf: number, write: boolean): boolean {
+  let complete = true;
+  for (let level = leaf; level <= top; level++) if ((entryLow[level]! & ACCESSED) === 0) complete = false;
+  const makesDirty = write && (entryLow[leaf]! & DIRTY) === 0;
+  if (complete && !makesDirty) return true;
+  if (p.vtx.pml && p.vtx.pmlFullExits()) {
+    p.outcome = VMEXIT;
+    return false;
+  }
+  const { memory } = p.machine;
+  for (let level = leaf; level <= top; level++) {
+    const old = entryLow[level]!;
+    const flags = (level === leaf && write ? old | ACCESSED | DIRTY : old | ACCESSED) >>> 0;
+    if (flags !== old) memory.write32(entryAt[level]!, flags);
+  }
+  if (makesDirty) p.vtx.logDirtyPage(gpa);
+  return true;
+}
+
+/** @sdm "EPT Violations", and "Exit Qualification for EPT Violations" */
+function violation(p: Processor, m: Mmu, gpa: Gpa, need: number, kind: EptAccessKind, rights: number): Hpa {
+  m.eptCache.drop(gpa);
+  let qualification = need | (rights << 3);
+  if (kind === NO_LINEAR_ACCESS) {
+    p.outcome = p.vtx.eptViolation(gpa, undefined, qualification);
+    return -1;
+  }
+  m.context.dropLinear(m.linearLow, m.linearHigh);
+  if (kind === FINAL_ACCESS) {
+    qualification |= QUALIFY_FINAL;
+    if (m.user) qualification |= QUALIFY_USER;
+    if (m.writable) qualification |= QUALIFY_WRITABLE;
+    if (m.noExecute) qualification |= QUALIFY_NO_EXECUTE;
+  }
+  p.outcome = p.vtx.eptViolation(gpa, m.linear, qualification);
+  return -1;
+}

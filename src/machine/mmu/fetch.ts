@@ -1,0 +1,19 @@
+/** Fetching: the execute entry of the page at a linear address. */
+import { ACCESS } from '../engine/layout.ts';
+import { DONE, GP, type Outcome, UD } from '../outcome.ts';
+import type { Processor } from '../processor.ts';
+import { fillExecute } from './fill.ts';
+import { canonical, needFor } from './translate.ts';
+import { walk } from './walk.ts';
+
+/**
+ * Fills the execute entry for the page of a linear address.
+ * @returns DONE, or FAULT or VMEXIT where nothing can be fetched there
+ */
+export function fetchPage(p: Processor, low: number, high: number): Outcome {
+  const m = p.mmu;
+  if (!canonical(p, m, high)) return p.raise(GP, 0);
+  if (!walk(p, m, low, high, needFor(m, ACCESS.fetch, false))) return p.outcome;
+  // What no RAM claims reads as all ones: FF FF is no instruction.
+  return fillExecute(p, m) ? DONE : p.raise(UD);
+}

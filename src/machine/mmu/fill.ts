@@ -1,0 +1,61 @@
+/**
+ * Filling TLB entries from a walk, and which entries a page may have:
+ *
+ *   read      RAM, no read breakpoint in it
+ *   write     RAM, guest and EPT dirty flags set, no decoded code, no breakpoint in it
+ *   execute   RAM
+ */
+import { RAM_BASE, TLB_EXECUTE, TLB_READ } from '../engine/layout.ts';
+import type { Processor } from '../processor.ts';
+import { pageIsWatched } from './breakpoints.ts';
+import { EPT_DIRTY, EPT_READ, EPT_WRITE } from './ept.ts';
+import { bankFor, needOf } from './select.ts';
+import { type Mmu, NEED_WRITE } from './state.ts';
+import { entryOffset } from './tlb-banks.ts';
+import type { PrivilegeClass } from './tlb-context.ts';
+import { writePermitted } from './walk.ts';
+
+/**
+ * After a successful walk for data: enters what the page may have. False where the access the walk was for has no entry, so
+ * that it must be done the slow way.
+ */
+export function fillData(p: Processor, m: Mmu, cls: PrivilegeClass, need: number): boolean {
+  const page = m.hpa - (m.hpa & 0xfff);
+  const { machine } = p;
+  if (!machine.memory.isRam(page, 4096)) return false;
+  const { linearLow: low, linearHigh: high, context } = m;
+  const tag = (low & 0xffff_f000) >>> 0;
+  const watched = context.watched !== '';
+  const bank = bankFor(p, m, cls);
+  let filled = false;
+  if ((!m.ept || m.eptRights & EPT_READ) && !(watched && pageIsWatched(p, m.linear, false))) {
+    m.tlb.fill(bank + TLB_READ + entryOffset(low), tag, high, RAM_BASE + page, page);
+    filled = true;
+  }
+  const writable =
+    m.dirty &&
+    writePermitted(m, needOf(cls)) &&
+    (!m.ept || (m.eptRights & (EPT_WRITE | EPT_DIRTY)) === (EPT_WRITE | EPT_DIRTY));
+  if (writable && !(watched && pageIsWatched(p, m.linear, true)) && !machine.engine.hasCode(page)) {
+    m.tlb.fillWrite(bank, tag, high, page);
+  } else if (need & NEED_WRITE) {
+    filled = false;
+  }
+  if (m.pageShift !== 12) context.noteLargePage(low, high, m.pageShift);
+  return filled;
+}
+
+/** After a successful walk for a fetch: enters the engine's page of decoded code. False where the page is no RAM. */
+export function fillExecute(p: Processor, m: Mmu): boolean {
+  const page = m.hpa - (m.hpa & 0xfff);
+  const { machine } = p;
+  if (!machine.memory.isRam(page, 4096)) return false;
+  const { linearLow: low, linearHigh: high, context } = m;
+  const size = p.codeSize;
+  const host = machine.engine.codePage(page, size);
+  const bank = bankFor(p, m, m.class);
+  context.codeSizes[m.class] = size;
+  m.tlb.fill(bank + TLB_EXECUTE + entryOffset(low), (low & 0xffff_f000) >>> 0, high, host, page);
+  if (m.pageShift !== 12) context.noteLargePage(low, high, m.pageShift);
+  return true;
+}

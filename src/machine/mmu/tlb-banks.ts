@@ -1,0 +1,229 @@
+/**
+ * The TLB banks in the machine's WebAssembly memory: who has which, formatting, single entries, and finding a page.
+ *
+ *   entry (16 bytes)   0 tag i64: linear address of the page   8 host i32: where its byte 0 lies   12 frame i32: page / 4096
+ *
+ * A lookup of linear address va uses entry (va >> 12) & 1023 of an array and hits iff va - tag <=u 4096 - size. Every
+ * address reaches the lookup, non-canonical ones too, so an unused entry holds a tag with another index than its own.
+ */
+import type { Hpa } from '../../util/address.ts';
+import {
+  RAM_BASE,
+  TLB_BANK_COUNT,
+  TLB_BANK_SIZE,
+  TLB_BANKS,
+  TLB_ENTRIES,
+  TLB_EXECUTE,
+  TLB_INDEX_MASK,
+  TLB_READ,
+  TLB_WRITE,
+} from '../engine/layout.ts';
+import type { PhysicalMemory } from '../memory.ts';
+import type { TlbContext } from './tlb-context.ts';
+
+/** A bank that stays empty: what processors use that have filled nothing yet. */
+export const EMPTY_BANK: number = TLB_BANKS;
+
+const ARRAYS = [TLB_READ, TLB_WRITE, TLB_EXECUTE] as const;
+/** Where each array ends; arrays follow each other in a bank. */
+const ARRAY_SIZE = TLB_WRITE - TLB_READ;
+
+// A fresh bank is filled with this byte, because memset is the fastest fill there is. As a tag the pattern covers parts of
+// two pages, with these indexes; their entries get tag 0 instead, which has index 0.
+const FRESH_BYTE = 0x80;
+const FRESH_INDEXES = [8, 9];
+
+/** More than one index may hold a write entry of the page. */
+const ANY_INDEX = 0xffff;
+
+/** Frame number of entries that stand for no page of RAM. */
+const NO_FRAME = 0xffff_ffff;
+
+/** Byte offset of an entry within its array. */
+export const entryOffset = (linearLow: number): number => (linearLow >>> 8) & TLB_INDEX_MASK;
+
+export class TlbBanks {
+  /** All memory as 32-bit words. */
+  readonly words: Uint32Array;
+  readonly #bytes: Uint8Array;
+  readonly #ramSize: number;
+  /** Owner of each bank; bank 0 is EMPTY_BANK and nobody's. */
+  readonly #owners: (TlbContext | null)[] = new Array(TLB_BANK_COUNT).fill(null);
+  readonly #free: number[] = [];
+  /** Banks that have entries, by number. */
+  readonly #filled: Uint8Array = new Uint8Array(TLB_BANK_COUNT);
+  /** By frame: 0, or 1 + the index of the write entries it may have, or ANY_INDEX. */
+  readonly #writeIndex: Uint16Array;
+  /** Ticks with every use of a context: the LRU order. */
+  clock = 0;
+
+  constructor(memory: PhysicalMemory) {
+    this.words = new Uint32Array(memory.memory.buffer);
+    this.#bytes = memory.bytes;
+    this.#ramSize = memory.ramSize;
+    this.#writeIndex = new Uint16Array(memory.ramSize / 4096);
+    for (let n = TLB_BANK_COUNT - 1; n > 0; n--) this.#free.push(n);
+    this.#format(EMPTY_BANK);
+  }
+
+  /** An empty bank for one privilege class of a context; takes it from the least recently used context if it must. */
+  allocate(owner: TlbContext): number {
+    let n = this.#free.pop();
+    if (n === undefined) {
+      n = this.#leastRecentlyUsed();
+      this.#owners[n]!.loseBank(TLB_BANKS + n * TLB_BANK_SIZE);
+    }
+    this.#owners[n] = owner;
+    this.#filled[n] = 0;
+    const bank = TLB_BANKS + n * TLB_BANK_SIZE;
+    this.#format(bank);
+    return bank;
+  }
+
+  release(bank: number): void {
+    const n = (bank - TLB_BANKS) / TLB_BANK_SIZE;
+    this.#owners[n] = null;
+    this.#filled[n] = 0;
+    this.#free.push(n);
+  }
+
+  /** Empties a bank. */
+  flush(bank: number): void {
+    const n = (bank - TLB_BANKS) / TLB_BANK_SIZE;
+    if (this.#filled[n] === 0) return;
+    this.#filled[n] = 0;
+    this.#format(bank);
+  }
+
+  /** Empties the execute array of a bank. */
+  flushExecute(bank: number): void {
+    const n = (bank - TLB_BANKS) / TLB_BANK_SIZE;
+    if (this.#filled[n] !== 0) this.#formatArray(bank + TLB_EXECUTE);
+  }
+
+  /**
+   * Fills an entry.
+   * @param entry its address
+   * @param host where the tagged byte is
+   * @param page host-physical page of RAM, or -1
+   */
+  fill(entry: number, tagLow: number, tagHigh: number, host: number, page: Hpa): void {
+    const { words } = this;
+    const at = entry >>> 2;
+    words[at] = tagLow;
+    words[at + 1] = tagHigh;
+    words[at + 2] = host;
+    words[at + 3] = page < 0 ? NO_FRAME : page / 4096;
+    this.#filled[((entry - TLB_BANKS) / TLB_BANK_SIZE) | 0] = 1;
+  }
+
+  /** Fills a write entry of a page of RAM. */
+  fillWrite(bank: number, tagLow: number, tagHigh: number, page: Hpa): void {
+    const offset = entryOffset(tagLow);
+    const frame = page / 4096;
+    const index = (offset >> 4) + 1;
+    const known = this.#writeIndex[frame]!;
+    if (known !== index) this.#writeIndex[frame] = known === 0 ? index : ANY_INDEX;
+    this.fill(bank + TLB_WRITE + offset, tagLow, tagHigh, RAM_BASE + page, page);
+  }
+
+  /** Makes one entry match nothing. */
+  drop(entry: number): void {
+    const index = (entry >> 4) & (TLB_ENTRIES - 1);
+    const at = entry >>> 2;
+    this.words[at] = (index ^ (TLB_ENTRIES >> 1)) << 12;
+    this.words[at + 1] = 0;
+    this.words[at + 3] = NO_FRAME;
+  }
+
+  /** Drops what a bank holds for one linear page. */
+  dropLinear(bank: number, low: number, high: number): void {
+    const offset = entryOffset(low);
+    for (const array of ARRAYS) {
+      const entry = bank + array + offset;
+      const at = entry >>> 2;
+      // Tags are page-aligned, one-shot ones excepted, which never outlive their instruction.
+      if (((this.words[at]! ^ low) & ~0xfff) === 0 && this.words[at + 1] === high) this.drop(entry);
+    }
+  }
+
+  /** Drops all write entries of a host-physical page, in all banks. */
+  dropWriteEntries(page: Hpa): void {
+    if (page >= this.#ramSize) return;
+    const frame = page / 4096;
+    const known = this.#writeIndex[frame]!;
+    if (known === 0) return;
+    this.#writeIndex[frame] = 0;
+    if (known === ANY_INDEX) return this.#dropFrame(frame, TLB_WRITE);
+    const offset = TLB_WRITE + ((known - 1) << 4);
+    for (let n = 1; n < TLB_BANK_COUNT; n++) {
+      if (this.#filled[n] === 0) continue;
+      const entry = TLB_BANKS + n * TLB_BANK_SIZE + offset;
+      if (this.words[(entry >>> 2) + 3] === frame) this.drop(entry);
+    }
+  }
+
+  /** Drops all execute entries of a host-physical page, in all banks. */
+  dropExecuteEntries(page: Hpa): void {
+    this.#dropFrame(page / 4096, TLB_EXECUTE);
+  }
+
+  /** Drops every entry of a host-physical page, in all banks. */
+  dropPage(page: Hpa): void {
+    for (const array of ARRAYS) this.#dropFrame(page / 4096, array);
+  }
+
+  #dropFrame(frame: number, array: number): void {
+    const { words } = this;
+    for (let n = 1; n < TLB_BANK_COUNT; n++) {
+      if (this.#filled[n] === 0) continue;
+      const start = TLB_BANKS + n * TLB_BANK_SIZE + array;
+      for (let entry = start; entry < start + ARRAY_SIZE; entry += 16) {
+        if (words[(entry >>> 2) + 3] === frame) this.drop(entry);
+      }
+    }
+  }
+
+  #leastRecentlyUsed(): number {
+    let best = -1;
+    let oldest = Number.POSITIVE_INFINITY;
+    for (let n = 1; n < TLB_BANK_COUNT; n++) {
+      const owner = this.#owners[n]!;
+      if (!owner.current && owner.used < oldest) {
+        oldest = owner.used;
+        best = n;
+      }
+    }
+    return best;
+  }
+
+  #format(bank: number): void {
+    this.#bytes.fill(FRESH_BYTE, bank, bank + TLB_BANK_SIZE);
+    for (const array of ARRAYS) this.#patch(bank + array);
+  }
+
+  #formatArray(start: number): void {
+    this.#bytes.fill(FRESH_BYTE, start, start + ARRAY_SIZE);
+    this.#patch(start);
+  }
+
+  #patch(array: number): void {
+    for (const index of FRESH_INDEXES) {
+      const at = (array + index * 16) >>> 2;
+      this.words[at] = 0;
+      this.words[at + 1] = 0;
+    }
+  }
+}
+
+const banksOfMemory: WeakMap<PhysicalMemory, TlbBanks> = new WeakMap();
+
+/** The banks in a machine's memory. */
+export function banksOf(memory: PhysicalMemory): TlbBanks {
+  let banks = banksOfMemory.get(memory);
+  if (banks === undefined) {
+    banks = new TlbBanks(memory);
+    banksOfMemory.set(memory, banks);
+  }
+  return banks;
+}
