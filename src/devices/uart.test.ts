@@ -61,6 +61,7 @@ describe('transmitter', () => {
     write(DATA, 1);
     expect(read(IIR)).toBe(2);
     write(DATA, 2);
+    write(DATA, 3);
     write(IER, 0);
     expect(edges).toEqual([true, false, true, false, true, false, true, false]);
   });
