@@ -21,6 +21,8 @@ export const LOAD: Record<Width | 128, number> = { 8: 0x2d, 16: 0x2f, 32: 0x28, 
 export const STORE: Record<Width | 128, number> = { 8: 0x3a, 16: 0x3b, 32: 0x36, 64: 0x37, 128: 0xfd0b };
 export type LoadWidth = Width | 128;
 const ANY_STATE = -1;
+/** Keys of mutable locals start here, above any back-end's. */
+const VARIABLE_KEYS = 0x10000;
 
 /** One wasm function under construction. */
 export class Code {
@@ -75,6 +77,16 @@ export class Code {
     const local = this.#temp(value.type);
     this.#stmts.push({ kind: 'let', id: tick(), value, local, op: 0, offset: 0 });
     return this.local(value.width, local);
+  }
+
+  /** A mutable local, for loops inside one instruction. */
+  variable<W extends Bits>(initial: Expr<W>): { get(): Expr<W>; set(value: Expr<W>): void } {
+    const local = this.#temp(initial.type);
+    const key = VARIABLE_KEYS + local;
+    const { width } = initial;
+    const set = (value: Expr<W>): void => this.assign(key, value, () => this.out.setLocal(local));
+    set(initial);
+    return { get: () => this.state(width, key, () => void this.out.getLocal(local)), set };
   }
 
   store(address: Expr<32>, value: Expr<LoadWidth>, offset = 0): void {

@@ -273,6 +273,11 @@ export abstract class Cpu {
   /** Looks the address up in the TLB; a miss, or an access that leaves the page, exits before the instruction. */
   #translate(address: Expr<64>, width: LoadWidth, access: number): Expr<32> {
     this.#check();
+    return this.translate(address, width, access);
+  }
+
+  /** Where generated code finds the bytes of a linear address. Back-ends without a TLB supply their own. */
+  protected translate(address: Expr<64>, width: LoadWidth, access: number): Expr<32> {
     const tlb = access === ACCESS.read ? TLB_READ : TLB_WRITE;
     const va = this.code.let(address);
     const entry = this.code.let(add(and(truncate(shr(va, u64(8)), 32), u32(TLB_INDEX_MASK)), this.tlbBase()));

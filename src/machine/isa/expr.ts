@@ -75,6 +75,7 @@ const is64 = (e: Expr): 0 | 1 => (e.width === 64 ? 1 : 0);
 
 /** A constant; negative values are taken modulo 2^W. */
 export function constant<W extends Bits>(width: W, value: number | bigint): Expr<W> {
+  if (width === 128) return new Expr(width, CONST, value);
   if (width === 64) {
     const small = typeof value === 'number' ? value : BigInt.asIntN(64, value) === BigInt(Number(value) | 0) ? Number(value) : value;
     return new Expr(width, CONST, small);

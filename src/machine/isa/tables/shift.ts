@@ -1,10 +1,10 @@
-/** Shifts and rotates. @sdm Vol.2B "SAL/SAR/SHL/SHR", "RCL/RCR/ROL/ROR" */
-import { and, constant, type Expr, isNegative, isZero, ne, negate, or, rotl, sar, shl, shr, sub, truncate, u8, u32, type Width, xor, zeroExtend } from '../expr.ts';
-import { AF, at, CF, flagsFromWord, flagsOfResult, OF, STATUS } from '../flags.ts';
+/** Shifts. @sdm "SAL/SAR/SHL/SHR" */
+import { and, constant, type Expr, isNegative, isZero, ne, negate, or, sar, shl, shr, sub, truncate, u8, u32, type Width, xor, zeroExtend } from '../expr.ts';
+import { AF, at, CF, flagsOfResult, OF, STATUS } from '../flags.ts';
 import type { Cpu } from '../cpu.ts';
 import { define } from '../row.ts';
 
-const encodings = (n: number): string => `
+export const shiftEncodings = (n: number): string => `
     C0 /${n} Eb,Ib
     C1 /${n} Ev,Ib
     D0 /${n} Eb
@@ -13,14 +13,14 @@ const encodings = (n: number): string => `
     D3 /${n} Ev,CL${n === 4 ? '\n    C0 /6 Eb,Ib\n    C1 /6 Ev,Ib\n    D0 /6 Eb\n    D1 /6 Ev\n    D2 /6 Eb,CL\n    D3 /6 Ev,CL' : ''}`;
 
 /** The count operand, masked to 5 or 6 bits. The forms without one shift by 1. */
-const countOf = (cpu: Cpu): Expr<8> =>
+export const countOf = (cpu: Cpu): Expr<8> =>
   cpu.insn.operands.length === 1 ? u8(1) : and(cpu.read(1) as Expr<8>, u8(cpu.width(0) === 64 ? 63 : 31));
 
 type Shift = (dst: Expr<Width>, count: Expr<8>) => { result: Expr<Width>; carry: Expr<1>; overflow: Expr<1> };
 
 /** A count of zero changes no flag. OF is defined for a count of 1 only. */
 function defineShift(mnemonic: string, n: number, shift: Shift): void {
-  define(mnemonic, { reads: STATUS, writes: 0, undefinedFlags: AF | OF }, encodings(n), (cpu) => {
+  define(mnemonic, { reads: STATUS, writes: 0, undefinedFlags: AF | OF }, shiftEncodings(n), (cpu) => {
     const dst = cpu.read(0), count = countOf(cpu);
     const { result, carry, overflow } = shift(dst, count);
     cpu.write(0, result);
@@ -29,8 +29,8 @@ function defineShift(mnemonic: string, n: number, shift: Shift): void {
   });
 }
 
-const topBit = (e: Expr<Width>): Expr<1> => isNegative(e);
-const lowBit = (e: Expr<Width>): Expr<1> => negate(isZero(and(e, constant(e.width, 1))));
+export const topBit = (e: Expr<Width>): Expr<1> => isNegative(e);
+export const lowBit = (e: Expr<Width>): Expr<1> => negate(isZero(and(e, constant(e.width, 1))));
 
 /** Shifts narrower than 32 bits happen in 32 bits, so that counts of 8 to 31 push everything out. */
 defineShift('SHL', 4, (dst, count) => {
@@ -54,15 +54,3 @@ defineShift('SAR', 7, (dst, count) => ({
   carry: lowBit(sar(dst, and(sub(count, u8(1)), u8(63)))),
   overflow: constant(1, 0),
 }));
-
-define('ROL', { reads: STATUS, writes: 0, undefinedFlags: OF }, encodings(0), (cpu) => {
-  const dst = cpu.read(0), count = countOf(cpu);
-  const result = rotl(dst, and(count, u8(dst.width - 1)));
-  cpu.write(0, result);
-  if (!cpu.flagsWanted) return;
-  cpu.if(ne(count, u8(0)), () => {
-    const carry = lowBit(result);
-    const kept = and(cpu.statusWord(), u32(STATUS & ~(CF | OF)));
-    cpu.setFlags(flagsFromWord([kept, at(carry, CF), at(xor(topBit(result), carry), OF)].reduce(or)));
-  });
-});

@@ -1,0 +1,2 @@
+/** Loads every TypeScript handler of instructions (each module registers its own with `implement`). */
+export {};

@@ -1,0 +1,194 @@
+/**
+ * The run loop: lets a processor execute until it must stop, and turns what the engine reports into architecture.
+ *
+ * The order at each instruction boundary: timers that are due, events (processor/events), then instructions up to the
+ * next timer. Everything that happens is a function of the instruction count, so the same run is the same run.
+ */
+import { EXIT, type Exit } from './engine/layout.ts';
+import './handlers.ts';
+import { TOO_LONG, TRUNCATED } from './isa/decode.ts';
+import { handlerOf } from './isa/handlers.ts';
+import type { Insn } from './isa/insn.ts';
+import { raiseSegment } from './mmu/data-fault.ts';
+import { fetchPage } from './mmu/fetch.ts';
+import { handleMiss } from './mmu/miss.ts';
+import { loadLinearBytes } from './mmu/access.ts';
+import { DE, DONE, FAULT, GP, JUMPED, type Outcome, UD, VMEXIT } from './outcome.ts';
+import { ACTIVE, type Processor } from './processor.ts';
+import { deliverFault } from './processor/events/deliver.ts';
+import { pollEvents } from './processor/events/poll.ts';
+import { beginStep, endStep, stepNeeded } from './processor/events/step.ts';
+import { advanceRip } from './processor/rip.ts';
+
+/** Why runProcessor returned. */
+export const STOP = {
+  /** Machine time has reached the deadline. */
+  deadline: 0,
+  /** A VM exit has given control back to root software in TypeScript. */
+  vmExit: 1,
+  /** The processor waits (HLT, shutdown, wait-for-SIPI) and nothing is pending. */
+  idle: 2,
+} as const;
+export type Stop = (typeof STOP)[keyof typeof STOP];
+
+/** Longest stretch between two looks at the world, in instructions (V8 replaces code of a loop only on entry). */
+const MAX_STRETCH = 1_000_000;
+
+/**
+ * Runs `p` until machine time reaches `deadline`, it becomes idle, or a VM exit returns to TypeScript.
+ * @param deadline ns on the machine's clock
+ */
+export function runProcessor(p: Processor, deadline: number): Stop {
+  const { clock, engine } = p.machine;
+  p.machine.activate(p);
+  for (;;) {
+    clock.runTimers();
+    if (p.eventsPending || p.activity !== ACTIVE) {
+      p.eventsPending = false;
+      if (settle(p, pollEvents(p))) return STOP.vmExit;
+      if (p.activity !== ACTIVE) {
+        if (!p.eventsPending) return STOP.idle;
+        continue;
+      }
+    }
+    const now = clock.now();
+    if (now >= deadline) return STOP.deadline;
+    if (stepNeeded(p)) {
+      if (settle(p, stepOnce(p))) return STOP.vmExit;
+      continue;
+    }
+    const reason = engine.run(p, Math.max(0, Math.min(deadline, clock.queue.nextDeadline, now + MAX_STRETCH) - now - 1));
+    clock.retire(engine.executed);
+    if (reason === EXIT.budget) continue;
+    if (settle(p, handle(p, reason))) return STOP.vmExit;
+  }
+}
+
+/** Delivers faults and takes VM exits. True if control goes back to TypeScript root software. */
+function settle(p: Processor, outcome: Outcome): boolean {
+  let now = outcome;
+  if (now === FAULT) now = deliverFault(p);
+  if (now !== VMEXIT) return false;
+  const byMethod = p.vtx.launchedByMethod;
+  p.vtx.takeVmExit();
+  return byMethod;
+}
+
+/** Executes one instruction between beginStep and endStep. */
+function stepOnce(p: Processor): Outcome {
+  const token = beginStep(p);
+  if (token < 0) return FAULT;
+  const insn = fetchInsn(p);
+  if (insn === undefined) return p.outcome;
+  const outcome = executeAlone(p, insn);
+  if (outcome === DONE || outcome === JUMPED) endStep(p, token);
+  return outcome;
+}
+
+/** What the engine could not do by itself. After DONE or JUMPED the engine runs on. */
+function handle(p: Processor, reason: Exit): Outcome {
+  const { engine, clock } = p.machine;
+  switch (reason) {
+    case EXIT.assist: {
+      const insn = engine.currentInsn(p)!;
+      const handler = handlerOf(insn.row.operation.mnemonic);
+      if (handler === undefined) throw new Error(`no handler for ${insn.row.operation.mnemonic}`);
+      const outcome = handler(p, insn);
+      if (outcome === DONE) advanceRip(p, insn);
+      if (outcome === DONE || outcome === JUMPED) clock.retire(1);
+      return outcome;
+    }
+    case EXIT.miss: {
+      const outcome = handleMiss(p);
+      if (outcome === JUMPED) clock.retire(1);
+      return outcome;
+    }
+    case EXIT.lookup:
+      return lookup(p);
+    case EXIT.straddle:
+      return straddle(p);
+    case EXIT.divide:
+      return p.raise(DE);
+    case EXIT.alignment:
+      return p.raise(GP, 0);
+    case EXIT.undefined:
+      return undefinedInstruction(p);
+    case EXIT.segment:
+      return raiseSegment(p, engine.currentInsn(p)!);
+    default:
+      return DONE;
+  }
+}
+
+/** Maps the page of RIP and decodes there. */
+function lookup(p: Processor): Outcome {
+  const { engine } = p.machine;
+  const linear = engine.linearRip();
+  if (!p.mode64 && p.rip > BigInt(p.segments[1]!.limit)) return p.raise(GP, 0);
+  const outcome = fetchPage(p, Number(linear & 0xffff_ffffn), Number(linear >> 32n));
+  if (outcome !== DONE) return outcome;
+  engine.pages.decodeAt(p.mmu.hpa - (p.mmu.hpa % 4096), p.codeSize, Number(linear & 0xfffn));
+  return DONE;
+}
+
+/** The instruction at RIP, fetched as the processor fetches: bytes beyond its end are not touched. */
+function fetchInsn(p: Processor): Insn | undefined {
+  const { engine } = p.machine;
+  const size = p.codeSize;
+  const linear = engine.linearRip();
+  const inPage = 4096 - Number(linear & 0xfffn);
+  const fetch = (length: number): Uint8Array | undefined => {
+    const bytes = loadLinearBytes(p, linear, length, false, true);
+    return bytes;
+  };
+  let bytes = fetch(Math.min(15, inPage));
+  if (bytes === undefined) return undefined;
+  let insn = engine.decodeBytes(bytes, size);
+  if (insn === TRUNCATED && inPage < 15) {
+    bytes = fetch(15);
+    // The second page may be missing although the instruction ends before it needs all 15 bytes: fetch what it needs.
+    for (let n = inPage + 1; bytes === undefined && n < 15; n++) {
+      const some = fetch(n);
+      if (some === undefined) return undefined;
+      insn = engine.decodeBytes(some, size);
+      if (typeof insn !== 'string') return insn;
+    }
+    if (bytes === undefined) return undefined;
+    insn = engine.decodeBytes(bytes, size);
+  }
+  if (typeof insn !== 'string') return insn;
+  if (insn === TOO_LONG) p.raise(GP, 0);
+  else p.raise(UD);
+  return undefined;
+}
+
+/** An instruction that crosses a page boundary is executed by itself. */
+function straddle(p: Processor): Outcome {
+  const insn = fetchInsn(p);
+  return insn === undefined ? p.outcome : executeAlone(p, insn);
+}
+
+/** Executes exactly one instruction, TLB misses included. Never DONE. */
+function executeAlone(p: Processor, insn: Insn): Outcome {
+  const { engine, clock } = p.machine;
+  let outcome: Outcome;
+  do {
+    engine.setCurrentInsn(insn);
+    const reason = engine.step(p, insn);
+    clock.retire(engine.executed);
+    if (reason === EXIT.assist) {
+      outcome = handle(p, reason);
+      if (outcome === DONE) outcome = JUMPED;
+    } else outcome = reason === EXIT.stop ? JUMPED : handle(p, reason);
+  } while (outcome === DONE);
+  engine.setCurrentInsn(null);
+  return outcome;
+}
+
+/** #UD, or #GP(0) for more than 15 bytes. */
+function undefinedInstruction(p: Processor): Outcome {
+  const insn = fetchInsn(p);
+  if (insn === undefined) return p.outcome;
+  return p.raise(UD);
+}
+
