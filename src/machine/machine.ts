@@ -1,13 +1,15 @@
 /** The emulated machine: physical memory, processors, one clock, one engine. */
+import { ApicBus } from '../devices/apic-bus.ts';
 import type { PortBus } from '../devices/bus.ts';
 import { Random } from '../util/random.ts';
+import { type InterruptPlatform, NO_PLATFORM, ProcessorApic } from './apic/processor-apic.ts';
 import { MachineClock } from './clock.ts';
 import { Engine } from './engine/engine.ts';
 import { MAX_PROCESSORS, STATE, STATE_SIZE } from './engine/layout.ts';
 import { PhysicalMemory } from './memory.ts';
 import { Mmu } from './mmu/state.ts';
 import { Processor } from './processor.ts';
-import { Vtx } from './vtx/vtx.ts';
+import { runProcessor, STOP } from './run.ts';
 
 export interface MachineOptions {
   /** Logical processors, 1 to 64. */
@@ -31,6 +33,10 @@ export class Machine {
   current: Processor | null = null;
   /** I/O ports of a bare machine; null where every port access exits or reads all ones. */
   ports: PortBus | null = null;
+  /** Carries interrupt messages between the processors' local APICs, and from devices to them. */
+  readonly apicBus: ApicBus = new ApicBus();
+  /** The 8259s and I/O APICs of a bare machine. */
+  platform: InterruptPlatform = NO_PLATFORM;
 
   constructor(options: MachineOptions) {
     if (!(options.processors >= 1 && options.processors <= MAX_PROCESSORS)) {
@@ -44,8 +50,19 @@ export class Machine {
     for (let i = 0; i < options.processors; i++) {
       const p = new Processor(this, i);
       this.processors.push(p);
-      p.vtx = new Vtx(p);
       p.mmu = new Mmu(this);
+      p.apic = new ProcessorApic(p, this.apicBus, this);
+    }
+  }
+
+  /**
+   * Runs the guest that `p` has entered until its VM exit. A guest that halts without exiting lets idle time pass.
+   */
+  runNonRoot(p: Processor): void {
+    while (runProcessor(p, Number.POSITIVE_INFINITY) !== STOP.vmExit) {
+      const next = this.clock.queue.nextDeadline;
+      if (next === Number.POSITIVE_INFINITY) throw new Error('the guest waits for nothing, and no timer is armed');
+      this.clock.skipTo(next);
     }
   }
 
