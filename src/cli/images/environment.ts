@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { type AptSource, readAptSources } from './apt-sources.ts';
+import type { DownloadPatience } from './download.ts';
 
 /** A repository that may hold the distribution's suites. */
 export interface Mirror {
@@ -19,6 +20,8 @@ export interface ImageEnvironment {
   readonly cacheDirectory: string;
   /** Mirrors in the order of trying; empty when none is known. */
   readonly mirrors: readonly Mirror[];
+  /** How long to wait for a mirror; the default suits people. */
+  readonly patience?: DownloadPatience;
 }
 
 /** The suites of the distribution, as apt sources name them; `-updates` and the like come with a suffix. */

@@ -40,7 +40,7 @@ export async function obtainPackage(
   let failure: unknown;
   for (const mirror of environment.mirrors) {
     try {
-      await downloadFile(`${mirror.base}/${entry.filename}`, path, entry, progress);
+      await downloadFile(`${mirror.base}/${entry.filename}`, path, entry, progress, environment.patience);
       return readFileSync(path);
     } catch (error) {
       failure ??= error;

@@ -171,8 +171,15 @@ export function openImageStore(options: ImageStoreOptions = {}): ImageStore {
     return { ...manifest, modules };
   };
 
+  /** The cached manifest; when bringing up to date only if its file is still whole, so that fetching mends it. */
+  const readCached = (name: string): Manifest | undefined => {
+    const manifest = readManifest(cache, name);
+    if (manifest === undefined || !refresh) return manifest;
+    return sha256Of(readFileSync(join(cache, manifest.file))) === manifest.fileSha256 ? manifest : undefined;
+  };
+
   const ensure = async (entry: CatalogEntry, modules: boolean): Promise<Manifest> => {
-    const cached = readManifest(cache, entry.name);
+    const cached = readCached(entry.name);
     const resolution = await resolveNow(entry, cached);
     const current = resolution === undefined || resolution.main.sha256 === cached?.package.sha256;
     let manifest = current && cached !== undefined ? cached : undefined;

@@ -39,7 +39,11 @@ async function fetchInRelease(environment: ImageEnvironment, suite: string): Pro
   let failure: unknown;
   for (const mirror of environment.mirrors) {
     try {
-      const bytes = await fetchBytes(`${mirror.base}/dists/${suite}/InRelease`, IN_RELEASE_LIMIT, ASKING);
+      const bytes = await fetchBytes(
+        `${mirror.base}/dists/${suite}/InRelease`,
+        IN_RELEASE_LIMIT,
+        environment.patience ?? ASKING,
+      );
       return { mirror, text: Buffer.from(bytes).toString('utf8') };
     } catch (error) {
       failure ??= error;
@@ -105,7 +109,7 @@ export async function fetchSuiteIndex(
   if (!hasHash(file, expected.sha256)) {
     const directory = `${mirror.base}/dists/${suite}/main/binary-amd64`;
     const url = release.acquireByHash ? `${directory}/by-hash/SHA256/${expected.sha256}` : `${directory}/Packages.xz`;
-    await downloadFile(url, file, expected, progress);
+    await downloadFile(url, file, expected, progress, environment.patience);
   }
   progress({ kind: 'unpack', file: `the package list of ${suite}` });
   const list = Buffer.from(await decompressXz(readFileSync(file), file)).toString('utf8');
