@@ -1,7 +1,7 @@
 /** System instructions of control, debug and model-specific registers, time, TLBs, caches and waiting. */
 import { RAX, RCX, RDX, SLOW, TSC_AUX } from '../../engine/layout.ts';
 import type { Cpu } from '../cpu.ts';
-import { and, shr, u64, u8, zeroExtend } from '../expr.ts';
+import { and, shr, u8, u64, zeroExtend } from '../expr.ts';
 import { STATUS } from '../flags.ts';
 import { ASSIST, define } from '../row.ts';
 
@@ -13,23 +13,48 @@ define('RDMSR', mode, '0F 32', ASSIST);
 define('WRMSR', mode, '0F 30', ASSIST);
 
 // ModRM.mod is ignored: the operand is a register, of 64 bits in 64-bit mode whatever the prefixes say.
-define('MOV_FROM_CR', { ...mode, dst: 'w' }, `
+define(
+  'MOV_FROM_CR',
+  { ...mode, dst: 'w' },
+  `
     0F 20 Rd,Cd ; no64
-    0F 20 Rq,Cq ; 64`, ASSIST);
-define('MOV_TO_CR', { ...mode, dst: 'w' }, `
+    0F 20 Rq,Cq ; 64`,
+  ASSIST,
+);
+define(
+  'MOV_TO_CR',
+  { ...mode, dst: 'w' },
+  `
     0F 22 Cd,Rd ; no64
-    0F 22 Cq,Rq ; 64`, ASSIST);
-define('MOV_FROM_DR', { ...mode, dst: 'w' }, `
+    0F 22 Cq,Rq ; 64`,
+  ASSIST,
+);
+define(
+  'MOV_FROM_DR',
+  { ...mode, dst: 'w' },
+  `
     0F 21 Rd,Dd ; no64
-    0F 21 Rq,Dq ; 64`, ASSIST);
-define('MOV_TO_DR', { ...mode, dst: 'w' }, `
+    0F 21 Rq,Dq ; 64`,
+  ASSIST,
+);
+define(
+  'MOV_TO_DR',
+  { ...mode, dst: 'w' },
+  `
     0F 23 Dd,Rd ; no64
-    0F 23 Dq,Rq ; 64`, ASSIST);
+    0F 23 Dq,Rq ; 64`,
+  ASSIST,
+);
 define('CLTS', mode, '0F 06', ASSIST);
 define('LMSW', { ...mode, dst: 'r' }, '0F 01 /6 Ew', ASSIST);
-define('SMSW', { ...mode, dst: 'w' }, `
+define(
+  'SMSW',
+  { ...mode, dst: 'w' },
+  `
     0F 01 /4 mem Mw
-    0F 01 /4 reg Rv`, ASSIST);
+    0F 01 /4 reg Rv`,
+  ASSIST,
+);
 
 /** EDX:EAX := TSC. */
 const timestampPair = (cpu: Cpu): void => {
@@ -50,9 +75,14 @@ define('RDPID', { dst: 'w', feature: 'rdpid' }, 'F3 0F C7 /7 reg Ry', ASSIST);
 define('RDPMC', mode, '0F 33', ASSIST);
 
 define('INVLPG', { ...mode, dst: 'r' }, '0F 01 /7 mem Mx', ASSIST);
-define('INVPCID', { ...mode, dst: 'r', feature: 'invpcid' }, `
+define(
+  'INVPCID',
+  { ...mode, dst: 'r', feature: 'invpcid' },
+  `
     66 0F38 82 Gd,Mdq ; no64
-    66 0F38 82 Gq,Mdq ; 64`, ASSIST);
+    66 0F38 82 Gq,Mdq ; 64`,
+  ASSIST,
+);
 define('INVD', mode, '0F 08', ASSIST);
 define('WBNOINVD', { ...mode, feature: 'wbnoinvd' }, 'F3 0F 09', ASSIST);
 define('WBINVD', mode, '0F 09', ASSIST);

@@ -1,0 +1,28 @@
+/** Which instructions generated code may not do alone at present. */
+import { SLOW, SLOW_FLAGS } from '../engine/layout.ts';
+import { CR0_AM, CR0_EM, CR0_TS, CR4_FSGSBASE, CR4_OSFXSR, CR4_TSD, FLAG_AC, type Processor } from '../processor.ts';
+import { PRIMARY, SECONDARY } from '../vtx/controls.ts';
+import { NON_ROOT } from '../vtx/operation.ts';
+
+/**
+ * Publishes SLOW_FLAGS. Call after any change of CR0, CR4, CPL, RFLAGS.AC, or of the VMX operation and its controls.
+ *
+ * A bit only sends the instruction to its TypeScript handler, which then decides: setting one too many is harmless.
+ */
+export function updateSlowFlags(p: Processor): void {
+  const { cr0, cr4, cpl, vtx } = p;
+  let slow = 0;
+  if (cr4 & CR4_TSD && cpl !== 0) slow |= SLOW.rdtsc;
+  if (p.machine.processors.length > 1) slow |= SLOW.pause;
+  if (cr0 & (CR0_EM | CR0_TS)) slow |= SLOW.x87 | SLOW.sse;
+  if (!(cr4 & CR4_OSFXSR)) slow |= SLOW.sse;
+  if (cr0 & CR0_AM && cpl === 3 && p.flagsRest & FLAG_AC) slow |= SLOW.align;
+  if (!(cr4 & CR4_FSGSBASE)) slow |= SLOW.fsgsbase;
+  if (vtx.operation === NON_ROOT) {
+    const { primary, secondary } = vtx;
+    if (primary & PRIMARY.RDTSC || secondary & SECONDARY.TSC_SCALING || !(secondary & SECONDARY.RDTSCP))
+      slow |= SLOW.rdtsc;
+    if (primary & PRIMARY.PAUSE || secondary & SECONDARY.PAUSE_LOOP) slow |= SLOW.pause;
+  }
+  p.write32(SLOW_FLAGS, slow);
+}

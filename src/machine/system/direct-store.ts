@@ -1,0 +1,24 @@
+/** MOVDIR64B: 64 bytes copied in one piece. (MOVDIRI is a plain store and lives in the instruction table.) */
+import { ES } from '../engine/layout.ts';
+import { implement } from '../isa/handlers.ts';
+import type { Insn } from '../isa/insn.ts';
+import { loadLinearBytes, storeLinearBytes } from '../mmu/access.ts';
+import { GP, type Outcome } from '../outcome.ts';
+import { linearOf, memoryAddress } from '../processor/operands.ts';
+import type { Processor } from '../processor.ts';
+
+const BYTES = 64;
+
+/** The destination is ES:register, aligned to 64 bytes. @sdm "MOVDIR64B—Move 64 Bytes as Direct Store" */
+export function movdir64b(p: Processor, insn: Insn): Outcome {
+  const from = memoryAddress(p, insn, BYTES, false);
+  if (from === undefined) return p.outcome;
+  const offset = BigInt.asUintN(insn.addressSize, p.gpr(insn.operands[0]!.register));
+  const to = linearOf(p, ES, offset, BYTES, true);
+  if (to === undefined) return p.outcome;
+  if (to % BigInt(BYTES)) return p.raise(GP, 0);
+  const data = loadLinearBytes(p, from, BYTES);
+  return data === undefined ? p.outcome : storeLinearBytes(p, to, data);
+}
+
+implement('MOVDIR64B', movdir64b);

@@ -1,0 +1,98 @@
+/**
+ * The x87 part of the FXSAVE image: 160 bytes.
+ *
+ *   0 FCW   2 FSW   4 abridged FTW   6 FOP   8 FIP (FCS at 12)   16 FDP (FDS at 20)   24 MXCSR, MXCSR_MASK (not x87)
+ *   32 ST0 .. 144 ST7, 16 bytes each, 10 used
+ *
+ * @sdm "FXSAVE—Save x87 FPU, MMX Technology, and SSE State"
+ */
+import { FCS, FCW, FDP, FDS, FIP, FOP, FPR, FSW, FTAG, FTOP } from '../engine/layout.ts';
+import type { Processor } from '../processor.ts';
+
+const TOP_SHIFT = 11;
+const TOP_MASK = 0x3800;
+export const FCW_INIT = 0x37f;
+/** FCW bits that can be written; bit 6 always reads as one. */
+const FCW_WRITABLE = 0x1f3f;
+const FCW_ONES = 0x40;
+/** Exception flags, and the summary bits ES and B that follow from them. */
+const FSW_EXCEPTIONS = 0x3f;
+const FSW_SUMMARY = 0x8080;
+const FOP_MASK = 0x7ff;
+
+/** The x87 status word with TOP. */
+export const statusWord = (p: Processor): number => (p.read16(FSW) & ~TOP_MASK) | ((p.read8(FTOP) & 7) << TOP_SHIFT);
+
+/** Physical number of ST(i). */
+const physical = (p: Processor, i: number): number => (p.read8(FTOP) + i) & 7;
+
+/**
+ * Bytes 0 to 23 (control and pointers) and the eight registers.
+ * @param wide the 64-bit form of the pointers (REX.W); else 32 bits and, since the processor has "FCS and FDS zero", null selectors
+ */
+export function saveX87(p: Processor, image: DataView, wide: boolean): void {
+  image.setUint16(0, p.read16(FCW), true);
+  image.setUint16(2, statusWord(p), true);
+  image.setUint8(4, p.read8(FTAG));
+  image.setUint8(5, 0);
+  image.setUint16(6, p.read16(FOP), true);
+  for (const [at, pointer] of [
+    [8, FIP],
+    [16, FDP],
+  ] as const) {
+    const value = p.read64(pointer);
+    image.setBigUint64(at, wide ? value : value & 0xffff_ffffn, true);
+  }
+  const bytes = new Uint8Array(image.buffer, image.byteOffset, image.byteLength);
+  for (let i = 0; i < 8; i++) {
+    const at = 32 + 16 * i;
+    bytes.fill(0, at + 10, at + 16);
+    bytes.set(p.fpr(physical(p, i)), at);
+  }
+}
+
+/** Loads what saveX87 stores. */
+export function loadX87(p: Processor, image: DataView, wide: boolean): void {
+  const fcw = (image.getUint16(0, true) & FCW_WRITABLE) | FCW_ONES;
+  const fsw = image.getUint16(2, true);
+  const pending = (fsw & ~fcw & FSW_EXCEPTIONS) !== 0;
+  p.write16(FCW, fcw);
+  p.write16(FSW, (fsw & ~(TOP_MASK | FSW_SUMMARY)) | (pending ? FSW_SUMMARY : 0));
+  p.write8(FTOP, (fsw & TOP_MASK) >> TOP_SHIFT);
+  p.write8(FTAG, image.getUint8(4));
+  p.write16(FOP, image.getUint16(6, true) & FOP_MASK);
+  for (const [at, pointer] of [
+    [8, FIP],
+    [16, FDP],
+  ] as const) {
+    p.write64(pointer, wide ? image.getBigUint64(at, true) : BigInt(image.getUint32(at, true)));
+  }
+  p.write16(FCS, 0);
+  p.write16(FDS, 0);
+  const bytes = new Uint8Array(image.buffer, image.byteOffset, image.byteLength);
+  for (let i = 0; i < 8; i++) p.fpr(physical(p, i)).set(bytes.subarray(32 + 16 * i, 32 + 16 * i + 10));
+}
+
+/** The configuration after FNINIT with zeroed registers. */
+export function initX87(p: Processor): void {
+  p.write16(FCW, FCW_INIT);
+  p.write16(FSW, 0);
+  p.write8(FTOP, 0);
+  p.write8(FTAG, 0);
+  p.write16(FOP, 0);
+  p.write64(FIP, 0n);
+  p.write64(FDP, 0n);
+  p.write16(FCS, 0);
+  p.write16(FDS, 0);
+  for (let i = 0; i < 8; i++) p.fpr(i).fill(0);
+}
+
+/** Whether the x87 state differs from its initial configuration. @sdm "Processor Tracking of XSAVE-Managed State" */
+export function x87InUse(p: Processor): boolean {
+  if (p.read16(FCW) !== FCW_INIT || p.read16(FSW) !== 0 || p.read8(FTOP) !== 0 || p.read8(FTAG) !== 0) return true;
+  if (p.read16(FOP) !== 0 || p.read64(FIP) !== 0n || p.read64(FDP) !== 0n) return true;
+  for (let i = 0; i < 8; i++) {
+    if (p.read64(FPR + 16 * i) !== 0n || p.read16(FPR + 16 * i + 8) !== 0) return true;
+  }
+  return false;
+}
