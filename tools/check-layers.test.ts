@@ -40,12 +40,16 @@ test.each([
   ['src/kvm/x86/x86.test.ts', '../../vmm/vm.ts'],
   ['src/kvm/x86/vmx/main.ts', './tdx.ts'],
   ['src/index.ts', './vmm/vm.ts'],
+  ['src/cli/main.ts', '../index.ts'],
+  ['src/host/timers.ts', '../devices/clock.ts'],
 ])('%s may import %s', (from, specifier) => {
   expect(check(from, specifier)).toBeUndefined();
 });
 
 test.each([
   ['src/machine/processor.ts', '../kvm/x86/x86.ts', 'machine must not import kvm'],
+  ['src/kvm/index.ts', '../index.ts', 'nothing in a layer imports'],
+  ['src/host/timers.ts', '../devices/uart.ts', 'host must not import devices'],
   ['src/host/tdx.ts', '../tdx-module/module.ts', 'host must not import tdx-module'],
   ['src/kvm/x86/vmx/tdx.ts', '../../../tdx-module/module.ts', 'kvm must not import tdx-module'],
   ['src/kvm/virt/kvm_main.ts', '../../vmm/vm.ts', 'kvm must not import vmm'],
