@@ -65,3 +65,18 @@ export function msiToMessage(
     asserted: (data & 0x8000) === 0 || (data & 0x4000) !== 0,
   };
 }
+
+/** Reads the two halves of an interrupt command register; the shorthand (bits 19:18) is not part of the message. */
+export function icrToMessage(low: number, high: number, x2apic: boolean): InterruptMessage {
+  const deliveryMode = (low >> 8) & 7;
+  // Only an INIT can be a level, and only its de-assertion differs; everything else is an edge.
+  const levelTriggered = deliveryMode === DeliveryMode.init && (low & 0x8000) !== 0;
+  return {
+    destination: x2apic ? high : widenDestination(high >>> 24),
+    logical: (low & 0x800) !== 0,
+    deliveryMode,
+    vector: low & 0xff,
+    levelTriggered,
+    asserted: !levelTriggered || (low & 0x4000) !== 0,
+  };
+}
