@@ -87,6 +87,8 @@ test('the mirrors of a machine are its sources that hold the distribution, each 
       'http://deb822.example/debian',
     ]);
     expect(mirrors[1]?.keyring).toBe(keyring);
+    const ownKey = readEnvironment({ SOFTVT_KEYRING: '/own.gpg' }, apt);
+    expect(ownKey.mirrors.map((mirror) => mirror.keyring)).toEqual(['/own.gpg', '/own.gpg']);
     const named = readEnvironment({ SOFTVT_MIRROR: 'http://own.example/debian/' }, apt);
     expect(named.mirrors.map((mirror) => mirror.base)).toEqual(['http://own.example/debian']);
   } finally {

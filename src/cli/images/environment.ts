@@ -62,7 +62,8 @@ export function cacheDirectory(env: Readonly<Record<string, string | undefined>>
 }
 
 /**
- * The environment of this machine: SOFTVT_MIRROR if set, else the mirrors of apt's configuration.
+ * The environment of this machine: SOFTVT_MIRROR if set, else the mirrors of apt's configuration, with the keyring that
+ * SOFTVT_KEYRING names, else the one apt's configuration names, else the distribution's.
  *
  * @param env the process's environment variables
  * @param aptDirectory apt's configuration directory
@@ -71,7 +72,8 @@ export function readEnvironment(
   env: Readonly<Record<string, string | undefined>> = process.env,
   aptDirectory: string = '/etc/apt',
 ): ImageEnvironment {
-  const keyring = DISTRIBUTION_KEYRINGS.find((file) => existsSync(file));
+  const own = env['SOFTVT_KEYRING'];
+  const keyring = own !== undefined && own !== '' ? own : DISTRIBUTION_KEYRINGS.find((file) => existsSync(file));
   const named = env['SOFTVT_MIRROR'];
   const mirrors: Mirror[] = [];
   if (named !== undefined && named !== '') {
@@ -79,8 +81,8 @@ export function readEnvironment(
   } else {
     for (const source of readAptSources(aptDirectory).filter(holdsDistribution)) {
       if (mirrors.some((mirror) => mirror.base === source.uri)) continue;
-      const signedBy = source.signedBy !== undefined && existsSync(source.signedBy) ? source.signedBy : keyring;
-      mirrors.push({ base: source.uri, keyring: signedBy });
+      const signedBy = source.signedBy !== undefined && existsSync(source.signedBy) ? source.signedBy : undefined;
+      mirrors.push({ base: source.uri, keyring: own ? keyring : (signedBy ?? keyring) });
     }
   }
   return { cacheDirectory: cacheDirectory(env), mirrors };

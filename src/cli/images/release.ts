@@ -73,7 +73,7 @@ export async function verifyInRelease(inRelease: string, keyring: string, suite:
       : await openpgp.readKeys({ binaryKeys: bytes });
     message = await openpgp.readCleartextMessage({ cleartextMessage: inRelease });
   } catch (error) {
-    throw bad('it cannot be read', error);
+    throw bad('keyring or signature cannot be read', error);
   }
   const result = await openpgp.verify({ message, verificationKeys: keys });
   const failures: string[] = [];
