@@ -1,0 +1,56 @@
+/**
+ * Exits at instruction boundaries, by priority.
+ * @sdm "Priority Among Concurrent Events"; "VM Exits Induced by …" under "Event Injection" and "Other Causes of VM Exits"
+ */
+import { ACTIVE, BLOCKED_BY_MOV_SS, FLAG_IF, HLT, SHUTDOWN, WAIT_SIPI } from '../processor.ts';
+import { EXIT_CONTROL, PIN, PRIMARY } from './controls.ts';
+import { RF_KEEP } from './exit-info.ts';
+import { EVENT, INFO_VALID, REASON } from './reasons.ts';
+import type { Vtx } from './vtx.ts';
+
+const NMI_VECTOR = 2;
+
+function exits(v: Vtx, reason: number): true {
+  v.record(reason, 0n, RF_KEEP);
+  return true;
+}
+
+/** TPR threshold, INIT, monitor trap flag. */
+export function boundaryTraps(v: Vtx): boolean {
+  const { p } = v;
+  if (p.activity === WAIT_SIPI) return false;
+  if (v.tprTrapPending && p.activity !== SHUTDOWN) return exits(v, REASON.TPR_BELOW_THRESHOLD);
+  if (p.initPending) {
+    p.initPending = false;
+    return exits(v, REASON.INIT);
+  }
+  if (p.activity === SHUTDOWN) return false;
+  return v.monitorTrapDue() && exits(v, REASON.MONITOR_TRAP_FLAG);
+}
+
+function nmiExit(v: Vtx): boolean {
+  if ((v.pin & PIN.NMI_EXITING) === 0) return false;
+  v.p.nmiPending = false;
+  v.record(REASON.EXCEPTION_OR_NMI, 0n, RF_KEEP);
+  v.exit.interruptionInfo = (INFO_VALID | (EVENT.NMI << 8) | NMI_VECTOR) >>> 0;
+  return true;
+}
+
+/** Preemption timer, NMI window, NMI, interrupt window, external interrupt. */
+export function boundaryExits(v: Vtx, interrupt: boolean, acknowledge: () => number): boolean {
+  const { p, primary } = v;
+  if (p.activity === WAIT_SIPI) return false;
+  if (v.timerDeadline <= p.machine.clock.now()) return exits(v, REASON.PREEMPTION_TIMER);
+  const running = p.activity === ACTIVE || p.activity === HLT;
+  const movSs = (p.interruptShadow & BLOCKED_BY_MOV_SS) !== 0;
+  if (primary & PRIMARY.NMI_WINDOW && running && !v.virtualNmiBlocked && !movSs) return exits(v, REASON.NMI_WINDOW);
+  // An NMI that does not exit is delivered before any interrupt is looked at.
+  if (p.nmiPending && !p.nmiBlocked && !movSs) return nmiExit(v);
+  if (!running || p.interruptShadow !== 0) return false;
+  if (primary & PRIMARY.INTERRUPT_WINDOW && p.flagsRest & FLAG_IF) return exits(v, REASON.INTERRUPT_WINDOW);
+  if (interrupt && v.pin & PIN.EXTERNAL_INTERRUPT_EXITING) {
+    v.externalInterruptExit(v.exitControls & EXIT_CONTROL.ACKNOWLEDGE_INTERRUPT ? acknowledge() : -1);
+    return true;
+  }
+  return false;
+}

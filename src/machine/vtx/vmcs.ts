@@ -1,0 +1,117 @@
+/**
+ * One VMCS while a processor has it loaded: field values in typed arrays, kept on the heap until VMCLEAR writes them to
+ * the region.
+ *
+ *   region:  0 revision identifier | 4 VMX-abort indicator | 8 launch state | 16 fields by slot, 8 bytes each
+ *
+ * @sdm "Format of the VMCS Region"
+ */
+import type { Hpa } from '../../util/address.ts';
+import type { PhysicalMemory } from '../memory.ts';
+import { F } from './field-slots.ts';
+import { FIELDS } from './fields.ts';
+
+const DATA_OFFSET = 16;
+const LAUNCH_STATE_OFFSET = 8;
+export const ABORT_OFFSET = 4;
+
+/** Bytes of a region in use. */
+export const VMCS_BYTES: number = DATA_OFFSET + FIELDS.length * 8;
+
+/** Groups of fields whose checks at VM entry are remembered until one of them is written. */
+export const DIRTY_CONTROLS = 1;
+export const DIRTY_HOST = 2;
+
+/** Control fields that no check looks at, or whose check is made at each entry. */
+const UNCHECKED: readonly number[] = [
+  F.EXCEPTION_BITMAP,
+  F.PAGE_FAULT_MASK,
+  F.PAGE_FAULT_MATCH,
+  F.TSC_OFFSET,
+  F.CR0_MASK,
+  F.CR4_MASK,
+  F.CR0_READ_SHADOW,
+  F.CR4_READ_SHADOW,
+  F.ENTRY_INTERRUPTION_INFO,
+  F.ENTRY_EXCEPTION_ERROR_CODE,
+  F.ENTRY_INSTRUCTION_LENGTH,
+];
+
+const DIRTY_BY_SLOT: Uint8Array = Uint8Array.from(FIELDS, ({ type, slot }) =>
+  type === 'host' ? DIRTY_HOST : type === 'control' && !UNCHECKED.includes(slot) ? DIRTY_CONTROLS : 0,
+);
+// The host checks look at the exit controls, the control checks do so too.
+DIRTY_BY_SLOT[F.EXIT_CONTROLS] = DIRTY_CONTROLS | DIRTY_HOST;
+DIRTY_BY_SLOT[F.ENTRY_CONTROLS] = DIRTY_CONTROLS | DIRTY_HOST;
+
+export class Vmcs {
+  readonly region: Hpa;
+  /** 32-bit halves: low at 2·slot. */
+  readonly u32: Uint32Array;
+  readonly u64: BigUint64Array;
+  launched = false;
+  /** Groups to check again at the next entry. */
+  dirty: number = DIRTY_CONTROLS | DIRTY_HOST;
+  /** EFER.LMA under which the host state passed its checks. */
+  hostCheckedLma = 0;
+
+  /** An empty VMCS; load() fills it. */
+  constructor(region: Hpa) {
+    this.region = region;
+    this.u64 = new BigUint64Array(FIELDS.length);
+    this.u32 = new Uint32Array(this.u64.buffer);
+  }
+
+  /** Takes the content of the region. */
+  load(memory: PhysicalMemory): void {
+    this.launched = memory.read32(this.region + LAUNCH_STATE_OFFSET) === 1;
+    new Uint8Array(this.u64.buffer).set(memory.readBytes(this.region + DATA_OFFSET, this.u64.byteLength));
+    this.dirty = DIRTY_CONTROLS | DIRTY_HOST;
+  }
+
+  /** Writes everything to the region. */
+  store(memory: PhysicalMemory): void {
+    memory.write32(this.region + LAUNCH_STATE_OFFSET, this.launched ? 1 : 0);
+    memory.writeBytes(this.region + DATA_OFFSET, new Uint8Array(this.u64.buffer));
+  }
+
+  /** A field of at most 32 bits, or the low half of a longer one. */
+  low(slot: number): number {
+    return this.u32[slot * 2]!;
+  }
+  /** Bits 63:32. */
+  high(slot: number): number {
+    return this.u32[slot * 2 + 1]!;
+  }
+  get64(slot: number): bigint {
+    return this.u64[slot]!;
+  }
+  /** A physical address that passed its check, or any value below 2^53. */
+  address(slot: number): number {
+    return this.u32[slot * 2 + 1]! * 0x1_0000_0000 + this.u32[slot * 2]!;
+  }
+
+  // The setters are for the processor itself: they do not make checks necessary.
+
+  setLow(slot: number, value: number): void {
+    this.u32[slot * 2] = value;
+  }
+  /** A value of at most 32 bits into a 64-bit field. */
+  setNumber(slot: number, value: number): void {
+    this.u32[slot * 2] = value;
+    this.u32[slot * 2 + 1] = 0;
+  }
+  set64(slot: number, value: bigint): void {
+    this.u64[slot] = value;
+  }
+
+  /** A field changed by software: its group must be checked again. */
+  touch(slot: number): void {
+    this.dirty |= DIRTY_BY_SLOT[slot]!;
+  }
+}
+
+/** Makes the launch state of a VMCS that is not loaded "clear", in its region. */
+export function clearLaunchState(memory: PhysicalMemory, region: Hpa): void {
+  memory.write32(region + LAUNCH_STATE_OFFSET, 0);
+}

@@ -1,0 +1,434 @@
+/**
+ * VT-x state of one logical processor, the VMX instructions as methods, and what other parts ask.
+ *
+ * Who asks what:
+ * - instruction handlers test the cached control words (`v.primary & PRIMARY.HLT`), which are 0 outside VMX non-root
+ *   operation, and then `return v.instructionExit(insn, REASON.HLT)`; anything that takes more than one bit has a query
+ *   here (`ioExits`, `msrExits`, `movToCrExits` …). A query named `…Exits` records the exit when it returns true; the
+ *   caller then returns VMEXIT.
+ * - event delivery keeps p.delivering and calls `exceptionExits`, `eventExit`, `tripleFaultExit`, `taskSwitchExit`, IRET
+ *   `unblockNmi` and `endIret`; at instruction boundaries `boundaryTraps` and `boundaryExits` are asked.
+ * - the MMU reads `ept`, `eptRoot`, `vpid` … and calls `eptViolation`, `eptMisconfiguration`, `logDirtyPage`.
+ * - the run loop calls `takeVmExit`.
+ */
+import { Timer } from '../../devices/clock.ts';
+import type { Gpa, Hpa } from '../../util/address.ts';
+import type { Insn } from '../isa/insn.ts';
+import { DONE, type Outcome, VMEXIT } from '../outcome.ts';
+import type { Event } from '../processor/events/event.ts';
+import type { Processor } from '../processor.ts';
+import { boundaryExits, boundaryTraps } from './boundary.ts';
+import { type VmxCapabilities, vmxCapabilities } from './capabilities.ts';
+import { cr8Write, guestTsc, ioExits, msrExits, pauseExits } from './conditional-exits.ts';
+import { PIN, PRIMARY, SECONDARY } from './controls.ts';
+import { clts, lmswExits, movDrExits, movFromCrExits, movToCrExits } from './cr-exits.ts';
+import { enter } from './entry.ts';
+import { eventExit, exceptionExits } from './exceptions.ts';
+import { takeVmExit } from './exit.ts';
+import { duringDelivery, type ExitInfo, RF_CLEAR, RF_KEEP, RF_SET } from './exit-info.ts';
+import { instructionInformation, memoryQualification } from './instruction-information.ts';
+import { NON_ROOT, OUTSIDE, VM_SUCCEED } from './operation.ts';
+import * as operations from './operations.ts';
+import { logDirtyPage, pmlFullExits } from './pml.ts';
+import { INFO_NMI_UNBLOCKED, INFO_VALID, REASON } from './reasons.ts';
+import type { Vmcs } from './vmcs.ts';
+
+const NMI_UNBLOCKED_BIT = BigInt(INFO_NMI_UNBLOCKED);
+
+export class Vtx {
+  readonly p: Processor;
+  readonly capabilities: VmxCapabilities;
+
+  /** OUTSIDE, ROOT or NON_ROOT (operation.ts). */
+  operation: 0 | 1 | 2 = OUTSIDE;
+  /** VMXON pointer, or -1. */
+  vmxonPointer: Hpa = -1;
+  /** The current VMCS, or null. */
+  current: Vmcs | null = null;
+  /** VMCSs that this processor has loaded and not cleared since, by region. */
+  readonly active: Map<Hpa, Vmcs> = new Map();
+  /** VMX-abort indicator, or 0. Set with the processor in shutdown. */
+  abort = 0;
+  /** The running guest was entered by the method vmlaunch() or vmresume(): its exit returns to TypeScript. */
+  launchedByMethod = false;
+
+  // ---- controls in force; all 0 outside non-root operation
+  pin = 0;
+  primary = 0;
+  secondary = 0;
+  entryControls = 0;
+  exitControls = 0;
+  exceptionBitmap = 0;
+  pageFaultMask = 0;
+  pageFaultMatch = 0;
+  /** Guest/host masks and read shadows, low 32 bits unsigned. */
+  cr0Mask = 0;
+  cr0Shadow = 0;
+  cr4Mask = 0;
+  cr4Shadow = 0;
+  /** Physical addresses; valid under their controls. */
+  msrBitmap: Hpa = 0;
+  ioBitmapA: Hpa = 0;
+  ioBitmapB: Hpa = 0;
+  virtualApicPage: Hpa = 0;
+  tprThreshold = 0;
+  /** Added to the TSC (0n unless the control is on); with SECONDARY.TSC_SCALING multiply first. Use guestTsc(). */
+  tscOffset = 0n;
+  /** 48 fraction bits. */
+  tscMultiplier: bigint = 1n << 48n;
+
+  // ---- address translation
+  /** EPT is in use. */
+  ept = false;
+  /** EPTP, whole; 0n when EPT is off. */
+  eptp = 0n;
+  /** Physical address of the EPT root table. */
+  eptRoot: Hpa = 0;
+  /** 4. */
+  eptLevels = 4;
+  /** EPT accessed and dirty flags are in use. */
+  eptAccessedDirty = false;
+  /** Page-modification logging is on. */
+  pml = false;
+  /** Current VPID: 0 outside non-root operation and where the control is off. */
+  vpid = 0;
+
+  // ---- events
+  readonly exit: ExitInfo = {
+    reason: 0,
+    qualification: 0n,
+    guestLinear: 0n,
+    guestPhysical: 0,
+    interruptionInfo: 0,
+    interruptionErrorCode: 0,
+    idtVectoringInfo: 0,
+    idtVectoringErrorCode: 0,
+    instructionLength: 0,
+    instructionInfo: 0,
+    resumeFlag: RF_KEEP,
+  };
+  /** Virtual-NMI blocking (pin control "virtual NMIs"). */
+  virtualNmiBlocked = false;
+  /** The running IRET has just removed (virtual-)NMI blocking: bit 12 of exits it causes. */
+  nmiUnblockedByIret = false;
+  /** A monitor-trap-flag exit is due at the next boundary. */
+  monitorTrapPending = false;
+  /** Where the monitor trap flag began to watch: it is due when either differs. */
+  monitorTrapRip = 0n;
+  monitorTrapTime = 0;
+  /** A TPR-below-threshold exit is due at the next boundary. */
+  tprTrapPending = false;
+  /** Machine time in ns at which the preemption timer reaches 0; Infinity when it does not run. */
+  timerDeadline: number = Number.POSITIVE_INFINITY;
+  /** PAUSE-loop exiting: TSC of the first and of the last PAUSE of the loop; -1 before the first. */
+  pauseLoopStart = -1;
+  pauseLast = -1;
+  pauseGap = 0;
+  pauseWindow = 0;
+
+  readonly #timer: Timer;
+
+  constructor(p: Processor) {
+    this.p = p;
+    this.#timer = new Timer(() => {
+      p.eventsPending = true;
+    });
+    this.capabilities = vmxCapabilities(p.machine.options.profile);
+  }
+
+  get inVmx(): boolean {
+    return this.operation !== OUTSIDE;
+  }
+  get nonRoot(): boolean {
+    return this.operation === NON_ROOT;
+  }
+  get unrestrictedGuest(): boolean {
+    return (this.secondary & SECONDARY.UNRESTRICTED_GUEST) !== 0;
+  }
+  /** Something is due after each instruction (monitor trap flag): execute one by one, with eventsPending set. */
+  get stepNeeded(): boolean {
+    return (this.primary & PRIMARY.MONITOR_TRAP_FLAG) !== 0;
+  }
+  /** Whether a monitor-trap-flag exit is due at this boundary. */
+  monitorTrapDue(): boolean {
+    if (this.monitorTrapPending) return true;
+    if (!this.stepNeeded) return false;
+    const { p } = this;
+    return p.machine.clock.now() !== this.monitorTrapTime || p.rip !== this.monitorTrapRip;
+  }
+
+  // ---- VMX instructions for root software in TypeScript; faults as the instruction's with CPL 0 in 64-bit mode
+
+  /** @param region physical address of the VMXON region */
+  vmxon(region: Hpa): number {
+    return operations.vmxon(this, BigInt(region));
+  }
+  vmxoff(): number {
+    return operations.vmxoff(this);
+  }
+  vmclear(region: Hpa): number {
+    return operations.vmclear(this, BigInt(region));
+  }
+  vmptrld(region: Hpa): number {
+    return operations.vmptrld(this, BigInt(region));
+  }
+  /** Region of the current VMCS, or 2^64 - 1 as VMPTRST stores where there is none. */
+  vmptrst(): bigint {
+    return operations.currentPointer(this);
+  }
+  /** The field's value, zero-extended; undefined where the instruction fails (`vmreadResult` says how). */
+  vmread(field: number): bigint | undefined {
+    this.vmreadResult = operations.vmread(this, field);
+    return this.vmreadResult === VM_SUCCEED ? operations.readField(this, field) : undefined;
+  }
+  /** Result of the last vmread(). */
+  vmreadResult: number = VM_SUCCEED;
+  vmwrite(field: number, value: bigint | number): number {
+    return operations.vmwrite(this, field, value);
+  }
+  /** Enters the guest and returns after its VM exit (or the failure). */
+  vmlaunch(): number {
+    return this.#run(true);
+  }
+  vmresume(): number {
+    return this.#run(false);
+  }
+  #run(launch: boolean): number {
+    const result = operations.launchChecks(this, launch);
+    if (result !== VM_SUCCEED) return result;
+    const entered = enter(this, launch, true);
+    if (entered === VM_SUCCEED && this.operation === NON_ROOT) this.p.machine.runNonRoot(this.p);
+    return entered;
+  }
+  invept(type: number, eptp: bigint): number {
+    return operations.invept(this, BigInt(type), eptp);
+  }
+  invvpid(type: number, vpid: number, linear: bigint = 0n): number {
+    return operations.invvpid(this, BigInt(type), BigInt(vpid), linear);
+  }
+
+  // ---- exits
+
+  /** Begins the record of an exit. */
+  record(reason: number, qualification: bigint, resumeFlag: number): typeof VMEXIT {
+    const { exit, p } = this;
+    exit.reason = reason;
+    exit.qualification = qualification;
+    exit.interruptionInfo = 0;
+    exit.interruptionErrorCode = 0;
+    exit.instructionLength = 0;
+    exit.instructionInfo = 0;
+    exit.guestLinear = 0n;
+    exit.guestPhysical = 0;
+    exit.resumeFlag = resumeFlag;
+    exit.idtVectoringInfo = 0;
+    exit.idtVectoringErrorCode = 0;
+    if (p.delivering !== null) duringDelivery(exit, p.delivering);
+    p.outcome = VMEXIT;
+    return VMEXIT;
+  }
+
+  /**
+   * Records the exit of an instruction: length, instruction information and, for instructions whose qualification is
+   * their memory operand's displacement, the qualification.
+   */
+  instructionExit(insn: Insn, reason: number, qualification?: bigint): typeof VMEXIT {
+    this.record(reason, qualification ?? memoryQualification(this.p, insn, reason), RF_CLEAR);
+    this.exit.instructionLength = insn.length;
+    this.exit.instructionInfo = instructionInformation(insn, reason);
+    return VMEXIT;
+  }
+
+  /** Takes the recorded exit: saves the guest, loads the host. Afterwards `operation` is ROOT (or the processor is shut down by a VMX abort). */
+  takeVmExit(): void {
+    takeVmExit(this);
+  }
+
+  /** Starts the preemption timer. @param deadline machine time in ns */
+  startTimer(deadline: number): void {
+    this.timerDeadline = deadline;
+    this.p.machine.clock.setTimer(this.#timer, deadline);
+  }
+  stopTimer(): void {
+    if (this.timerDeadline === Number.POSITIVE_INFINITY) return;
+    this.timerDeadline = Number.POSITIVE_INFINITY;
+    this.p.machine.clock.cancel(this.#timer);
+  }
+
+  // ---- exceptions and events
+
+  /** Whether the exception bitmap makes this exception exit; records nothing (then eventExit). */
+  exceptionExits(vector: number, errorCode: number): boolean {
+    return this.operation === NON_ROOT && exceptionExits(this, vector, errorCode);
+  }
+  /**
+   * Records the exit that an event causes directly: p.fault holds a #PF's address and a #DB's bits. Call before CR2, DR6
+   * and the stack change, with RFLAGS.RF as delivery would push it. If p.delivering is set, this event arose during its
+   * delivery.
+   */
+  eventExit(event: Event): typeof VMEXIT {
+    return eventExit(this, event);
+  }
+  /** Records the triple-fault exit. */
+  tripleFaultExit(): typeof VMEXIT {
+    this.p.delivering = null;
+    return this.record(REASON.TRIPLE_FAULT, 0n, RF_KEEP);
+  }
+  /**
+   * Records the task-switch exit; call when all checks that may fault first have passed.
+   * @param source 0 CALL, 1 IRET, 2 JMP, 3 task gate in the IDT
+   * @param instructionLength of CALL, IRET, JMP; not used for a gate in the IDT
+   */
+  taskSwitchExit(selector: number, source: number, instructionLength: number): typeof VMEXIT {
+    this.record(REASON.TASK_SWITCH, BigInt((selector | (source << 30)) >>> 0), source === 3 ? RF_KEEP : RF_CLEAR);
+    if (source !== 3) this.exit.instructionLength = instructionLength;
+    return VMEXIT;
+  }
+
+  /**
+   * IRET removes NMI blocking, or virtual-NMI blocking, by the controls; call at its start (it stays removed if IRET
+   * faults), and endIret() when it has completed or its fault has been delivered.
+   */
+  unblockNmi(): void {
+    const { p } = this;
+    if ((this.pin & PIN.NMI_EXITING) === 0) {
+      this.nmiUnblockedByIret = p.nmiBlocked;
+      p.nmiBlocked = false;
+    } else if (this.pin & PIN.VIRTUAL_NMIS) {
+      this.nmiUnblockedByIret = this.virtualNmiBlocked;
+      this.virtualNmiBlocked = false;
+    }
+    if (this.nmiUnblockedByIret) p.eventsPending = true;
+  }
+  endIret(): void {
+    this.nmiUnblockedByIret = false;
+  }
+
+  /** First part of a boundary: TPR threshold, INIT, monitor trap flag. Then come debug traps, then boundaryExits. */
+  boundaryTraps(): boolean {
+    return this.operation === NON_ROOT && boundaryTraps(this);
+  }
+  /**
+   * Second part of a boundary: preemption timer, NMI window, NMI, interrupt window, external interrupt.
+   * False where nothing exits: then a pending NMI that is not blocked is delivered, else an interrupt if IF allows.
+   * @param interrupt an external interrupt is pending at the local APIC (not yet acknowledged)
+   * @param acknowledge acknowledges it and gives the vector; called only for an exit with "acknowledge interrupt on exit"
+   */
+  boundaryExits(interrupt: boolean, acknowledge: () => number): boolean {
+    return this.operation === NON_ROOT && boundaryExits(this, interrupt, acknowledge);
+  }
+  /** Records the exit for an external interrupt. @param vector the acknowledged vector, or -1 if it stays pending */
+  externalInterruptExit(vector: number): typeof VMEXIT {
+    this.record(REASON.EXTERNAL_INTERRUPT, 0n, RF_KEEP);
+    if (vector >= 0) this.exit.interruptionInfo = (INFO_VALID | vector) >>> 0;
+    return VMEXIT;
+  }
+  /** Records the exit for a SIPI in wait-for-SIPI state. */
+  sipiExits(vector: number): boolean {
+    if (this.operation !== NON_ROOT) return false;
+    this.record(REASON.SIPI, BigInt(vector), RF_KEEP);
+    return true;
+  }
+
+  // ---- control registers
+
+  /** MOV to CR0, CR3, CR4 or CR8: whether it exits. `gpr` is the source register's number. */
+  movToCrExits(insn: Insn, cr: number, gpr: number, value: bigint): boolean {
+    return this.operation === NON_ROOT && movToCrExits(this, insn, cr, gpr, value);
+  }
+  /** MOV from CR3 or CR8: whether it exits. */
+  movFromCrExits(insn: Insn, cr: number, gpr: number): boolean {
+    return this.operation === NON_ROOT && movFromCrExits(this, insn, cr, gpr);
+  }
+  /** CLTS: VMEXIT recorded; DONE, it does nothing; undefined, it clears CR0.TS as usual. */
+  clts(insn: Insn): Outcome | undefined {
+    return this.operation === NON_ROOT ? clts(this, insn) : undefined;
+  }
+  /** LMSW: whether it exits. `linear` is the address of a memory operand. Where it does not, write cr0ToWrite(value). */
+  lmswExits(insn: Insn, source: number, linear: bigint | undefined): boolean {
+    return this.operation === NON_ROOT && lmswExits(this, insn, source, linear);
+  }
+  movDrExits(insn: Insn, dr: number, fromDr: boolean, gpr: number): boolean {
+    return this.operation === NON_ROOT && movDrExits(this, insn, dr, fromDr, gpr);
+  }
+  /** What MOV from CR0 and SMSW read. */
+  cr0ToRead(): number {
+    return ((this.p.cr0 & ~this.cr0Mask) | (this.cr0Shadow & this.cr0Mask)) >>> 0;
+  }
+  cr4ToRead(): number {
+    return ((this.p.cr4 & ~this.cr4Mask) | (this.cr4Shadow & this.cr4Mask)) >>> 0;
+  }
+  /** The value that a MOV to CR0 or LMSW of `value` really writes: bits that the host owns stay. */
+  cr0ToWrite(value: number): number {
+    return ((value & ~this.cr0Mask) | (this.p.cr0 & this.cr0Mask)) >>> 0;
+  }
+  cr4ToWrite(value: number): number {
+    return ((value & ~this.cr4Mask) | (this.p.cr4 & this.cr4Mask)) >>> 0;
+  }
+  /** Whether VMX operation lets CR0 have this value (true outside VMX operation). */
+  cr0Allowed(value: number): boolean {
+    return this.operation === OUTSIDE || this.capabilities.cr0Allowed(value, this.unrestrictedGuest);
+  }
+  cr4Allowed(value: number): boolean {
+    return this.operation === OUTSIDE || this.capabilities.cr4Allowed(value);
+  }
+
+  // ---- other conditional exits
+
+  /** IN, OUT, INS, OUTS; after the TSS bitmap's #GP. `input`: IN or INS. */
+  ioExits(insn: Insn, port: number, size: 1 | 2 | 4, input: boolean): boolean {
+    return this.operation === NON_ROOT && ioExits(this, insn, port, size, input);
+  }
+  /** Whether RDMSR or WRMSR of this index exits; records nothing (then instructionExit with REASON.RDMSR or WRMSR). */
+  msrExits(index: number, write: boolean): boolean {
+    return this.operation === NON_ROOT && msrExits(this, index, write);
+  }
+  /** Whether PAUSE exits, by PAUSE exiting or PAUSE-loop exiting; records nothing. */
+  pauseExits(): boolean {
+    return this.operation === NON_ROOT && pauseExits(this);
+  }
+  /** The TSC as software in the current operation reads it. @param tsc the processor's TSC */
+  guestTsc(tsc: bigint): bigint {
+    return guestTsc(this, tsc);
+  }
+  /** CR8 through the virtual-APIC page; only with PRIMARY.TPR_SHADOW. */
+  cr8Read(): number {
+    return this.p.machine.memory.read8(this.virtualApicPage + 0x80) >> 4;
+  }
+  /** @param value 0 to 15 */
+  cr8Write(value: number): typeof DONE {
+    cr8Write(this, value);
+    return DONE;
+  }
+
+  // ---- EPT
+
+  /**
+   * Records an EPT violation.
+   * @param linear the guest-linear address if there is one (qualification bit 7)
+   * @param qualification bits 6:0 and 8 to 11 of the exit qualification; bits 7 and 12 are added here
+   */
+  eptViolation(gpa: Gpa, linear: bigint | undefined, qualification: number): typeof VMEXIT {
+    let bits = BigInt(linear === undefined ? qualification : qualification | 0x80);
+    if (this.nmiUnblockedByIret && this.p.delivering === null) bits |= NMI_UNBLOCKED_BIT;
+    this.record(REASON.EPT_VIOLATION, bits, this.p.delivering === null ? RF_SET : RF_KEEP);
+    this.exit.guestPhysical = gpa;
+    this.exit.guestLinear = linear ?? 0n;
+    return VMEXIT;
+  }
+  eptMisconfiguration(gpa: Gpa): typeof VMEXIT {
+    this.record(REASON.EPT_MISCONFIGURATION, 0n, this.p.delivering === null ? RF_SET : RF_KEEP);
+    this.exit.guestPhysical = gpa;
+    return VMEXIT;
+  }
+  /**
+   * Page-modification logging, before an EPT dirty flag goes from 0 to 1 (or an accessed flag is set): call
+   * pmlFullExits() first; when it says no, set the flags and call logDirtyPage() if a dirty flag was set.
+   */
+  pmlFullExits(): boolean {
+    return this.pml && pmlFullExits(this);
+  }
+  logDirtyPage(gpa: Gpa): void {
+    if (this.pml) logDirtyPage(this, gpa);
+  }
+}
