@@ -68,7 +68,13 @@ describe('loads and stores', () => {
     const machine = machineWithPages();
     machine.map(0x8000n, 0xfee0_0000n | P | W);
     const log: string[] = [];
-    machine.memory.bus = { read: (hpa, size) => (log.push(`${size} ${hpa.toString(16)}`), 5n), write: () => {} };
+    machine.memory.bus = {
+      read: (hpa, size) => {
+        log.push(`${size} ${hpa.toString(16)}`);
+        return 5n;
+      },
+      write: () => {},
+    };
     expect(loadLinear(machine.p, 0x8030n, 4)).toBe(5n);
     expect(log).toEqual(['4 fee00030']);
   });

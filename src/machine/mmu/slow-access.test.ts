@@ -87,7 +87,7 @@ describe('page-crossing accesses', () => {
         linear,
         access: write,
         size: 16,
-        act: (view, host) => bytes.forEach((b, i) => view.setUint8(host + i, b)),
+        act: (view, host) => new Uint8Array(view.buffer).set(bytes, host),
       };
       expect(execute(machine, step)).toBe(JUMPED);
       expect([
