@@ -1,23 +1,35 @@
 #!/usr/bin/env node
 /** The `softvt` command. */
 
-import { defineCommand, renderUsage, runCommand } from 'citty';
-import { SoftvtError } from '../util/errors.ts';
-import { imagesCommand } from './images/command.ts';
-import { VERSION } from './version.ts';
+import type { StartGuest } from '../vmm/guest-run.ts';
+import { runCli } from './cli.ts';
 
-const command = defineCommand({
-  meta: { name: 'softvt', version: VERSION, description: 'KVM in TypeScript on an emulated machine with VT-x' },
-  subCommands: { images: imagesCommand },
-});
+/** The machine is loaded when a guest starts: help and lists need none of it. */
+const startGuest: StartGuest = async (config, console) => {
+  const { startGuest: start } = await import('../index.ts');
+  return await start(config, console);
+};
 
-const rawArgs = process.argv.slice(2);
-try {
-  if (rawArgs[0] === '--version') console.log(VERSION);
-  else if (rawArgs.length === 0 || rawArgs[0] === '--help') console.log(await renderUsage(command));
-  else await runCommand(command, { rawArgs });
-} catch (error) {
-  if (!(error instanceof Error)) throw error;
-  console.error(`softvt: ${error instanceof SoftvtError ? error.line : error.message}`);
-  process.exitCode = 2;
+const debug = process.env['SOFTVT_DEBUG'] !== undefined && process.env['SOFTVT_DEBUG'] !== '';
+
+function internalError(error: unknown): never {
+  const message = error instanceof Error ? error.message : String(error);
+  console.error(`softvt: internal error: ${message.split('\n')[0]} (SOFTVT_DEBUG=1 shows where)`);
+  if (debug && error instanceof Error) console.error(error.stack);
+  process.exit(3);
 }
+process.on('uncaughtException', internalError);
+process.on('unhandledRejection', internalError);
+
+const code = await runCli(process.argv.slice(2), {
+  process,
+  startGuest,
+  now: () => performance.now(),
+  print: (text) => console.log(text),
+  complain: (line) => console.error(line),
+  debug,
+});
+// A guest that was stopped may leave timers behind; what was printed goes out first, unless nobody takes it.
+process.exitCode = code;
+process.stdout.write('', () => process.exit(code));
+setTimeout(() => process.exit(code), 1000);

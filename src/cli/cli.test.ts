@@ -1,0 +1,267 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { SoftvtError } from '../util/errors.ts';
+import { trace } from '../util/trace.ts';
+import type { GuestEnd } from '../vmm/guest-end.ts';
+import { runCli } from './cli.ts';
+import { fakeWorld } from './testing.ts';
+
+let directory: string;
+let kernel: string;
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), 'softvt-cli-'));
+  kernel = join(directory, 'vmlinuz');
+  writeFileSync(kernel, 'kernel');
+});
+afterAll(() => rmSync(directory, { recursive: true }));
+
+describe('help', () => {
+  test.each([[[]], [['--help']], [['-h']]])('%j prints the commands and exits with 0', async (args) => {
+    const world = fakeWorld();
+    expect(await runCli(args, world.environment)).toBe(0);
+    for (const name of ['run', 'demo', 'images', 'measure', 'profile', 'doctor']) {
+      expect(world.stdout.text).toContain(name);
+    }
+    expect(world.stderr.text).toBe('');
+  });
+
+  test('a command explains its options', async () => {
+    const world = fakeWorld();
+    expect(await runCli(['run', '--help'], world.environment)).toBe(0);
+    for (const option of ['--kernel', '--append', '--memory', '--timeout', '--json']) {
+      expect(world.stdout.text).toContain(option);
+    }
+  });
+
+  test('--version prints the version alone', async () => {
+    const world = fakeWorld();
+    expect(await runCli(['--version'], world.environment)).toBe(0);
+    expect(world.stdout.text).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+});
+
+describe('usage mistakes are one line on stderr and exit code 2', () => {
+  const cases: [string, string[], string][] = [
+    ['unknown command', ['frobnicate'], "there is no command 'frobnicate'"],
+    ['unknown option of softvt', ['--frob'], 'there is no option --frob'],
+    ['unknown option of run', ['run', '--frob=1'], 'there is no option --frob'],
+    ['short option', ['run', '-m', '1'], 'there is no option -m'],
+    ['missing value', ['run', '--kernel'], '--kernel needs a value'],
+    ['value of a flag', ['run', '--json=yes'], '--json takes no value'],
+    ['stray word', ['run', 'vmlinuz'], "'vmlinuz' is one argument too many"],
+    ['no kernel', ['run'], '--kernel FILE is missing'],
+    ['no such kernel', ['run', '--kernel', '/nowhere/vmlinuz'], 'there is no such file'],
+    ['a directory', ['run', '--kernel', '/'], 'it is a directory'],
+    ['type', ['run', '--type', 'jail', '--kernel', 'x'], '--type is vm, td or bare'],
+    ['TD', ['run', '--type', 'td', '--kernel', 'x'], 'not available yet'],
+    ['memory', ['run', '--kernel', 'x', '--memory', 'lots'], '--memory wants a size'],
+    ['too much memory', ['run', '--kernel', 'x', '--memory', '3G'], 'more than the 2560M'],
+    ['too little memory', ['run', '--kernel', 'x', '--memory', '1M'], 'less than the 2M'],
+    ['odd memory', ['run', '--kernel', 'x', '--memory', '3001K'], 'multiple of 64K'],
+    ['cpus', ['run', '--kernel', 'x', '--cpus', '0'], '--cpus wants a number from 1 to 64'],
+    ['seed', ['run', '--kernel', 'x', '--seed', '-1'], '--seed wants a number'],
+    ['timeout', ['run', '--kernel', 'x', '--timeout', 'soon'], '--timeout wants seconds'],
+    ['clock', ['run', '--kernel', 'x', '--clock', 'wall'], '--clock is virtual or real'],
+    ['disk', ['run', '--kernel', 'x', '--disk', 'd'], '--disk is not available yet'],
+    ['measure', ['measure'], 'measure is not available yet'],
+    ['images command', ['images', 'eat'], "there is no command 'images eat'"],
+  ];
+  test.each(cases)('%s', async (_, args, message) => {
+    const world = fakeWorld();
+    expect(await runCli(args, world.environment)).toBe(2);
+    expect(world.stderr.text).toContain(message);
+    expect(world.stderr.text).toMatch(/^softvt: [^\n]*\n$/);
+    expect(world.stdout.text).toBe('');
+    expect(world.guests).toEqual([]);
+  });
+});
+
+describe('run', () => {
+  test('hands kernel, initrd and options to the guest', async () => {
+    const initrd = join(directory, 'initrd');
+    writeFileSync(initrd, 'initrd');
+    const world = fakeWorld();
+    const args = ['run', '--type', 'vm', '--kernel', kernel, '--initrd', initrd, '--append', 'console=ttyS0 -x'];
+    const more = ['--memory', '128M', '--cpus', '4', '--seed', '7', '--reboot', '--clock=virtual'];
+    expect(await runCli([...args, ...more], world.environment)).toBe(0);
+    const [guest] = world.guests;
+    expect(guest!.config).toMatchObject({
+      kernelName: 'vmlinuz',
+      initrdName: 'initrd',
+      commandLine: 'console=ttyS0 -x',
+      memorySize: 128 << 20,
+      cpus: 4,
+      seed: 7,
+      clock: 'virtual',
+      reboot: true,
+    });
+    expect(new TextDecoder().decode(guest!.config.initrd)).toBe('initrd');
+  });
+
+  test('the clock is real when somebody sits at a terminal, virtual otherwise', async () => {
+    for (const terminal of [false, true]) {
+      const world = fakeWorld(undefined, { terminal });
+      await runCli(['run', '--kernel', kernel], world.environment);
+      expect(world.guests[0]!.config.clock).toBe(terminal ? 'real' : 'virtual');
+    }
+  });
+
+  const ends: [GuestEnd, number, string][] = [
+    [{ reason: 'power-off' }, 0, ''],
+    [{ reason: 'quit' }, 0, ''],
+    [{ reason: 'reset', by: 'port 0xcf9' }, 1, 'the guest reset itself by port 0xcf9'],
+    [{ reason: 'triple-fault', vcpu: 0, rip: 0x10n }, 1, 'triple fault on vCPU 0 at RIP 0x10'],
+    [{ reason: 'panic' }, 1, 'the guest panicked'],
+    [{ reason: 'halted' }, 1, 'every vCPU is halted'],
+    [{ reason: 'kvm-error', message: 'no' }, 1, 'cannot go on: no'],
+    [{ reason: 'debug-exit', value: 5 }, 11, ''],
+    [{ reason: 'timeout', seconds: 3 }, 124, 'timeout after 3 s'],
+    [{ reason: 'signal', name: 'SIGTERM', number: 15 }, 143, 'stopped by SIGTERM'],
+  ];
+  test.each(ends.map(([end, code, line]) => ({ end, code, line })))('$end.reason', async ({ end, code, line }) => {
+    const world = fakeWorld((guest) => guest.stop(end));
+    expect(await runCli(['run', '--kernel', kernel], world.environment)).toBe(code);
+    if (line === '') expect(world.stderr.text).toBe('');
+    else expect(world.stderr.text).toMatch(/^softvt: [^\n]*\n$/);
+    expect(world.stderr.text).toContain(line);
+  });
+
+  test('the guest’s console is stdout', async () => {
+    const world = fakeWorld((guest) => {
+      guest.sink.write(new TextEncoder().encode('hello\r\n'));
+      guest.stop({ reason: 'power-off' });
+    });
+    await runCli(['run', '--kernel', kernel], world.environment);
+    expect(world.stdout.text).toBe('hello\r\n');
+  });
+
+  test('--json is one object as the last line of stderr', async () => {
+    const world = fakeWorld((guest) => guest.stop({ reason: 'panic' }));
+    expect(await runCli(['run', '--kernel', kernel, '--json'], world.environment)).toBe(1);
+    const lines = world.stderr.text.trimEnd().split('\n');
+    expect(lines).toHaveLength(2);
+    expect(JSON.parse(lines[1]!)).toEqual({
+      reason: 'panic',
+      detail: 'the guest panicked',
+      instructions: 3_000_000,
+      virtualSeconds: 0.5,
+      wallSeconds: 0.5,
+      stateHash: '0123456789abcdef',
+      exits: { CPUID: 2, IO_INSTRUCTION: 40 },
+      seamcalls: {},
+      tdcalls: {},
+    });
+  });
+
+  test('--timeout ends a guest that spins, with 124', async () => {
+    const world = fakeWorld(() => {});
+    expect(await runCli(['run', '--kernel', kernel, '--timeout', '0.01'], world.environment)).toBe(124);
+  });
+
+  test('a kernel that cannot be a guest is one line and exit code 2', async () => {
+    const startGuest = () => Promise.reject(new SoftvtError('ERR_SOFTVT_BAD_KERNEL', 'vmlinuz: not a kernel'));
+    const world = fakeWorld(undefined, { startGuest });
+    expect(await runCli(['run', '--kernel', kernel], world.environment)).toBe(2);
+    expect(world.stderr.text).toBe('softvt: vmlinuz: not a kernel\n');
+  });
+
+  test('a defect of softvt is one line and exit code 3; only with debugging there is a stack', async () => {
+    const startGuest = () => Promise.reject(new TypeError('undefined is not a machine\n  at secret place'));
+    const quiet = fakeWorld(undefined, { startGuest });
+    expect(await runCli(['run', '--kernel', kernel], quiet.environment)).toBe(3);
+    expect(quiet.stderr.text).toMatch(/^softvt: internal error: undefined is not a machine[^\n]*\n$/);
+    const loud = fakeWorld(undefined, { startGuest, debug: true });
+    await runCli(['run', '--kernel', kernel], loud.environment);
+    expect(loud.stderr.text).toContain('cli.test.ts');
+  });
+
+  test('--trace writes events as text, or as Chrome JSON into a .json file', async () => {
+    const live = (guest: { stop(end: GuestEnd): void }) => {
+      trace.kvm_entry?.(0, 0x1000n);
+      trace.kvm_exit?.(0, 10, 0x1002n, 0n, 0, 0, 0);
+      guest.stop({ reason: 'power-off' });
+    };
+    const text = join(directory, 'trace.txt');
+    await runCli(['run', '--kernel', kernel, '--trace', text], fakeWorld(live).environment);
+    expect(readFileSync(text, 'utf8')).toContain('kvm_exit: vcpu 0 reason CPUID rip 0x1002');
+    const json = join(directory, 'trace.json');
+    await runCli(['run', '--kernel', kernel, '--trace', json], fakeWorld(live).environment);
+    expect(JSON.parse(readFileSync(json, 'utf8'))).toMatchObject([{ name: 'CPUID', ph: 'X', tid: 0 }]);
+    expect(trace.kvm_exit).toBeUndefined();
+  });
+
+  test('a trace file that cannot be written is one line and exit code 2', async () => {
+    const world = fakeWorld();
+    expect(await runCli(['run', '--kernel', kernel, '--trace', '/nowhere/t'], world.environment)).toBe(2);
+    expect(world.stderr.text).toMatch(/^softvt: trace \/nowhere\/t: [^\n]*\n$/);
+  });
+});
+
+describe('the terminal is given back on every way out', () => {
+  test.each(['SIGINT', 'SIGTERM', 'SIGHUP'])('%s', async (name) => {
+    const world = fakeWorld(() => world.signals.emit(name), { terminal: true });
+    expect(await runCli(['run', '--kernel', kernel], world.environment)).toBeGreaterThan(128);
+    expect(world.stdin.raw).toBe(false);
+    expect(world.stdin.paused).toBe(true);
+  });
+
+  test('exit of the process in the middle of a run', async () => {
+    const world = fakeWorld(() => {}, { terminal: true });
+    const run = runCli(['run', '--kernel', kernel], world.environment);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(world.stdin.raw).toBe(true);
+    world.signals.emit('exit');
+    expect(world.stdin.raw).toBe(false);
+    world.guests[0]!.stop({ reason: 'quit' });
+    await run;
+  });
+
+  test('no listener stays behind', async () => {
+    const world = fakeWorld(undefined, { terminal: true });
+    await runCli(['run', '--kernel', kernel], world.environment);
+    expect(world.signals.listenerCount + world.stdin.listenerCount + world.stdout.listenerCount).toBe(0);
+  });
+
+  test('nobody reads the console any more', async () => {
+    const world = fakeWorld(() => world.stdout.emit('error'));
+    expect(await runCli(['run', '--kernel', kernel], world.environment)).toBe(141);
+  });
+});
+
+describe('demo', () => {
+  test('boots the images and sums up', async () => {
+    const images = async () => ({ kernel: Uint8Array.of(1), kernelName: 'vmlinuz-6.1' });
+    const world = fakeWorld(undefined, { demoImages: images });
+    expect(await runCli(['demo'], world.environment)).toBe(0);
+    expect(world.guests[0]!.config).toMatchObject({ commandLine: 'console=ttyS0', memorySize: 256 << 20 });
+    expect(world.stderr.text).toContain('booting vmlinuz-6.1');
+    expect(world.stderr.text).toContain('3.0 M instructions, 6 guest MIPS');
+    expect(world.stderr.text).toContain('42 VM exits: IO_INSTRUCTION 40, CPUID 2');
+  });
+
+  test('without images it says so in one line and runs the built-in guest', async () => {
+    const images = () => Promise.reject(new SoftvtError('ERR_SOFTVT_DOWNLOAD', 'the mirror is not reachable'));
+    const world = fakeWorld(undefined, { demoImages: images });
+    expect(await runCli(['demo'], world.environment)).toBe(0);
+    expect(world.stderr.text.split('\n')[0]).toBe(
+      'softvt: no kernel to boot: the mirror is not reachable; running the built-in guest instead',
+    );
+    expect(world.guests[0]!.config.kernelName).toBe('the built-in guest');
+  });
+});
+
+test('doctor lists what there is', async () => {
+  const lines: string[] = [];
+  const log = console.log;
+  console.log = (line: string) => lines.push(line);
+  try {
+    expect(await runCli(['doctor'], fakeWorld().environment)).toBe(0);
+  } finally {
+    console.log = log;
+  }
+  expect(lines.join('\n')).toMatch(/ok +Node: \d+/);
+  expect(lines.join('\n')).toContain('WebAssembly SIMD: yes');
+  expect(lines.join('\n')).toContain('WebAssembly tail calls: yes');
+});

@@ -1,0 +1,49 @@
+/** `softvt run`: runs a guest from files. */
+
+import { basename } from 'node:path';
+import { type CommandDef, defineCommand } from 'citty';
+import { exitCode } from '../../vmm/guest-end.ts';
+import type { GuestConfig } from '../../vmm/guest-run.ts';
+import { runSession, type SessionEnvironment } from '../guest-session.ts';
+import { readInputFile } from '../input-file.ts';
+import { checkRunOptions, RUN_ARGS, type RunOptions } from '../run-options.ts';
+import { withTrace } from '../trace-file.ts';
+
+/** 2026-01-01 00:00:00 UTC: where the guest's calendar starts when its clock is virtual. */
+export const VIRTUAL_EPOCH = 1_767_225_600;
+
+/** Reads the files and gives what the VM is made of. Throws a SoftvtError for a file that cannot be read. */
+export function guestConfig(options: RunOptions, stdinIsTerminal: boolean): GuestConfig {
+  const { kernel, initrd, append, memorySize, cpus, seed, reboot } = options;
+  const clock = options.clock ?? (stdinIsTerminal ? 'real' : 'virtual');
+  return {
+    kernel: readInputFile('kernel', kernel),
+    kernelName: basename(kernel),
+    ...(initrd === undefined ? {} : { initrd: readInputFile('initrd', initrd), initrdName: basename(initrd) }),
+    commandLine: append,
+    memorySize,
+    cpus,
+    seed,
+    clock,
+    epochSeconds: clock === 'real' ? Math.floor(Date.now() / 1000) : VIRTUAL_EPOCH,
+    reboot,
+  };
+}
+
+/** The command; `exit` receives its exit code. */
+export function runCommandWith(
+  environment: SessionEnvironment,
+  exit: (code: number) => void,
+): CommandDef<typeof RUN_ARGS> {
+  return defineCommand({
+    meta: { name: 'run', description: 'run a kernel as a VM' },
+    args: RUN_ARGS,
+    async run({ args }) {
+      const options = checkRunOptions(args);
+      const config = guestConfig(options, environment.process.stdin.isTTY === true);
+      const { timeout, json, trace } = options;
+      const report = await withTrace(trace, () => runSession(environment, config, { timeout, json }));
+      exit(exitCode(report.end));
+    },
+  });
+}

@@ -1,0 +1,104 @@
+/** The options of commands that run a guest. */
+
+import type { ArgsDef } from 'citty';
+import { parseInteger, parseSize, usageError } from './usage.ts';
+
+/** Options that `run` shares with `profile`. */
+export const RUN_ARGS = {
+  type: { type: 'string', valueHint: 'vm|td|bare', default: 'vm', description: 'kind of guest' },
+  kernel: { type: 'string', valueHint: 'FILE', description: 'bzImage, ELF with PVH note, or Multiboot image' },
+  initrd: { type: 'string', valueHint: 'FILE', description: 'initial RAM disk' },
+  append: { type: 'string', valueHint: 'STRING', default: '', description: 'kernel command line' },
+  memory: { type: 'string', valueHint: 'SIZE', default: '256M', description: 'guest RAM' },
+  cpus: { type: 'string', valueHint: 'N', default: '1', description: 'virtual CPUs' },
+  firmware: { type: 'string', valueHint: 'FILE', description: 'firmware image (not available yet)' },
+  disk: { type: 'string', valueHint: 'FILE', description: 'disk image (not available yet)' },
+  clock: { type: 'string', valueHint: 'virtual|real', description: 'idle time: skipped, or as on the wall' },
+  seed: { type: 'string', valueHint: 'N', default: '0', description: 'seed of all chance in the run' },
+  reboot: { type: 'boolean', description: 'start again after a reset' },
+  timeout: { type: 'string', valueHint: 'SECONDS', description: 'end the run after so much wall time' },
+  trace: { type: 'string', valueHint: 'FILE', description: 'trace events: text, or Chrome JSON in a .json file' },
+  json: { type: 'boolean', description: 'one JSON object as the last line of stderr' },
+} as const satisfies ArgsDef;
+
+/** What citty makes of {@link RUN_ARGS}. */
+export type RawRunOptions = { readonly [Name in keyof typeof RUN_ARGS]?: string | boolean | undefined };
+
+/** The checked options of a run. */
+export interface RunOptions {
+  readonly kernel: string;
+  readonly initrd: string | undefined;
+  readonly append: string;
+  readonly memorySize: number;
+  readonly cpus: number;
+  /** Undefined: real if somebody types, virtual otherwise. */
+  readonly clock: 'virtual' | 'real' | undefined;
+  readonly seed: number;
+  readonly reboot: boolean;
+  readonly timeout: number | undefined;
+  readonly trace: string | undefined;
+  readonly json: boolean;
+}
+
+const MIB = 2 ** 20;
+/** The most that all guests together may have: RAM lies below the MMIO hole, beside the host. */
+const MOST_MEMORY = 2560 * MIB;
+const LEAST_MEMORY = 2 * MIB;
+const MEMORY_GRANULE = 64 * 1024;
+const MOST_CPUS = 64;
+
+function text(options: RawRunOptions, name: keyof typeof RUN_ARGS): string | undefined {
+  const value = options[name];
+  return typeof value === 'string' ? value : undefined;
+}
+
+/** Checks the options' values. Throws ERR_SOFTVT_USAGE. */
+export function checkRunOptions(options: RawRunOptions): RunOptions {
+  const type = text(options, 'type') ?? 'vm';
+  if (!['vm', 'td', 'bare'].includes(type)) throw usageError(`--type is vm, td or bare, not '${type}'`);
+  if (type !== 'vm') throw usageError(`--type ${type} is not available yet; this version runs VMs`);
+  for (const name of ['firmware', 'disk'] as const) {
+    if (options[name] !== undefined) throw usageError(`--${name} is not available yet`);
+  }
+  const kernel = text(options, 'kernel');
+  if (kernel === undefined || kernel === '') {
+    throw usageError('--kernel FILE is missing', 'softvt demo needs none');
+  }
+  const clock = text(options, 'clock');
+  if (clock !== undefined && clock !== 'virtual' && clock !== 'real') {
+    throw usageError(`--clock is virtual or real, not '${clock}'`);
+  }
+  const timeout = text(options, 'timeout');
+  return {
+    kernel,
+    initrd: text(options, 'initrd'),
+    append: text(options, 'append') ?? '',
+    memorySize: checkMemory(text(options, 'memory') ?? '256M'),
+    cpus: parseInteger('--cpus', text(options, 'cpus') ?? '1', 1, MOST_CPUS),
+    clock,
+    seed: parseInteger('--seed', text(options, 'seed') ?? '0', 0, Number.MAX_SAFE_INTEGER),
+    reboot: options.reboot === true,
+    timeout: timeout === undefined ? undefined : checkTimeout(timeout),
+    trace: text(options, 'trace'),
+    json: options.json === true,
+  };
+}
+
+function checkMemory(given: string): number {
+  const size = parseSize('--memory', given);
+  if (size > MOST_MEMORY) throw usageError(`--memory ${given} is more than the 2560M a guest can have`);
+  if (size < LEAST_MEMORY) throw usageError(`--memory ${given} is less than the 2M a guest needs`);
+  if (size % MEMORY_GRANULE !== 0) throw usageError(`--memory ${given} is not a multiple of 64K`);
+  return size;
+}
+
+/** Longest timer of the platform, in seconds. */
+const MOST_TIMEOUT = 2_147_483;
+
+function checkTimeout(given: string): number {
+  const seconds = /^\d{1,7}(\.\d+)?$/.test(given) ? Number(given) : Number.NaN;
+  if (!(seconds > 0 && seconds <= MOST_TIMEOUT)) {
+    throw usageError(`--timeout wants seconds, not '${given}'`);
+  }
+  return seconds;
+}

@@ -1,0 +1,57 @@
+/** A guest as its user sees it: what is asked for, how it ends, what it cost. */
+
+import type { GuestEnd } from './guest-end.ts';
+import type { ConsoleSink } from './serial-console.ts';
+
+/** Everything a VM is made of. */
+export interface GuestConfig {
+  readonly kernel: Uint8Array;
+  /** Name of the kernel in messages. */
+  readonly kernelName: string;
+  readonly initrd?: Uint8Array;
+  readonly initrdName?: string;
+  readonly commandLine: string;
+  /** Bytes of RAM. */
+  readonly memorySize: number;
+  readonly cpus: number;
+  /** Seed of all chance in the run. */
+  readonly seed: number;
+  /** `virtual`: idle time costs nothing. `real`: idle time passes as on the wall. */
+  readonly clock: 'virtual' | 'real';
+  /** What the guest's real-time clock shows at the start, in seconds since 1970. */
+  readonly epochSeconds: number;
+  /** Start again after a reset instead of ending. */
+  readonly reboot: boolean;
+}
+
+/** What a run has cost so far. */
+export interface GuestStatistics {
+  /** Instructions retired by all processors. */
+  readonly instructions: number;
+  /** Machine time in seconds. */
+  readonly virtualSeconds: number;
+  /** VM exits by the exit reason's name. */
+  readonly exits: Readonly<Record<string, number>>;
+}
+
+/** A guest that runs. */
+export interface GuestRun {
+  /** Resolves when the guest is over; rejects only on a defect of softvt itself. */
+  readonly done: Promise<GuestEnd>;
+  /** Ends the guest from outside. */
+  stop(end: GuestEnd): void;
+  /** Console input; false: wait for {@link onInputDrained} before giving more. */
+  input(bytes: Uint8Array): boolean;
+  /** Calls back once when the guest has read all input. */
+  onInputDrained(callback: () => void): void;
+  statistics(): GuestStatistics;
+  /** Hash over guest RAM and vCPU state, in hex. Meaningful when the guest is over. */
+  stateHash(): string;
+}
+
+/**
+ * Makes a VM and starts it.
+ *
+ * Throws a SoftvtError if the input cannot be a guest.
+ */
+export type StartGuest = (config: GuestConfig, console: ConsoleSink) => Promise<GuestRun>;
