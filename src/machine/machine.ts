@@ -8,8 +8,10 @@ import { Engine } from './engine/engine.ts';
 import { MAX_PROCESSORS, STATE, STATE_SIZE } from './engine/layout.ts';
 import { PhysicalMemory } from './memory.ts';
 import { Mmu } from './mmu/state.ts';
+import { engineDropWriteEntries } from './mmu/tlb.ts';
 import { Processor } from './processor.ts';
 import { runProcessor, STOP } from './run.ts';
+import { Vtx } from './vtx/vtx.ts';
 
 export interface MachineOptions {
   /** Logical processors, 1 to 64. */
@@ -47,9 +49,11 @@ export class Machine {
     this.random = new Random(options.seed ?? 0);
     this.engine = new Engine(this);
     this.memory.pageWritten = (page) => this.engine.pageWritten(page);
+    this.engine.pages.onNewCode = (page) => engineDropWriteEntries(this, page);
     for (let i = 0; i < options.processors; i++) {
       const p = new Processor(this, i);
       this.processors.push(p);
+      p.vtx = new Vtx(p);
       p.mmu = new Mmu(this);
       p.apic = new ProcessorApic(p, this.apicBus, this);
     }

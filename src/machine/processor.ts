@@ -5,15 +5,36 @@
  * generated code works on them; what only TypeScript needs is in plain fields. Behaviour lives in functions over a
  * Processor: mmu/ (paging, TLBs), processor/ (events, segments, system instructions), vtx/ (VMX), engine/ (execution).
  */
-import type { LocalApic } from '../devices/lapic.ts';
+
 import type { Hpa } from '../util/address.ts';
+import type { ProcessorApic } from './apic/processor-apic.ts';
 import {
-  CODE_MASK, CS, DIRECTION, FLAGS_REST, FPR, GPR, PAGE_RIP, RIP, SAVED_STATES, SEG_BASE, SEG_LOW, SEG_READ_SPAN, SEG_WRITE_SPAN, SEGMENTS,
-  SEGMENT_SIZE, SS, STACK_MASK, STATE, STATE_SIZE, TSC_AUX, XMM,
+  CODE_MASK,
+  CS,
+  DIRECTION,
+  FLAGS_REST,
+  FPR,
+  GPR,
+  PAGE_RIP,
+  RIP,
+  SAVED_STATES,
+  SEG_BASE,
+  SEG_LOW,
+  SEG_READ_SPAN,
+  SEG_WRITE_SPAN,
+  SEGMENT_SIZE,
+  SEGMENTS,
+  SS,
+  STACK_MASK,
+  STATE,
+  STATE_SIZE,
+  TSC_AUX,
+  XMM,
 } from './engine/layout.ts';
 import type { Machine } from './machine.ts';
 import type { Mmu } from './mmu/state.ts';
 import { FAULT, type Outcome } from './outcome.ts';
+import type { Event } from './processor/events/event.ts';
 import type { Vtx } from './vtx/vtx.ts';
 
 /**
@@ -39,6 +60,8 @@ export const ACTIVE = 0;
 export const HLT = 1;
 export const SHUTDOWN = 2;
 export const WAIT_SIPI = 3;
+/** Waiting by MWAIT (system/monitor.ts); a VMCS shows it as active. */
+export const MWAITING = 4;
 
 /** Interrupt shadow bits, as in the VMCS interruptibility state. */
 export const BLOCKED_BY_STI = 1;
@@ -52,14 +75,59 @@ export const AR_DB = 0x4000;
 export const AR_G = 0x8000;
 export const dplOf = (attributes: number): number => (attributes >> 5) & 3;
 
-export const CR0_PE = 1, CR0_MP = 2, CR0_EM = 4, CR0_TS = 8, CR0_ET = 16, CR0_NE = 32;
-export const CR0_WP = 0x10000, CR0_AM = 0x40000, CR0_NW = 0x20000000, CR0_CD = 0x40000000, CR0_PG = 0x80000000;
-export const CR4_VME = 1, CR4_PVI = 2, CR4_TSD = 4, CR4_DE = 8, CR4_PSE = 0x10, CR4_PAE = 0x20, CR4_MCE = 0x40, CR4_PGE = 0x80, CR4_PCE = 0x100;
-export const CR4_OSFXSR = 0x200, CR4_OSXMMEXCPT = 0x400, CR4_UMIP = 0x800, CR4_LA57 = 0x1000, CR4_VMXE = 0x2000, CR4_SMXE = 0x4000;
-export const CR4_FSGSBASE = 0x10000, CR4_PCIDE = 0x20000, CR4_OSXSAVE = 0x40000, CR4_SMEP = 0x100000, CR4_SMAP = 0x200000, CR4_PKE = 0x400000;
-export const EFER_SCE = 1, EFER_LME = 0x100, EFER_LMA = 0x400, EFER_NXE = 0x800;
-export const FLAG_CF = 1, FLAG_PF = 4, FLAG_AF = 0x10, FLAG_ZF = 0x40, FLAG_SF = 0x80, FLAG_TF = 0x100, FLAG_IF = 0x200, FLAG_DF = 0x400, FLAG_OF = 0x800;
-export const FLAG_IOPL = 0x3000, FLAG_NT = 0x4000, FLAG_RF = 0x10000, FLAG_VM = 0x20000, FLAG_AC = 0x40000, FLAG_VIF = 0x80000, FLAG_VIP = 0x100000, FLAG_ID = 0x200000;
+export const CR0_PE = 1,
+  CR0_MP = 2,
+  CR0_EM = 4,
+  CR0_TS = 8,
+  CR0_ET = 16,
+  CR0_NE = 32;
+export const CR0_WP = 0x10000,
+  CR0_AM = 0x40000,
+  CR0_NW = 0x20000000,
+  CR0_CD = 0x40000000,
+  CR0_PG = 0x80000000;
+export const CR4_VME = 1,
+  CR4_PVI = 2,
+  CR4_TSD = 4,
+  CR4_DE = 8,
+  CR4_PSE = 0x10,
+  CR4_PAE = 0x20,
+  CR4_MCE = 0x40,
+  CR4_PGE = 0x80,
+  CR4_PCE = 0x100;
+export const CR4_OSFXSR = 0x200,
+  CR4_OSXMMEXCPT = 0x400,
+  CR4_UMIP = 0x800,
+  CR4_LA57 = 0x1000,
+  CR4_VMXE = 0x2000,
+  CR4_SMXE = 0x4000;
+export const CR4_FSGSBASE = 0x10000,
+  CR4_PCIDE = 0x20000,
+  CR4_OSXSAVE = 0x40000,
+  CR4_SMEP = 0x100000,
+  CR4_SMAP = 0x200000,
+  CR4_PKE = 0x400000;
+export const EFER_SCE = 1,
+  EFER_LME = 0x100,
+  EFER_LMA = 0x400,
+  EFER_NXE = 0x800;
+export const FLAG_CF = 1,
+  FLAG_PF = 4,
+  FLAG_AF = 0x10,
+  FLAG_ZF = 0x40,
+  FLAG_SF = 0x80,
+  FLAG_TF = 0x100,
+  FLAG_IF = 0x200,
+  FLAG_DF = 0x400,
+  FLAG_OF = 0x800;
+export const FLAG_IOPL = 0x3000,
+  FLAG_NT = 0x4000,
+  FLAG_RF = 0x10000,
+  FLAG_VM = 0x20000,
+  FLAG_AC = 0x40000,
+  FLAG_VIF = 0x80000,
+  FLAG_VIP = 0x100000,
+  FLAG_ID = 0x200000;
 export const STATUS_FLAGS: number = FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF;
 
 const segment = (): Segment => ({ selector: 0, base: 0n, limit: 0xffff, attributes: 0x93 });
@@ -86,7 +154,7 @@ export class Processor {
   // ---- units, put in place by the machine
   mmu!: Mmu;
   vtx!: Vtx;
-  apic!: LocalApic;
+  apic!: ProcessorApic;
 
   // ---- control registers and other state that only TypeScript reads
   /** Unsigned 32 bits. */
@@ -116,7 +184,7 @@ export class Processor {
   readonly msrs: Map<number, bigint> = new Map();
 
   // ---- instruction boundary state
-  activity = ACTIVE;
+  activity: number = ACTIVE;
   /** BLOCKED_BY_STI | BLOCKED_BY_MOV_SS for the next instruction. */
   interruptShadow = 0;
   nmiBlocked = false;
@@ -128,10 +196,16 @@ export class Processor {
   pendingDebug = 0;
   /** Something may be deliverable at the next boundary; the run loop polls events when set. Setting it too often is harmless. */
   eventsPending = false;
+  /** What MONITOR armed: the line's physical address and its bytes at that time. */
+  monitor: { readonly address: Hpa; readonly line: Uint8Array } | null = null;
+  /** Interrupts end MWAIT even while IF is 0. */
+  mwaitBreaks = false;
   /** Details of the last FAULT. */
   readonly fault: PendingFault = { vector: 0, errorCode: -1, address: 0n, debug: 0 };
   /** What the last memory access that gave `undefined` came to: FAULT or VMEXIT. */
   outcome: Outcome = FAULT;
+  /** The event that is being delivered through the IDT: VM exits report it as IDT-vectoring information. */
+  delivering: Event | null = null;
   /** Added to machine time, gives the TSC. */
   tscOffset = 0n;
 
@@ -187,7 +261,11 @@ export class Processor {
 
   /** All of RFLAGS, status flags computed. */
   get rflags(): number {
-    return ((this.#view.getInt32(this.#at(FLAGS_REST), true) & ~STATUS_FLAGS) | this.machine.engine.statusFlags(this.block)) >>> 0;
+    return (
+      ((this.#view.getInt32(this.#at(FLAGS_REST), true) & ~STATUS_FLAGS) |
+        this.machine.engine.statusFlags(this.block)) >>>
+      0
+    );
   }
   set rflags(value: number) {
     this.machine.engine.setStatusFlags(this.block, value & STATUS_FLAGS);

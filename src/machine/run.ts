@@ -4,21 +4,22 @@
  * The order at each instruction boundary: timers that are due, events (processor/events), then instructions up to the
  * next timer. Everything that happens is a function of the instruction count, so the same run is the same run.
  */
-import { EXIT, type Exit } from './engine/layout.ts';
+import { EXIT, type Exit, FSW } from './engine/layout.ts';
 import './handlers.ts';
 import { TOO_LONG, TRUNCATED } from './isa/decode.ts';
 import { handlerOf } from './isa/handlers.ts';
 import type { Insn } from './isa/insn.ts';
+import { loadLinearBytes } from './mmu/access.ts';
 import { raiseSegment } from './mmu/data-fault.ts';
 import { fetchPage } from './mmu/fetch.ts';
 import { handleMiss } from './mmu/miss.ts';
-import { loadLinearBytes } from './mmu/access.ts';
-import { DE, DONE, FAULT, GP, JUMPED, type Outcome, UD, VMEXIT } from './outcome.ts';
-import { ACTIVE, type Processor } from './processor.ts';
+import { DE, DONE, FAULT, GP, JUMPED, MF, type Outcome, UD, VMEXIT } from './outcome.ts';
 import { deliverFault } from './processor/events/deliver.ts';
 import { pollEvents } from './processor/events/poll.ts';
 import { beginStep, endStep, stepNeeded } from './processor/events/step.ts';
 import { advanceRip } from './processor/rip.ts';
+import { ACTIVE, type Processor } from './processor.ts';
+import { fpuAvailable } from './system/fpu-access.ts';
 
 /** Why runProcessor returned. */
 export const STOP = {
@@ -30,6 +31,9 @@ export const STOP = {
   idle: 2,
 } as const;
 export type Stop = (typeof STOP)[keyof typeof STOP];
+
+/** Exception summary of the x87 status word. */
+const FSW_ES = 0x80;
 
 /** Longest stretch between two looks at the world, in instructions (V8 replaces code of a loop only on entry). */
 const MAX_STRETCH = 1_000_000;
@@ -57,7 +61,10 @@ export function runProcessor(p: Processor, deadline: number): Stop {
       if (settle(p, stepOnce(p))) return STOP.vmExit;
       continue;
     }
-    const reason = engine.run(p, Math.max(0, Math.min(deadline, clock.queue.nextDeadline, now + MAX_STRETCH) - now - 1));
+    const reason = engine.run(
+      p,
+      Math.max(0, Math.min(deadline, clock.queue.nextDeadline, now + MAX_STRETCH) - now - 1),
+    );
     clock.retire(engine.executed);
     if (reason === EXIT.budget) continue;
     if (settle(p, handle(p, reason))) return STOP.vmExit;
@@ -91,8 +98,13 @@ function handle(p: Processor, reason: Exit): Outcome {
   switch (reason) {
     case EXIT.assist: {
       const insn = engine.currentInsn(p)!;
-      const handler = handlerOf(insn.row.operation.mnemonic);
-      if (handler === undefined) throw new Error(`no handler for ${insn.row.operation.mnemonic}`);
+      const { mnemonic, unit } = insn.row.operation;
+      if (unit !== '') {
+        if (fpuAvailable(p, unit) !== DONE) return FAULT;
+        if (unit === 'mmx' && p.read16(FSW) & FSW_ES) return p.raise(MF);
+      }
+      const handler = handlerOf(mnemonic);
+      if (handler === undefined) throw new Error(`no handler for ${mnemonic}`);
       const outcome = handler(p, insn);
       if (outcome === DONE) advanceRip(p, insn);
       if (outcome === DONE || outcome === JUMPED) clock.retire(1);
@@ -191,4 +203,3 @@ function undefinedInstruction(p: Processor): Outcome {
   if (insn === undefined) return p.outcome;
   return p.raise(UD);
 }
-

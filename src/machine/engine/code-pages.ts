@@ -171,7 +171,8 @@ export class CodePages {
   insnOf(record: number): Insn | undefined {
     const known = this.#insns.get(record);
     if (known !== undefined) return known;
-    let low = 0, high = this.#runStarts.length;
+    let low = 0,
+      high = this.#runStarts.length;
     while (low < high) {
       const middle = (low + high) >> 1;
       if (this.#runStarts[middle]! <= record) low = middle + 1;

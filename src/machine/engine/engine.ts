@@ -4,8 +4,8 @@
  * It executes instructions and says why it stopped; everything else (faults, events, VM exits) is its caller's business.
  */
 import type { Hpa } from '../../util/address.ts';
-import { flagsFromWordKind } from '../isa/flags.ts';
 import { decode } from '../isa/decode.ts';
+import { flagsFromWordKind } from '../isa/flags.ts';
 import type { Insn } from '../isa/insn.ts';
 import '../isa/index.ts';
 import type { Machine } from '../machine.ts';
@@ -13,8 +13,29 @@ import type { Processor } from '../processor.ts';
 import { CodePages, type CodeSize } from './code-pages.ts';
 import { Handlers } from './handlers.ts';
 import {
-  BUDGET, CC_A, CC_B, CC_KIND, CODE_MASK, CS, EXIT, type Exit, PAGE_RIP, RIP, SCRATCH_RECORDS, SEG_BASE, SEGMENT_SIZE, SEGMENTS, STATE, STOPPED_AT,
-  TLB_BANK_COUNT, TLB_BANK_SIZE, TLB_BANKS, TLB_ENTRIES, TLB_EXECUTE, TLB_INVALID_TAG, TSC_ORIGIN,
+  BUDGET,
+  CC_A,
+  CC_B,
+  CC_KIND,
+  CODE_MASK,
+  CS,
+  EXIT,
+  type Exit,
+  PAGE_RIP,
+  RIP,
+  SCRATCH_RECORDS,
+  SEG_BASE,
+  SEGMENT_SIZE,
+  SEGMENTS,
+  STATE,
+  STOPPED_AT,
+  TLB_BANK_COUNT,
+  TLB_BANK_SIZE,
+  TLB_BANKS,
+  TLB_ENTRIES,
+  TLB_EXECUTE,
+  TLB_INVALID_TAG,
+  TSC_ORIGIN,
 } from './layout.ts';
 import { RECORD_SIZE, SPECIAL, writeRecord } from './record.ts';
 
@@ -54,7 +75,11 @@ export class Engine {
   executed = 0;
 
   #setTscOrigin(p: Processor, budget: number): void {
-    this.#view.setBigUint64(TSC_ORIGIN, BigInt.asUintN(64, BigInt(this.#machine.clock.now() + budget) + p.tscOffset), true);
+    this.#view.setBigUint64(
+      TSC_ORIGIN,
+      BigInt.asUintN(64, BigInt(this.#machine.clock.now() + budget) + p.tscOffset),
+      true,
+    );
   }
 
   /**
@@ -85,7 +110,8 @@ export class Engine {
       return reason;
     }
     this.#stepInsn = null;
-    if (reason === EXIT.stop) view.setBigUint64(RIP, (start + BigInt(decoded.length)) & view.getBigUint64(CODE_MASK, true), true);
+    if (reason === EXIT.stop)
+      view.setBigUint64(RIP, (start + BigInt(decoded.length)) & view.getBigUint64(CODE_MASK, true), true);
     return EXIT.stop;
   }
 
@@ -137,7 +163,11 @@ export class Engine {
   statusFlags(block: number): number {
     const view = this.#view;
     const to = block - STATE;
-    return this.handlers.statusWord(view.getInt32(CC_KIND + to, true), view.getBigInt64(CC_A + to, true), view.getBigInt64(CC_B + to, true));
+    return this.handlers.statusWord(
+      view.getInt32(CC_KIND + to, true),
+      view.getBigInt64(CC_A + to, true),
+      view.getBigInt64(CC_B + to, true),
+    );
   }
   setStatusFlags(block: number, word: number): void {
     const view = this.#view;

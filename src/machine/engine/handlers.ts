@@ -5,7 +5,7 @@ import { ASSIST } from '../isa/row.ts';
 import { buildSupport } from '../isa/support.ts';
 import { HOT_EXAMPLES } from './hot.ts';
 import { COLD_BASE, generateCold, generateInterpreter, type HandlerBody } from './interpreter.ts';
-import { type Shaped, shapeKey, SPECIAL, SPECIAL_COUNT } from './record.ts';
+import { type Shaped, SPECIAL, SPECIAL_COUNT, shapeKey } from './record.ts';
 
 const MAX_COLD = 0xf000;
 
@@ -107,4 +107,5 @@ export class Handlers {
 }
 
 /** Decodes one instruction from bytes, for tests and tools. */
-export const decodeBytes = (bytes: Uint8Array, mode: 16 | 32 | 64): Insn | string => decode(bytes, 0, bytes.length, mode);
+export const decodeBytes = (bytes: Uint8Array, mode: 16 | 32 | 64): Insn | string =>
+  decode(bytes, 0, bytes.length, mode);

@@ -6,13 +6,50 @@
  */
 import { type Code, LOAD, type LoadWidth, STORE } from '../isa/code.ts';
 import { Cpu } from '../isa/cpu.ts';
-import { add, and, type Expr, isNegative, isZero, leU, shl, shr, signExtend, sub, truncate, u32, u64, type Width, zeroExtend } from '../isa/expr.ts';
+import {
+  add,
+  and,
+  type Expr,
+  isNegative,
+  isZero,
+  leU,
+  shl,
+  shr,
+  signExtend,
+  sub,
+  truncate,
+  u32,
+  u64,
+  type Width,
+  zeroExtend,
+} from '../isa/expr.ts';
 import { kindCode, type Recipe, storedA, storedB } from '../isa/flags.ts';
 import type { Operand, RegisterFile } from '../isa/insn.ts';
 import type { Support } from '../isa/support.ts';
 import {
-  BUDGET, CC_A, CC_B, CC_KIND, CODE_MASK, EXIT, type Exit, FAULT_INFO, FAULT_VA, FPR, GPR, PAGE_RIP, REASON, RIP, SEG_BASE, SEGMENT_SIZE, SEGMENTS, STOPPED_AT, TLB_EXECUTE,
-  TLB_INDEX_MASK, TSC_ORIGIN, XMM, CS,
+  BUDGET,
+  CC_A,
+  CC_B,
+  CC_KIND,
+  CODE_MASK,
+  CS,
+  EXIT,
+  type Exit,
+  FAULT_INFO,
+  FAULT_VA,
+  FPR,
+  GPR,
+  PAGE_RIP,
+  REASON,
+  RIP,
+  SEG_BASE,
+  SEGMENT_SIZE,
+  SEGMENTS,
+  STOPPED_AT,
+  TLB_EXECUTE,
+  TLB_INDEX_MASK,
+  TSC_ORIGIN,
+  XMM,
 } from './layout.ts';
 import { isAbsolute64, RECORD_SIZE, type Shaped } from './record.ts';
 
@@ -21,7 +58,8 @@ export const IP = 0;
 /** Keys of mutable state for code.ts. */
 const KEY = { registers: 1, kind: 2, a: 3, b: 4, ip: 5, budget: 6, vector: 7, x87: 8, words: 9 };
 
-const fileKey = (file: RegisterFile): number => (file === 'gpr' ? KEY.registers : file === 'xmm' ? KEY.vector : KEY.x87);
+const fileKey = (file: RegisterFile): number =>
+  file === 'gpr' ? KEY.registers : file === 'xmm' ? KEY.vector : KEY.x87;
 const fileBase = (file: RegisterFile): number => (file === 'gpr' ? GPR : file === 'xmm' ? XMM : FPR);
 const fixedSlot = (o: Operand): number => (o.file === 'gpr' ? o.register * 8 + (o.high ? 1 : 0) : o.register * 16);
 
@@ -54,7 +92,7 @@ export class InterpreterCpu extends Cpu {
     this.begin(insn);
     if (n === 0) this.#recipe = null;
     else this.#setBudget(sub(this.#budget(), u32(1)));
-    insn.row.operation.semantics(this);
+    this.describe();
   }
 
   /** Goes on with the next record, unless the last instruction went elsewhere on every path. */
@@ -84,6 +122,8 @@ export class InterpreterCpu extends Cpu {
     const base = fileBase(file) + (fixed ? fixedSlot(operand) : 0);
     const push = fixed ? () => void this.code.out.i32(0) : this.#slotOf(operand);
     this.code.assign(fileKey(file), whole, () => this.code.out.memory(STORE[whole.width as LoadWidth], base), push);
+    // Writing an MMX register sets the sign and exponent of the x87 register it lies in.
+    if (file === 'mmx') this.code.assign(KEY.x87, u32(0xffff), () => this.code.out.memory(STORE[16], base + 8), push);
   }
 
   /** Pushes a register operand's slot. Captures the record offset: lowering happens later. */
@@ -93,7 +133,14 @@ export class InterpreterCpu extends Cpu {
       const at = this.#record + 5;
       const xmm = operand.file === 'xmm';
       // byte 5 holds vvvv << 2: GPR slots are vvvv * 8, vector slots vvvv * 16
-      return () => void out.getLocal(IP).memory(0x2d, at).i32(0x3c).u8(0x71).i32(xmm ? 2 : 1).u8(0x74);
+      return () =>
+        void out
+          .getLocal(IP)
+          .memory(0x2d, at)
+          .i32(0x3c)
+          .u8(0x71)
+          .i32(xmm ? 2 : 1)
+          .u8(0x74);
     }
     const at = this.#record + (operand.place === 'reg' ? 2 : 3);
     return () => void out.getLocal(IP).memory(0x2d, at);
@@ -119,10 +166,26 @@ export class InterpreterCpu extends Cpu {
     if (isAbsolute64(insn)) return this.#field(64, 8, 0x29);
     const { out } = this.code;
     const at = this.#record;
-    const base = this.code.state(64, KEY.registers, () => void out.getLocal(IP).memory(0x2d, at + 3).memory(0x29, GPR));
+    const base = this.code.state(
+      64,
+      KEY.registers,
+      () =>
+        void out
+          .getLocal(IP)
+          .memory(0x2d, at + 3)
+          .memory(0x29, GPR),
+    );
     const disp = signExtend(this.#field(32, 8, 0x28), 64);
     if (insn.memory!.index < 0) return add(base, disp);
-    const index = this.code.state(64, KEY.registers, () => void out.getLocal(IP).memory(0x2d, at + 4).memory(0x29, GPR));
+    const index = this.code.state(
+      64,
+      KEY.registers,
+      () =>
+        void out
+          .getLocal(IP)
+          .memory(0x2d, at + 4)
+          .memory(0x29, GPR),
+    );
     return add(add(base, shl(index, and(this.#field(8, 5, 0x2d), truncate(u32(3), 8)))), disp);
   }
 
@@ -135,8 +198,10 @@ export class InterpreterCpu extends Cpu {
   }
   setState(address: number, value: Expr<LoadWidth>): void {
     this.code.assign(
-      address >= FPR && address < XMM ? KEY.x87 : KEY.words, value,
-      () => this.code.out.memory(STORE[value.width as LoadWidth], address), () => void this.code.out.i32(0),
+      address >= FPR && address < XMM ? KEY.x87 : KEY.words,
+      value,
+      () => this.code.out.memory(STORE[value.width as LoadWidth], address),
+      () => void this.code.out.i32(0),
     );
     this.markCommitted();
   }
@@ -171,11 +236,27 @@ export class InterpreterCpu extends Cpu {
 
   protected commitFlags(recipe: Recipe): void {
     const { code } = this;
-    const a = code.let(storedA(recipe)), b = code.let(storedB(recipe));
+    const a = code.let(storedA(recipe)),
+      b = code.let(storedB(recipe));
     const kind = kindCode(recipe.kind, recipe.width);
-    code.assign(KEY.kind, u32(kind), () => code.out.memory(0x36, CC_KIND), () => void code.out.i32(0));
-    code.assign(KEY.a, a, () => code.out.memory(0x37, CC_A), () => void code.out.i32(0));
-    code.assign(KEY.b, b, () => code.out.memory(0x37, CC_B), () => void code.out.i32(0));
+    code.assign(
+      KEY.kind,
+      u32(kind),
+      () => code.out.memory(0x36, CC_KIND),
+      () => void code.out.i32(0),
+    );
+    code.assign(
+      KEY.a,
+      a,
+      () => code.out.memory(0x37, CC_A),
+      () => void code.out.i32(0),
+    );
+    code.assign(
+      KEY.b,
+      b,
+      () => code.out.memory(0x37, CC_B),
+      () => void code.out.i32(0),
+    );
     this.#recipe = this.nesting > 0 ? null : { ...recipe, a: code.let(recipe.a), b: code.let(recipe.b) };
   }
 
@@ -207,7 +288,11 @@ export class InterpreterCpu extends Cpu {
     this.#jumped = true;
     const record = this.#record;
     const taken = this.code.let(condition);
-    this.code.if(taken, () => this.#jumpRelative(), () => this.#setIp(add(this.#ip(), u32(record + RECORD_SIZE))));
+    this.code.if(
+      taken,
+      () => this.#jumpRelative(),
+      () => this.#setIp(add(this.#ip(), u32(record + RECORD_SIZE))),
+    );
     this.#stopIfOverBudget();
   }
 
@@ -318,7 +403,13 @@ export class InterpreterCpu extends Cpu {
   #setBudget(value: Expr<32>): void {
     const { budget } = this.#locals;
     const { out } = this.code;
-    if (budget < 0) this.code.assign(KEY.budget, value, () => out.memory(0x36, BUDGET), () => void out.i32(0));
+    if (budget < 0)
+      this.code.assign(
+        KEY.budget,
+        value,
+        () => out.memory(0x36, BUDGET),
+        () => void out.i32(0),
+      );
     else this.code.assign(KEY.budget, value, () => out.setLocal(budget));
   }
 
@@ -329,7 +420,12 @@ export class InterpreterCpu extends Cpu {
     this.code.assign(KEY.ip, value, () => this.code.out.setLocal(IP));
   }
   #assignWord(address: number, value: Expr<64>): void {
-    this.code.assign(KEY.words, value, () => this.code.out.memory(0x37, address), () => void this.code.out.i32(0));
+    this.code.assign(
+      KEY.words,
+      value,
+      () => this.code.out.memory(0x37, address),
+      () => void this.code.out.i32(0),
+    );
   }
 
   /** A field of the current record. Records do not change under a running handler, but ip does. */

@@ -16,7 +16,9 @@ export type HandlerBody = readonly Shaped[];
 /** Record handlers from this number on are functions in the table, at number minus this. */
 export const COLD_BASE = 0x800;
 
-const TLB = 1, BUDGET_LEFT = 2, LEAVING = 3;
+const TLB = 1,
+  BUDGET_LEFT = 2,
+  LEAVING = 3;
 const COLD: ValType[] = [I32, I32];
 
 /** @param hot bodies of handlers SPECIAL_COUNT and up; fewer than COLD_BASE */
@@ -43,7 +45,13 @@ export function generateInterpreter(hot: readonly HandlerBody[]): Uint8Array<Arr
   out.getLocal(BUDGET_LEFT).i32(1).u8(0x6b).setLocal(BUDGET_LEFT);
   code.block(0x02, 'cold');
   for (let i = count - 1; i >= 0; i--) code.block(0x02, `handler${i}`);
-  out.getLocal(IP).memory(0x2f, 0).brTable(Array.from({ length: count }, (_, i) => i), count);
+  out
+    .getLocal(IP)
+    .memory(0x2f, 0)
+    .brTable(
+      Array.from({ length: count }, (_, i) => i),
+      count,
+    );
 
   const arm = (body: () => void): void => {
     code.end();

@@ -125,7 +125,7 @@ export const TLB_ENTRIES = 1024;
 export const TLB_BANKS = 0x100000;
 export const TLB_BANK_COUNT = 512;
 /** Tag of an entry that matches no address: no page-aligned linear address is this. */
-export const TLB_INVALID_TAG: bigint = -1n << 63n | 0x7ffn;
+export const TLB_INVALID_TAG: bigint = (-1n << 63n) | 0x7ffn;
 
 // ---- decode cache
 

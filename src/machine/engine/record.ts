@@ -56,18 +56,30 @@ export function shapeKey({ insn, local }: Shaped): string {
 }
 
 /** MOV with a 64-bit absolute offset: the offset is in the immediate. */
-export const isAbsolute64 = (insn: Insn): boolean => insn.addressSize === 64 && insn.row.operands.some((o) => o.letter === 'O');
+export const isAbsolute64 = (insn: Insn): boolean =>
+  insn.addressSize === 64 && insn.row.operands.some((o) => o.letter === 'O');
 
-export const slotOf = (o: Operand): number => (o.file === 'gpr' ? o.register * 8 + (o.high ? 1 : 0) : (o.register * 16) & 0xff);
+export const slotOf = (o: Operand): number =>
+  o.file === 'gpr' ? o.register * 8 + (o.high ? 1 : 0) : (o.register * 16) & 0xff;
 
 /**
  * Writes an instruction's record.
  * @param pageOffset of the instruction in its page
  * @param target table slot address of a local branch target
  */
-export function writeRecord(view: DataView, at: number, { insn, local }: Shaped, handler: number, pageOffset: number, target: number): void {
+export function writeRecord(
+  view: DataView,
+  at: number,
+  { insn, local }: Shaped,
+  handler: number,
+  pageOffset: number,
+  target: number,
+): void {
   const { memory, operands } = insn;
-  let reg = 0, rm = ZERO_SLOT, vvvv = 0, wide = isAbsolute64(insn);
+  let reg = 0,
+    rm = ZERO_SLOT,
+    vvvv = 0,
+    wide = isAbsolute64(insn);
   for (const o of operands) {
     if (o.place === 'reg') reg = slotOf(o);
     else if (o.place === 'rm') rm = slotOf(o);
@@ -86,7 +98,19 @@ export function writeRecord(view: DataView, at: number, { insn, local }: Shaped,
     return;
   }
   const relative = operands.length > 0 && operands[0]!.place === 'relative';
-  const disp = relative ? (local ? target : pageOffset + insn.displacement) : memory === null ? 0 : memory.disp + (memory.ripRelative ? pageOffset + insn.length : 0);
+  const disp = relative
+    ? local
+      ? target
+      : pageOffset + insn.displacement
+    : memory === null
+      ? 0
+      : memory.disp + (memory.ripRelative ? pageOffset + insn.length : 0);
   view.setInt32(at + 8, disp, true);
-  view.setInt32(at + 12, insn.immediate2 === 0 ? Number(BigInt.asIntN(32, insn.immediate)) : Number(insn.immediate & 0xffffn) | (insn.immediate2 << 16), true);
+  view.setInt32(
+    at + 12,
+    insn.immediate2 === 0
+      ? Number(BigInt.asIntN(32, insn.immediate))
+      : Number(insn.immediate & 0xffffn) | (insn.immediate2 << 16),
+    true,
+  );
 }

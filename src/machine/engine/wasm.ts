@@ -139,7 +139,14 @@ export class ModuleBuilder {
     return this.#imports.length + this.#funcs.push(null) - 1;
   }
 
-  define(func: number, params: ValType[], results: ValType[], locals: readonly ValType[], body: Bytes, name?: string): void {
+  define(
+    func: number,
+    params: ValType[],
+    results: ValType[],
+    locals: readonly ValType[],
+    body: Bytes,
+    name?: string,
+  ): void {
     this.#funcs[func - this.#imports.length] = { type: this.type(params, results), locals, body };
     if (name !== undefined) this.#exports.push([name, func]);
   }
@@ -176,7 +183,10 @@ export class ModuleBuilder {
         const locals = new Bytes(64);
         locals.unsigned(func.locals.length);
         for (const type of func.locals) locals.u8(1).u8(type);
-        s.unsigned(locals.length + func.body.length + 1).append(locals.done()).append(func.body.done()).u8(0x0b);
+        s.unsigned(locals.length + func.body.length + 1)
+          .append(locals.done())
+          .append(func.body.done())
+          .u8(0x0b);
       }
     });
     return out.done().slice() as Uint8Array<ArrayBuffer>;

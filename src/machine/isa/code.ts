@@ -5,7 +5,7 @@
  * The recorder keeps that rule with as few temporaries as it can: a node used once is emitted at its use, a node used
  * more often is computed once, and a pending read of state is saved just before that state is overwritten.
  */
-import { Bytes, I32, I64, V128, VOID, type ValType } from '../engine/wasm.ts';
+import { Bytes, I32, I64, V128, type ValType, VOID } from '../engine/wasm.ts';
 import { ALIAS, type Bits, BYTES, CALL, CONST, constantValue, Expr, LOCAL, STATE, tick, type Width } from './expr.ts';
 
 type Stmt =
@@ -101,7 +101,13 @@ export class Code {
     condition.uses++;
     const id = tick();
     const thenStmts = this.#nested(then);
-    this.#stmts.push({ kind: 'if', id, condition, then: thenStmts, otherwise: otherwise === null ? null : this.#nested(otherwise) });
+    this.#stmts.push({
+      kind: 'if',
+      id,
+      condition,
+      then: thenStmts,
+      otherwise: otherwise === null ? null : this.#nested(otherwise),
+    });
   }
 
   loop(label: string, body: () => void): void {
@@ -250,7 +256,8 @@ export class Code {
   /** Keeps reads that were made before statement `id` but are still wanted after it overwrites their state. */
   #saveReads(key: number, id: number): void {
     for (const read of this.#reads) {
-      if (read.id < id && read.uses > 0 && read.local < 0 && (read.imm === key || key === ANY_STATE)) this.#materialise(read);
+      if (read.id < id && read.uses > 0 && read.local < 0 && (read.imm === key || key === ANY_STATE))
+        this.#materialise(read);
     }
   }
 
@@ -265,7 +272,8 @@ export class Code {
   #prepare(stmts: readonly Stmt[], id: number): void {
     for (const stmt of stmts) {
       if (stmt.kind === 'assign') this.#saveReads(stmt.key, id);
-      if (stmt.kind === 'if') this.#prepare([...stmt.then, ...(stmt.otherwise ?? [])], id), this.#share(stmt.condition, id);
+      if (stmt.kind === 'if')
+        this.#prepare([...stmt.then, ...(stmt.otherwise ?? [])], id), this.#share(stmt.condition, id);
       else if (stmt.kind === 'loop') this.#prepare(stmt.body, id);
       else if (stmt.value !== null) this.#share(stmt.value, id);
       if (stmt.kind === 'store') this.#share(stmt.address, id);

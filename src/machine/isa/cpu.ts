@@ -11,17 +11,58 @@
  *  4. Back-ends may know more (constants), never differ.
  */
 import {
-  ACCESS, EXIT, type Exit, FS, RCX, RSP, SEG_BASE, SEG_LOW, SEG_READ_SPAN, SEG_WRITE_SPAN, SEGMENT_SIZE, SEGMENTS, SLOW_FLAGS, SS, STACK_MASK, TLB_INDEX_MASK, TLB_READ,
+  ACCESS,
+  EXIT,
+  type Exit,
+  FS,
+  FSW,
+  RCX,
+  RSP,
+  SEG_BASE,
+  SEG_LOW,
+  SEG_READ_SPAN,
+  SEG_WRITE_SPAN,
+  SEGMENT_SIZE,
+  SEGMENTS,
+  SLOW,
+  SLOW_FLAGS,
+  SS,
+  STACK_MASK,
+  TLB_INDEX_MASK,
+  TLB_READ,
   TLB_WRITE,
 } from '../engine/layout.ts';
 import type { Code, LoadWidth } from './code.ts';
 import {
-  add, and, bit, callPure, constantValue, type Expr, isZero, ltS, ltU, ne, negate, or, shr, sub, truncate, u32, u64, type Width, zeroExtend,
+  add,
+  and,
+  bit,
+  callPure,
+  constant,
+  constantValue,
+  type Expr,
+  isZero,
+  ltS,
+  ltU,
+  ne,
+  negate,
+  or,
+  shr,
+  sub,
+  truncate,
+  u32,
+  u64,
+  type Width,
+  zeroExtend,
 } from './expr.ts';
 import { conditionOn, type Recipe, statusWord } from './flags.ts';
 import type { Insn, Operand } from './insn.ts';
+import { ASSIST } from './row.ts';
 import type { Support } from './support.ts';
 import type { V } from './vector.ts';
+
+/** Exception summary: an unmasked x87 exception is pending. */
+const FSW_ES = 0x80;
 
 export abstract class Cpu {
   readonly code: Code;
@@ -43,6 +84,20 @@ export abstract class Cpu {
     this.insn = insn;
     this.#committed = false;
     this.#host = null;
+  }
+
+  /** The instruction's semantics, after the checks that its register file asks for. */
+  protected describe(): void {
+    const { unit, semantics } = this.insn.row.operation;
+    if (semantics !== ASSIST) {
+      if (unit === 'sse') this.assistIfSlow(SLOW.sse);
+      else if (unit === 'x87') this.assistIfSlow(SLOW.x87);
+      else if (unit === 'mmx') {
+        this.assistIfSlow(SLOW.x87);
+        this.assistIf(ne(and(this.state(FSW, 16), constant(16, FSW_ES)), constant(16, 0)));
+      }
+    }
+    semantics(this);
   }
 
   // ---- what a back-end supplies
@@ -373,6 +428,9 @@ export abstract class Cpu {
   }
 
   #check(): void {
-    if (this.#committed) throw new Error(`${this.insn.row.operation.mnemonic}: a check after the first commit: the fault would not be precise`);
+    if (this.#committed)
+      throw new Error(
+        `${this.insn.row.operation.mnemonic}: a check after the first commit: the fault would not be precise`,
+      );
   }
 }

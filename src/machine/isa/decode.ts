@@ -55,7 +55,12 @@ const i32 = (): number => u8() | (u8() << 8) | (u8() << 16) | (u8() << 24);
  * @param bytes code; only [offset, limit) may be read
  * @param mode 16, 32 or 64: default code size
  */
-export function decode(bytes: Uint8Array, offset: number, limit: number, mode: 16 | 32 | 64): Insn | typeof INVALID | typeof TRUNCATED | typeof TOO_LONG {
+export function decode(
+  bytes: Uint8Array,
+  offset: number,
+  limit: number,
+  mode: 16 | 32 | 64,
+): Insn | typeof INVALID | typeof TRUNCATED | typeof TOO_LONG {
   if (built !== rows.length) build();
   code = bytes;
   at = offset;
@@ -68,7 +73,12 @@ export function decode(bytes: Uint8Array, offset: number, limit: number, mode: 1
 
 function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
   // ---- legacy prefixes and REX
-  let size66 = false, size67 = false, lock = false, repeat = 0, override = -1, rex = 0;
+  let size66 = false,
+    size67 = false,
+    lock = false,
+    repeat = 0,
+    override = -1,
+    rex = 0;
   let byte = 0;
   for (;;) {
     byte = u8();
@@ -80,21 +90,42 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
     const before = rex;
     rex = 0; // REX counts only directly before the opcode
     switch (byte) {
-      case 0x66: size66 = true; continue;
-      case 0x67: size67 = true; continue;
-      case 0xf0: lock = true; continue;
-      case 0xf2: case 0xf3: repeat = byte; continue;
-      case 0x26: case 0x2e: case 0x36: case 0x3e:
+      case 0x66:
+        size66 = true;
+        continue;
+      case 0x67:
+        size67 = true;
+        continue;
+      case 0xf0:
+        lock = true;
+        continue;
+      case 0xf2:
+      case 0xf3:
+        repeat = byte;
+        continue;
+      case 0x26:
+      case 0x2e:
+      case 0x36:
+      case 0x3e:
         if (mode !== 64) override = (byte >> 3) & 3;
         continue;
-      case 0x64: case 0x65: override = byte - 0x60; continue;
+      case 0x64:
+      case 0x65:
+        override = byte - 0x60;
+        continue;
     }
     rex = before;
     break;
   }
 
   // ---- opcode
-  let map: 0 | 1 | 2 | 3 = 0, opcode = byte, vex = false, vexL = 0, vexPrefix = 0, vvvv = 0, w = (rex >> 3) & 1;
+  let map: 0 | 1 | 2 | 3 = 0,
+    opcode = byte,
+    vex = false,
+    vexL = 0,
+    vexPrefix = 0,
+    vvvv = 0,
+    w = (rex >> 3) & 1;
   if ((byte === 0xc4 || byte === 0xc5) && at < end && (mode === 64 || code[at]! >= 0xc0)) {
     if (rex !== 0 || size66 || lock || repeat !== 0) return INVALID;
     vex = true;
@@ -134,7 +165,15 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
   // ---- row
   const list = tables[vex ? 1 : 0]![map]![opcode]!;
   if (list.length === 0) return INVALID;
-  const mandatory = vex ? (['NP', '66', 'F3', 'F2'] as const)[vexPrefix]! : repeat === 0xf3 ? 'F3' : repeat === 0xf2 ? 'F2' : size66 ? '66' : 'NP';
+  const mandatory = vex
+    ? (['NP', '66', 'F3', 'F2'] as const)[vexPrefix]!
+    : repeat === 0xf3
+      ? 'F3'
+      : repeat === 0xf2
+        ? 'F2'
+        : size66
+          ? '66'
+          : 'NP';
   const withModrm = list[0]!.hasModrm || list[list.length - 1]!.hasModrm;
   const modrm = withModrm ? u8() : 0;
   let row: Row | undefined;
@@ -162,20 +201,38 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
   const small = size66 && row.prefix !== '66';
   const operandSize: 16 | 32 | 64 =
     mode === 64
-      ? operation.force64 || w === 1 ? 64 : operation.default64 ? (small ? 16 : 64) : small ? 16 : 32
-      : (mode === 32) !== small ? 32 : 16;
+      ? operation.force64 || w === 1
+        ? 64
+        : operation.default64
+          ? small
+            ? 16
+            : 64
+          : small
+            ? 16
+            : 32
+      : (mode === 32) !== small
+        ? 32
+        : 16;
   const addressSize: 16 | 32 | 64 = mode === 64 ? (size67 ? 32 : 64) : (mode === 32) !== size67 ? 32 : 16;
 
   // ---- ModRM, SIB, displacement
   const reg = ((modrm >> 3) & 7) | ((rex & 4) << 1);
   const rm = (modrm & 7) | ((rex & 1) << 3);
   let memory: MemoryOperand | null = null;
-  if (row.hasModrm && row.modrm < 0 && modrm < 0xc0 && !row.operands.some((o) => o.letter === 'R' || o.letter === 'C' || o.letter === 'D')) {
+  if (
+    row.hasModrm &&
+    row.modrm < 0 &&
+    modrm < 0xc0 &&
+    !row.operands.some((o) => o.letter === 'R' || o.letter === 'C' || o.letter === 'D')
+  ) {
     memory = addressSize === 16 ? memory16(modrm, override) : memory32(modrm, rex, mode, override);
   }
 
   // ---- operands
-  let immediate = 0n, immediate2 = 0, displacement = 0, immediates = 0;
+  let immediate = 0n,
+    immediate2 = 0,
+    displacement = 0,
+    immediates = 0;
   let bad = false;
   const operands: Operand[] = [];
   for (let i = 0; i < row.operands.length; i++) {
@@ -188,41 +245,76 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
     };
     const inMemory = (): Operand => ({ place: 'memory', file: 'gpr', register: -1, width, access, high: false });
     switch (spec.letter) {
-      case 'G': operands.push(register(reg, 'reg', 'gpr')); break;
-      case 'Z': operands.push(register((opcode & 7) | ((rex & 1) << 3), 'rm', 'gpr')); break;
-      case 'B': operands.push(register(vvvv, 'vvvv', 'gpr')); break;
-      case 'R': operands.push(register(rm, 'rm', 'gpr')); break;
-      case 'E': operands.push(memory === null ? register(rm, 'rm', 'gpr') : inMemory()); break;
+      case 'G':
+        operands.push(register(reg, 'reg', 'gpr'));
+        break;
+      case 'Z':
+        operands.push(register((opcode & 7) | ((rex & 1) << 3), 'rm', 'gpr'));
+        break;
+      case 'B':
+        operands.push(register(vvvv, 'vvvv', 'gpr'));
+        break;
+      case 'R':
+        operands.push(register(rm, 'rm', 'gpr'));
+        break;
+      case 'E':
+        operands.push(memory === null ? register(rm, 'rm', 'gpr') : inMemory());
+        break;
       case 'M':
         if (memory === null) bad = true;
         operands.push(inMemory());
         break;
-      case 'V': operands.push(register(reg, 'reg', 'xmm')); break;
-      case 'H': operands.push(register(vvvv, 'vvvv', 'xmm')); break;
-      case 'W': operands.push(memory === null ? register(rm, 'rm', 'xmm') : inMemory()); break;
+      case 'V':
+        operands.push(register(reg, 'reg', 'xmm'));
+        break;
+      case 'H':
+        operands.push(register(vvvv, 'vvvv', 'xmm'));
+        break;
+      case 'W':
+        operands.push(memory === null ? register(rm, 'rm', 'xmm') : inMemory());
+        break;
       case 'U':
         if (memory !== null) bad = true;
         operands.push(register(rm, 'rm', 'xmm'));
         break;
-      case 'P': operands.push(register(reg & 7, 'reg', 'mmx')); break;
-      case 'Q': operands.push(memory === null ? register(rm & 7, 'rm', 'mmx') : inMemory()); break;
+      case 'P':
+        operands.push(register(reg & 7, 'reg', 'mmx'));
+        break;
+      case 'Q':
+        operands.push(memory === null ? register(rm & 7, 'rm', 'mmx') : inMemory());
+        break;
       case 'N':
         if (memory !== null) bad = true;
         operands.push(register(rm & 7, 'rm', 'mmx'));
         break;
-      case 'T': operands.push(register(modrm & 7, 'rm', 'st')); break;
+      case 'T':
+        operands.push(register(modrm & 7, 'rm', 'st'));
+        break;
       case 'S':
         if ((reg & 7) > 5) bad = true;
         operands.push(register(reg & 7, 'reg', 'segment'));
         break;
-      case 'C': operands.push(register(reg, 'reg', 'control')); break;
-      case 'D': operands.push(register(reg, 'reg', 'debug')); break;
-      case 'X': case 'Y': operands.push(inMemory()); break;
-      case 'fixed': operands.push({ place: 'fixed', file: spec.file, register: spec.register, width, access, high: false }); break;
+      case 'C':
+        operands.push(register(reg, 'reg', 'control'));
+        break;
+      case 'D':
+        operands.push(register(reg, 'reg', 'debug'));
+        break;
+      case 'X':
+      case 'Y':
+        operands.push(inMemory());
+        break;
+      case 'fixed':
+        operands.push({ place: 'fixed', file: spec.file, register: spec.register, width, access, high: false });
+        break;
       case 'O': {
         const low = addressSize === 16 ? u16() : i32();
         const high = addressSize === 64 ? i32() : 0;
-        memory = { ...NO_MEMORY, disp: addressSize === 64 ? Number((BigInt(high) << 32n) | BigInt(low >>> 0)) : low >>> 0, segment: override >= 0 ? override : 3 };
+        memory = {
+          ...NO_MEMORY,
+          disp: addressSize === 64 ? Number((BigInt(high) << 32n) | BigInt(low >>> 0)) : low >>> 0,
+          segment: override >= 0 ? override : 3,
+        };
         // Absolute 64-bit offsets beyond 32 bits travel as an immediate.
         if (addressSize === 64) immediate = (BigInt(high) << 32n) | BigInt(low >>> 0);
         operands.push(inMemory());
@@ -242,7 +334,14 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
       }
       default: {
         // I: a second immediate follows the first (ENTER)
-        const bytes = spec.size === 'b' || spec.size === 's' ? 1 : spec.size === 'w' || width === 16 ? 2 : width === 64 && spec.size === 'v' ? 8 : 4;
+        const bytes =
+          spec.size === 'b' || spec.size === 's'
+            ? 1
+            : spec.size === 'w' || width === 16
+              ? 2
+              : width === 64 && spec.size === 'v'
+                ? 8
+                : 4;
         let value: bigint;
         if (bytes === 8) {
           const low = i32() >>> 0;
@@ -250,7 +349,14 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
         } else value = BigInt(bytes === 1 ? i8() : bytes === 2 ? (u16() << 16) >> 16 : i32());
         if (immediates++ === 0) immediate = value;
         else immediate2 = Number(value);
-        operands.push({ place: bytes === 8 ? 'immediate64' : 'immediate', file: 'gpr', register: -1, width, access, high: false });
+        operands.push({
+          place: bytes === 8 ? 'immediate64' : 'immediate',
+          file: 'gpr',
+          register: -1,
+          width,
+          access,
+          high: false,
+        });
       }
     }
   }
@@ -260,9 +366,16 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
 
   const length = at - start;
   return {
-    row, mode, length, operandSize, addressSize, operands, memory,
+    row,
+    mode,
+    length,
+    operandSize,
+    addressSize,
+    operands,
+    memory,
     segment: override >= 0 ? override : 3,
-    immediate, immediate2,
+    immediate,
+    immediate2,
     displacement: displacement + length,
     lock,
     rep: repeat === 0 || row.prefix === 'F3' || row.prefix === 'F2' ? 'none' : repeat === 0xf3 ? 'rep' : 'repne',
@@ -273,7 +386,10 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
 
 function memory32(modrm: number, rex: number, mode: number, override: number): MemoryOperand {
   const mod = modrm >> 6;
-  let base = (modrm & 7) | ((rex & 1) << 3), index = -1, scale = 0, ripRelative = false;
+  let base = (modrm & 7) | ((rex & 1) << 3),
+    index = -1,
+    scale = 0,
+    ripRelative = false;
   if ((modrm & 7) === 4) {
     const sib = u8();
     index = ((sib >> 3) & 7) | ((rex & 2) << 2);
@@ -294,23 +410,40 @@ const BASE16 = [3, 3, 5, 5, 6, 7, 5, 3];
 const INDEX16 = [6, 7, 6, 7, -1, -1, -1, -1];
 
 function memory16(modrm: number, override: number): MemoryOperand {
-  const mod = modrm >> 6, rm = modrm & 7;
+  const mod = modrm >> 6,
+    rm = modrm & 7;
   const absolute = mod === 0 && rm === 6;
   const base = absolute ? -1 : BASE16[rm]!;
   const disp = mod === 1 ? i8() : mod === 2 || absolute ? (u16() << 16) >> 16 : 0;
-  return { base, index: INDEX16[rm]!, scale: 0, disp, ripRelative: false, segment: override >= 0 ? override : base === 5 ? 2 : 3 };
+  return {
+    base,
+    index: INDEX16[rm]!,
+    scale: 0,
+    disp,
+    ripRelative: false,
+    segment: override >= 0 ? override : base === 5 ? 2 : 3,
+  };
 }
 
 function widthOf(spec: OperandSpec, operandSize: 16 | 32 | 64, w: number, mode: number): OperandWidth {
   switch (spec.size) {
-    case 'b': return 8;
-    case 'w': return 16;
-    case 'd': return 32;
-    case 'q': return 64;
-    case 'dq': return 128;
-    case 't': return 80;
-    case 'y': return mode === 64 && w === 1 ? 64 : 32;
-    case 'z': return spec.letter === 'I' || spec.letter === 'J' ? operandSize : operandSize === 64 ? 32 : operandSize;
-    default: return operandSize;
+    case 'b':
+      return 8;
+    case 'w':
+      return 16;
+    case 'd':
+      return 32;
+    case 'q':
+      return 64;
+    case 'dq':
+      return 128;
+    case 't':
+      return 80;
+    case 'y':
+      return mode === 64 && w === 1 ? 64 : 32;
+    case 'z':
+      return spec.letter === 'I' || spec.letter === 'J' ? operandSize : operandSize === 64 ? 32 : operandSize;
+    default:
+      return operandSize;
   }
 }

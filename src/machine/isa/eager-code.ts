@@ -81,14 +81,17 @@ export class EagerCode extends Code {
 
   #evaluate(e: Expr): bigint {
     switch (e.op) {
-      case CONST: return BigInt(e.imm);
-      case ALIAS: return this.value(e.a!);
+      case CONST:
+        return BigInt(e.imm);
+      case ALIAS:
+        return this.value(e.a!);
       case CALL: {
         const f = this.#functions.get(e.imm as number);
         if (f === undefined) throw new Left(UNSUPPORTED);
         return f(this.value(e.a!), this.value(e.b!));
       }
-      case 0x1b: return this.value(e.c!) !== 0n ? this.value(e.a!) : this.value(e.b!);
+      case 0x1b:
+        return this.value(e.c!) !== 0n ? this.value(e.a!) : this.value(e.b!);
     }
     const a = this.value(e.a!);
     const b = e.b === null ? 0n : this.value(e.b);
@@ -107,48 +110,82 @@ const to64 = (op: number): number => RANGES.find(([first, last]) => op >= first 
 
 /** One wasm integer instruction, named by its i32 opcode, on `width` bits. */
 function integer(op: number, a: bigint, b: bigint, width: 32 | 64): bigint {
-  const sa = BigInt.asIntN(width, a), sb = BigInt.asIntN(width, b);
+  const sa = BigInt.asIntN(width, a),
+    sb = BigInt.asIntN(width, b);
   const count = b & BigInt(width - 1);
   const flag = (condition: boolean): bigint => (condition ? 1n : 0n);
   switch (op) {
-    case 0x45: return flag(a === 0n);
-    case 0x46: return flag(a === b);
-    case 0x47: return flag(a !== b);
-    case 0x48: return flag(sa < sb);
-    case 0x49: return flag(a < b);
-    case 0x4a: return flag(sa > sb);
-    case 0x4b: return flag(a > b);
-    case 0x4c: return flag(sa <= sb);
-    case 0x4d: return flag(a <= b);
-    case 0x4e: return flag(sa >= sb);
-    case 0x4f: return flag(a >= b);
-    case 0x67: return BigInt(width - a.toString(2).length + (a === 0n ? 1 : 0));
+    case 0x45:
+      return flag(a === 0n);
+    case 0x46:
+      return flag(a === b);
+    case 0x47:
+      return flag(a !== b);
+    case 0x48:
+      return flag(sa < sb);
+    case 0x49:
+      return flag(a < b);
+    case 0x4a:
+      return flag(sa > sb);
+    case 0x4b:
+      return flag(a > b);
+    case 0x4c:
+      return flag(sa <= sb);
+    case 0x4d:
+      return flag(a <= b);
+    case 0x4e:
+      return flag(sa >= sb);
+    case 0x4f:
+      return flag(a >= b);
+    case 0x67:
+      return BigInt(width - a.toString(2).length + (a === 0n ? 1 : 0));
     case 0x68: {
       if (a === 0n) return BigInt(width);
       let n = 0n;
       while (((a >> n) & 1n) === 0n) n++;
       return n;
     }
-    case 0x69: return BigInt(a.toString(2).replaceAll('0', '').length);
-    case 0x6a: return a + b;
-    case 0x6b: return a - b;
-    case 0x6c: return a * b;
-    case 0x6d: return sa / sb;
-    case 0x6e: return a / b;
-    case 0x6f: return sa % sb;
-    case 0x70: return a % b;
-    case 0x71: return a & b;
-    case 0x72: return a | b;
-    case 0x73: return a ^ b;
-    case 0x74: return a << count;
-    case 0x75: return sa >> count;
-    case 0x76: return BigInt.asUintN(width, a) >> count;
-    case 0x77: return (a << count) | (a >> (BigInt(width) - count));
-    case 0xa7: return a;
-    case 0xac: return BigInt.asIntN(32, a);
-    case 0xad: return a;
-    case 0xc0: return BigInt.asIntN(8, a);
-    case 0xc1: return BigInt.asIntN(16, a);
-    default: throw new Left(UNSUPPORTED);
+    case 0x69:
+      return BigInt(a.toString(2).replaceAll('0', '').length);
+    case 0x6a:
+      return a + b;
+    case 0x6b:
+      return a - b;
+    case 0x6c:
+      return a * b;
+    case 0x6d:
+      return sa / sb;
+    case 0x6e:
+      return a / b;
+    case 0x6f:
+      return sa % sb;
+    case 0x70:
+      return a % b;
+    case 0x71:
+      return a & b;
+    case 0x72:
+      return a | b;
+    case 0x73:
+      return a ^ b;
+    case 0x74:
+      return a << count;
+    case 0x75:
+      return sa >> count;
+    case 0x76:
+      return BigInt.asUintN(width, a) >> count;
+    case 0x77:
+      return (a << count) | (a >> (BigInt(width) - count));
+    case 0xa7:
+      return a;
+    case 0xac:
+      return BigInt.asIntN(32, a);
+    case 0xad:
+      return a;
+    case 0xc0:
+      return BigInt.asIntN(8, a);
+    case 0xc1:
+      return BigInt.asIntN(16, a);
+    default:
+      throw new Left(UNSUPPORTED);
   }
 }

@@ -35,7 +35,11 @@ export interface EvaluationContext {
 }
 
 /** What became of it: complete; memory said no; generated code would have left for this EXIT; not expressible. */
-export type Evaluation = { readonly kind: 'done' } | { readonly kind: 'memory' } | { readonly kind: 'exit'; readonly reason: Exit } | { readonly kind: 'unsupported' };
+export type Evaluation =
+  | { readonly kind: 'done' }
+  | { readonly kind: 'memory' }
+  | { readonly kind: 'exit'; readonly reason: Exit }
+  | { readonly kind: 'unsupported' };
 
 const SUPPORT: Support = { condition: [], statusWord: -1, mulHighU: 1, mulHighS: 2 };
 const FUNCTIONS: ReadonlyMap<number, (a: bigint, b: bigint) => bigint> = new Map([
@@ -93,7 +97,7 @@ class EvaluatingCpu extends Cpu {
 
   run(insn: Insn): void {
     this.begin(insn);
-    insn.row.operation.semantics(this);
+    this.describe();
     const next = BigInt.asUintN(insn.mode === 64 ? 64 : 32, this.#context.rip + BigInt(insn.length));
     for (const [n, value] of this.#gprs) this.#context.setGpr(n, value);
     if (this.#recipe !== null) this.#context.setStatusFlags(Number(this.#eager.value(statusWord(this.#recipe))));
@@ -137,7 +141,10 @@ class EvaluatingCpu extends Cpu {
   protected writeRegister(operand: Operand, value: Expr<LoadWidth>): void {
     const now = this.#eager.value(value);
     if (operand.file !== 'gpr') {
-      this.setState((operand.file === 'xmm' ? XMM : FPR) + operand.register * 16, value);
+      const at = (operand.file === 'xmm' ? XMM : FPR) + operand.register * 16;
+      this.setState(at, value);
+      // Writing an MMX register sets the sign and exponent of the x87 register it lies in.
+      if (operand.file === 'mmx') this.setState(at + 8, constant(16, 0xffff));
       return;
     }
     const old = this.#gpr(operand.register);
@@ -159,7 +166,8 @@ class EvaluatingCpu extends Cpu {
     this.#gprs.set(register, this.#eager.value(value));
   }
   state<W extends LoadWidth>(address: number, width: W): Expr<W> {
-    if (address >= GPR && address < GPR + 128) return this.#eager.constant(width, BigInt.asUintN(width, this.#gpr((address - GPR) >> 3)));
+    if (address >= GPR && address < GPR + 128)
+      return this.#eager.constant(width, BigInt.asUintN(width, this.#gpr((address - GPR) >> 3)));
     const value = this.#words.get(`${address}/${width}`) ?? this.#context.readState(address, width / 8);
     return this.#eager.constant(width, value);
   }

@@ -23,7 +23,7 @@ let clock = 0;
 export const tick = (): number => ++clock;
 
 export class Expr<W extends Bits = Bits> {
-  readonly id = ++clock;
+  readonly id: number = ++clock;
   /** References from other nodes and statements that have not been emitted yet. */
   uses = 0;
   /** The wasm local that holds the value once it is computed, or -1. */
@@ -41,8 +41,14 @@ export class Expr<W extends Bits = Bits> {
   readonly bytes: readonly number[] | null;
 
   constructor(
-    width: W, op: number, imm: number | bigint, a: Expr | null = null, b: Expr | null = null, c: Expr | null = null,
-    emitRead: (() => void) | null = null, bytes: readonly number[] | null = null,
+    width: W,
+    op: number,
+    imm: number | bigint,
+    a: Expr | null = null,
+    b: Expr | null = null,
+    c: Expr | null = null,
+    emitRead: (() => void) | null = null,
+    bytes: readonly number[] | null = null,
   ) {
     this.width = width;
     this.op = op;
@@ -63,12 +69,34 @@ export class Expr<W extends Bits = Bits> {
 }
 
 /** Wasm opcodes as [i32, i64] pairs. */
-const ADD = [0x6a, 0x7c], SUB = [0x6b, 0x7d], MUL = [0x6c, 0x7e], DIV_S = [0x6d, 0x7f], DIV_U = [0x6e, 0x80];
-const REM_S = [0x6f, 0x81], REM_U = [0x70, 0x82], AND = [0x71, 0x83], OR = [0x72, 0x84], XOR = [0x73, 0x85];
-const SHL = [0x74, 0x86], SHR_S = [0x75, 0x87], SHR_U = [0x76, 0x88], ROTL = [0x77, 0x89];
-const EQZ = [0x45, 0x50], EQ = [0x46, 0x51], NE = [0x47, 0x52], LT_S = [0x48, 0x53], LT_U = [0x49, 0x54];
-const LE_S = [0x4c, 0x57], LE_U = [0x4d, 0x58], CLZ = [0x67, 0x79], CTZ = [0x68, 0x7a], POPCNT = [0x69, 0x7b];
-const WRAP = 0xa7, EXTEND_S = 0xac, EXTEND_U = 0xad, SELECT = 0x1b;
+const ADD = [0x6a, 0x7c],
+  SUB = [0x6b, 0x7d],
+  MUL = [0x6c, 0x7e],
+  DIV_S = [0x6d, 0x7f],
+  DIV_U = [0x6e, 0x80];
+const REM_S = [0x6f, 0x81],
+  REM_U = [0x70, 0x82],
+  AND = [0x71, 0x83],
+  OR = [0x72, 0x84],
+  XOR = [0x73, 0x85];
+const SHL = [0x74, 0x86],
+  SHR_S = [0x75, 0x87],
+  SHR_U = [0x76, 0x88],
+  ROTL = [0x77, 0x89];
+const EQZ = [0x45, 0x50],
+  EQ = [0x46, 0x51],
+  NE = [0x47, 0x52],
+  LT_S = [0x48, 0x53],
+  LT_U = [0x49, 0x54];
+const LE_S = [0x4c, 0x57],
+  LE_U = [0x4d, 0x58],
+  CLZ = [0x67, 0x79],
+  CTZ = [0x68, 0x7a],
+  POPCNT = [0x69, 0x7b];
+const WRAP = 0xa7,
+  EXTEND_S = 0xac,
+  EXTEND_U = 0xad,
+  SELECT = 0x1b;
 
 const maskOf = (w: Bits): number => (w === 8 ? 0xff : w === 16 ? 0xffff : w === 1 ? 1 : -1);
 const is64 = (e: Expr): 0 | 1 => (e.width === 64 ? 1 : 0);
@@ -77,7 +105,12 @@ const is64 = (e: Expr): 0 | 1 => (e.width === 64 ? 1 : 0);
 export function constant<W extends Bits>(width: W, value: number | bigint): Expr<W> {
   if (width === 128) return new Expr(width, CONST, value);
   if (width === 64) {
-    const small = typeof value === 'number' ? value : BigInt.asIntN(64, value) === BigInt(Number(value) | 0) ? Number(value) : value;
+    const small =
+      typeof value === 'number'
+        ? value
+        : BigInt.asIntN(64, value) === BigInt(Number(value) | 0)
+          ? Number(value)
+          : value;
     return new Expr(width, CONST, small);
   }
   return new Expr(width, CONST, width === 32 ? Number(value) | 0 : Number(value) & maskOf(width));
@@ -107,7 +140,8 @@ function wrapped<W extends Bits>(e: Expr<W>): Expr<W> {
 const small = (value: number): boolean => value >= -0x40000000 && value < 0x40000000;
 
 export function add<W extends Bits>(a: Expr<W>, b: Expr<W>): Expr<W> {
-  const x = constantValue(a), y = constantValue(b);
+  const x = constantValue(a),
+    y = constantValue(b);
   if (x === 0) return b;
   if (y === 0) return a;
   if (x !== null && y !== null && small(x) && small(y)) return constant(a.width, x + y);
@@ -117,7 +151,8 @@ export function sub<W extends Bits>(a: Expr<W>, b: Expr<W>): Expr<W> {
   return constantValue(b) === 0 ? a : wrapped(binary(SUB, a, b));
 }
 export function and<W extends Bits>(a: Expr<W>, b: Expr<W>): Expr<W> {
-  const x = constantValue(a), y = constantValue(b);
+  const x = constantValue(a),
+    y = constantValue(b);
   if (x !== null && y !== null) return constant(a.width, x & y);
   return binary(AND, a, b);
 }
@@ -140,7 +175,8 @@ export const divS = <W extends 32 | 64>(a: Expr<W>, b: Expr<W>): Expr<W> => bina
 export const remS = <W extends 32 | 64>(a: Expr<W>, b: Expr<W>): Expr<W> => binary(REM_S, a, b);
 
 /** The carrier-typed shift count: shifts take a count of any width. */
-const count = (e: Expr, n: Expr): Expr => (is64(e) ? zeroExtend(n as Expr<Width>, 64) : n.width === 64 ? truncate(n as Expr<64>, 32) : n);
+const count = (e: Expr, n: Expr): Expr =>
+  is64(e) ? zeroExtend(n as Expr<Width>, 64) : n.width === 64 ? truncate(n as Expr<64>, 32) : n;
 
 function shift<W extends Bits>(op: number[], e: Expr<W>, n: Expr): Expr<W> {
   return constantValue(n) === 0 ? e : new Expr(e.width, op[is64(e)]!, 0, e, count(e, n));
@@ -162,9 +198,11 @@ export const isZero = (e: Expr): Expr<1> => {
   const x = constantValue(e);
   return x !== null ? bit(x === 0) : new Expr(1, EQZ[is64(e)]!, 0, e);
 };
-export const eq = <W extends Bits>(a: Expr<W>, b: Expr<W>): Expr<1> => (constantValue(b) === 0 ? isZero(a) : compare(EQ, a, b));
+export const eq = <W extends Bits>(a: Expr<W>, b: Expr<W>): Expr<1> =>
+  constantValue(b) === 0 ? isZero(a) : compare(EQ, a, b);
 export const ne = <W extends Bits>(a: Expr<W>, b: Expr<W>): Expr<1> => {
-  const x = constantValue(a), y = constantValue(b);
+  const x = constantValue(a),
+    y = constantValue(b);
   return x !== null && y !== null ? bit(x !== y) : compare(NE, a, b);
 };
 export const ltU = <W extends Bits>(a: Expr<W>, b: Expr<W>): Expr<1> => compare(LT_U, a, b);
@@ -210,5 +248,10 @@ export const ALIAS = 0x104;
 const recast = (e: Expr, width: Bits): Expr => (e.width === width ? e : new Expr(width, ALIAS, 0, e));
 
 /** A call of a support function (pure). */
-export const callPure = <W extends Bits>(width: W, func: number, a: Expr, b: Expr | null = null, c: Expr | null = null): Expr<W> =>
-  new Expr(width, CALL, func, a, b, c);
+export const callPure = <W extends Bits>(
+  width: W,
+  func: number,
+  a: Expr,
+  b: Expr | null = null,
+  c: Expr | null = null,
+): Expr<W> => new Expr(width, CALL, func, a, b, c);

@@ -13,10 +13,15 @@ import './tables/muldiv.ts';
 import './tables/rotate.ts';
 import './tables/segments.ts';
 import './tables/shift.ts';
+import './tables/simd-arithmetic.ts';
+import './tables/simd-move.ts';
+import './tables/simd-shuffle.ts';
+import './tables/simd-test.ts';
 import './tables/stack.ts';
 import './tables/string.ts';
 import './tables/system.ts';
 import './tables/transfer.ts';
+import './tables/vmx.ts';
 import './tables/xsave.ts';
 
 export { rows } from './row.ts';

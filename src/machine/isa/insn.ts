@@ -1,6 +1,7 @@
 /** A decoded instruction, as the decoder gives it to back-ends, TypeScript handlers and disassembly. */
-import type { Row } from './row.ts';
+
 import type { Width } from './expr.ts';
+import type { Row } from './row.ts';
 
 export type VectorWidth = 128;
 export type OperandWidth = Width | 80 | VectorWidth;

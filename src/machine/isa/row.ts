@@ -41,6 +41,8 @@ export interface Operation {
   readonly implicitMemory: boolean;
   /** String instruction: an F3/F2 prefix repeats it. */
   readonly string: boolean;
+  /** Register file that must be available: CR0.EM, CR0.TS and CR4.OSFXSR are checked before anything else. */
+  readonly unit: '' | 'x87' | 'mmx' | 'sse';
   /** CPUID feature that gates it, '' for the baseline. */
   readonly feature: string;
   readonly semantics: Semantics;
@@ -93,10 +95,27 @@ const MODRM_LETTERS = 'EGMRSCDVWUPQNT';
 /** Adds an operation with its encodings, one per line. */
 export function define(mnemonic: string, traits: Traits, encodings: string, semantics: Semantics): void {
   const operation: Operation = {
-    mnemonic, dst: 'rw', src: 'r', writes: 0, reads: 0, undefinedFlags: 0, flow: 'next', default64: false, force64: false, lock: false,
-    implicitMemory: false, string: false, feature: '', ...traits, semantics,
+    mnemonic,
+    dst: 'rw',
+    src: 'r',
+    writes: 0,
+    reads: 0,
+    undefinedFlags: 0,
+    flow: 'next',
+    default64: false,
+    force64: false,
+    lock: false,
+    implicitMemory: false,
+    string: false,
+    unit: '',
+    feature: '',
+    ...traits,
+    semantics,
   };
-  for (const text of encodings.split('\n').map((l) => l.trim()).filter(Boolean)) {
+  for (const text of encodings
+    .split('\n')
+    .map((l) => l.trim())
+    .filter(Boolean)) {
     const match = LINE.exec(text);
     if (match === null) throw new Error(`bad encoding: ${text}`);
     const [, prefix, l, w, map, opcode, suffix, modrm, extension, form, operands, only] = match;
@@ -113,7 +132,11 @@ export function define(mnemonic: string, traits: Traits, encodings: string, sema
         extension: extension === undefined ? -1 : Number(extension),
         modrm: modrm === undefined ? -1 : Number.parseInt(modrm, 16),
         form: (form ?? 'any') as Row['form'],
-        hasModrm: extension !== undefined || modrm !== undefined || form !== undefined || specs.some((s) => MODRM_LETTERS.includes(s.letter)),
+        hasModrm:
+          extension !== undefined ||
+          modrm !== undefined ||
+          form !== undefined ||
+          specs.some((s) => MODRM_LETTERS.includes(s.letter)),
         operands: specs,
         condition: suffix === '+cc' ? i : 0,
         only: (only ?? 'all') as Row['only'],

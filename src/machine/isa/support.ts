@@ -43,7 +43,9 @@ export function buildSupport(): Uint8Array<ArrayBuffer> {
   for (const code of EVEN) perKind(`condition${code}`, (r) => evaluate(r, code));
   perKind('statusWord', statusWord);
   pure('mulHighU', mulHighU);
-  pure('mulHighS', (a, b) => sub(mulHighU(a, b), add(select(isNegative(a), b, u64(0)), select(isNegative(b), a, u64(0)))));
+  pure('mulHighS', (a, b) =>
+    sub(mulHighU(a, b), add(select(isNegative(a), b, u64(0)), select(isNegative(b), a, u64(0)))),
+  );
   return module.build();
 }
 

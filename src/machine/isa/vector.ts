@@ -5,8 +5,14 @@
 import { BYTES, Expr, type Width } from './expr.ts';
 
 const leb = (n: number): number[] => (n < 0x80 ? [n] : [(n & 0x7f) | 0x80, n >> 7]);
-const node = (width: 8 | 16 | 32 | 64 | 128 | 1, op: number, a: Expr | null, b: Expr | null = null, c: Expr | null = null, extra: readonly number[] = []): Expr =>
-  new Expr(width, BYTES, 0, a, b, c, null, [0xfd, ...leb(op), ...extra]);
+const node = (
+  width: 8 | 16 | 32 | 64 | 128 | 1,
+  op: number,
+  a: Expr | null,
+  b: Expr | null = null,
+  c: Expr | null = null,
+  extra: readonly number[] = [],
+): Expr => new Expr(width, BYTES, 0, a, b, c, null, [0xfd, ...leb(op), ...extra]);
 
 /** A vector. */
 export type V = Expr<128>;
@@ -34,15 +40,19 @@ export const vZero = (): V => vConst(new Uint8Array(16));
 export const vShuffle = (a: V, b: V, lanes: readonly number[]): V => node(128, 0x0d, a, b, null, lanes) as V;
 
 /** Copies a scalar to all lanes. */
-export const splat = (value: Expr<Width>): V => node(128, { 8: 0x0f, 16: 0x10, 32: 0x11, 64: 0x12 }[value.width], value) as V;
+export const splat = (value: Expr<Width>): V =>
+  node(128, { 8: 0x0f, 16: 0x10, 32: 0x11, 64: 0x12 }[value.width], value) as V;
 /** Lane `lane` of width `width`, zero-extended. */
-export const lane = <W extends Width>(a: V, width: W, n: number): Expr<W> => node(width, { 8: 0x16, 16: 0x19, 32: 0x1b, 64: 0x1d }[width], a, null, null, [n]) as Expr<W>;
+export const lane = <W extends Width>(a: V, width: W, n: number): Expr<W> =>
+  node(width, { 8: 0x16, 16: 0x19, 32: 0x1b, 64: 0x1d }[width], a, null, null, [n]) as Expr<W>;
 export const withLane = (a: V, n: number, value: Expr<Width>): V =>
   node(128, { 8: 0x17, 16: 0x1a, 32: 0x1c, 64: 0x1e }[value.width], a, value, null, [n]) as V;
 /** Shifts each lane of the given width by a scalar count, taken modulo the lane width by wasm. */
 export const vShift = (op: number, a: V, count: Expr<32>): V => node(128, op, a, count) as V;
 /** The top bit of each lane, gathered: 16, 8, 4 or 2 bits. */
-export const vBitmask = (a: V, width: Width): Expr<32> => node(32, { 8: 0x64, 16: 0x84, 32: 0xa4, 64: 0xc4 }[width], a) as Expr<32>;
+export const vBitmask = (a: V, width: Width): Expr<32> =>
+  node(32, { 8: 0x64, 16: 0x84, 32: 0xa4, 64: 0xc4 }[width], a) as Expr<32>;
 
 /** A scalar wasm instruction that has no Expr function of its own (conversions between integer and float lanes), by its bytes. */
-export const scalar = <W extends 32 | 64 | 128>(width: W, bytes: readonly number[], a: Expr): Expr<W> => new Expr(width, BYTES, 0, a, null, null, null, bytes);
+export const scalar = <W extends 32 | 64 | 128>(width: W, bytes: readonly number[], a: Expr): Expr<W> =>
+  new Expr(width, BYTES, 0, a, null, null, null, bytes);

@@ -1,5 +1,20 @@
 /** Integer arithmetic and logic. @sdm Vol.2A/2B, the pages of each mnemonic */
-import { add, and, constant, type Expr, isNegative, neg, not, or, sub, truncate, u32, type Width, xor, zeroExtend } from '../expr.ts';
+import {
+  add,
+  and,
+  constant,
+  type Expr,
+  isNegative,
+  neg,
+  not,
+  or,
+  sub,
+  truncate,
+  u32,
+  type Width,
+  xor,
+  zeroExtend,
+} from '../expr.ts';
 import { AF, at, CF, flagsOfAdd, flagsOfDec, flagsOfInc, flagsOfResult, flagsOfSub, OF, STATUS } from '../flags.ts';
 import { define, type Semantics } from '../row.ts';
 
@@ -20,14 +35,16 @@ const classic = (n: number): string => {
 };
 
 define('ADD', { lock: true, writes: STATUS }, classic(0), (cpu) => {
-  const dst = cpu.read(0), src = cpu.read(1);
+  const dst = cpu.read(0),
+    src = cpu.read(1);
   const sum = add(dst, src);
   cpu.write(0, sum);
   cpu.setFlags(flagsOfAdd(sum, src));
 });
 
 define('SUB', { lock: true, writes: STATUS }, classic(5), (cpu) => {
-  const dst = cpu.read(0), src = cpu.read(1);
+  const dst = cpu.read(0),
+    src = cpu.read(1);
   cpu.write(0, sub(dst, src));
   cpu.setFlags(flagsOfSub(dst, src));
 });
@@ -38,10 +55,15 @@ define('CMP', { dst: 'r', writes: STATUS }, classic(7), (cpu) => {
 
 /** CF, AF and OF from the vector of carries out of each bit position and that of signed overflow. */
 const carryFlags = (carries: Expr<Width>, halfCarry: Expr<Width>, overflow: Expr<Width>): Expr<32> =>
-  [at(isNegative(carries), CF), and(zeroExtend(truncate(halfCarry, 8), 32), u32(AF)), at(isNegative(overflow), OF)].reduce(or);
+  [
+    at(isNegative(carries), CF),
+    and(zeroExtend(truncate(halfCarry, 8), 32), u32(AF)),
+    at(isNegative(overflow), OF),
+  ].reduce(or);
 
 define('ADC', { lock: true, writes: STATUS, reads: CF }, classic(2), (cpu) => {
-  const dst = cpu.read(0), src = cpu.read(1);
+  const dst = cpu.read(0),
+    src = cpu.read(1);
   const sum = add(add(dst, src), zeroExtend(cpu.carry(), dst.width));
   cpu.write(0, sum);
   const carries = or(and(dst, src), and(or(dst, src), not(sum)));
@@ -49,24 +71,35 @@ define('ADC', { lock: true, writes: STATUS, reads: CF }, classic(2), (cpu) => {
 });
 
 define('SBB', { lock: true, writes: STATUS, reads: CF }, classic(3), (cpu) => {
-  const dst = cpu.read(0), src = cpu.read(1);
+  const dst = cpu.read(0),
+    src = cpu.read(1);
   const difference = sub(sub(dst, src), zeroExtend(cpu.carry(), dst.width));
   cpu.write(0, difference);
   const borrows = or(and(not(dst), src), and(not(xor(dst, src)), difference));
-  cpu.setFlags(flagsOfResult(difference, carryFlags(borrows, xor(xor(dst, src), difference), and(xor(dst, src), xor(dst, difference)))));
+  cpu.setFlags(
+    flagsOfResult(
+      difference,
+      carryFlags(borrows, xor(xor(dst, src), difference), and(xor(dst, src), xor(dst, difference))),
+    ),
+  );
 });
 
-const logic = (combine: (dst: Expr<Width>, src: Expr<Width>) => Expr<Width>): Semantics => (cpu) => {
-  const result = combine(cpu.read(0), cpu.read(1));
-  cpu.write(0, result);
-  cpu.setFlags(flagsOfResult(result));
-};
+const logic =
+  (combine: (dst: Expr<Width>, src: Expr<Width>) => Expr<Width>): Semantics =>
+  (cpu) => {
+    const result = combine(cpu.read(0), cpu.read(1));
+    cpu.write(0, result);
+    cpu.setFlags(flagsOfResult(result));
+  };
 const logicFlags = { lock: true, writes: STATUS, undefinedFlags: AF };
 define('OR', logicFlags, classic(1), logic(or));
 define('AND', logicFlags, classic(4), logic(and));
 define('XOR', logicFlags, classic(6), logic(xor));
 
-define('TEST', { ...logicFlags, lock: false, dst: 'r' }, `
+define(
+  'TEST',
+  { ...logicFlags, lock: false, dst: 'r' },
+  `
     84 Eb,Gb
     85 Ev,Gv
     A8 AL,Ib
@@ -74,38 +107,60 @@ define('TEST', { ...logicFlags, lock: false, dst: 'r' }, `
     F6 /0 Eb,Ib
     F7 /0 Ev,Iz
     F6 /1 Eb,Ib
-    F7 /1 Ev,Iz`, (cpu) => {
-  cpu.setFlags(flagsOfResult(and(cpu.read(0), cpu.read(1))));
-});
+    F7 /1 Ev,Iz`,
+  (cpu) => {
+    cpu.setFlags(flagsOfResult(and(cpu.read(0), cpu.read(1))));
+  },
+);
 
-define('INC', { lock: true, writes: STATUS & ~CF, reads: CF }, `
+define(
+  'INC',
+  { lock: true, writes: STATUS & ~CF, reads: CF },
+  `
     FE /0 Eb
     FF /0 Ev
-    40+r Zv; no64`, (cpu) => {
-  const dst = cpu.read(0);
-  const result = add(dst, constant(dst.width, 1));
-  cpu.write(0, result);
-  if (cpu.flagsWanted) cpu.setFlags(flagsOfInc(result, cpu.carry()));
-});
+    40+r Zv; no64`,
+  (cpu) => {
+    const dst = cpu.read(0);
+    const result = add(dst, constant(dst.width, 1));
+    cpu.write(0, result);
+    if (cpu.flagsWanted) cpu.setFlags(flagsOfInc(result, cpu.carry()));
+  },
+);
 
-define('DEC', { lock: true, writes: STATUS & ~CF, reads: CF }, `
+define(
+  'DEC',
+  { lock: true, writes: STATUS & ~CF, reads: CF },
+  `
     FE /1 Eb
     FF /1 Ev
-    48+r Zv; no64`, (cpu) => {
-  const dst = cpu.read(0);
-  const result = sub(dst, constant(dst.width, 1));
-  cpu.write(0, result);
-  if (cpu.flagsWanted) cpu.setFlags(flagsOfDec(result, cpu.carry()));
-});
+    48+r Zv; no64`,
+  (cpu) => {
+    const dst = cpu.read(0);
+    const result = sub(dst, constant(dst.width, 1));
+    cpu.write(0, result);
+    if (cpu.flagsWanted) cpu.setFlags(flagsOfDec(result, cpu.carry()));
+  },
+);
 
-define('NEG', { lock: true, writes: STATUS }, `
+define(
+  'NEG',
+  { lock: true, writes: STATUS },
+  `
     F6 /3 Eb
-    F7 /3 Ev`, (cpu) => {
-  const dst = cpu.read(0);
-  cpu.write(0, neg(dst));
-  cpu.setFlags(flagsOfSub(constant(dst.width, 0), dst));
-});
+    F7 /3 Ev`,
+  (cpu) => {
+    const dst = cpu.read(0);
+    cpu.write(0, neg(dst));
+    cpu.setFlags(flagsOfSub(constant(dst.width, 0), dst));
+  },
+);
 
-define('NOT', { lock: true }, `
+define(
+  'NOT',
+  { lock: true },
+  `
     F6 /2 Eb
-    F7 /2 Ev`, (cpu) => cpu.write(0, not(cpu.read(0))));
+    F7 /2 Ev`,
+  (cpu) => cpu.write(0, not(cpu.read(0))),
+);

@@ -2,7 +2,32 @@
 import { RDX } from '../../engine/layout.ts';
 import type { Cpu } from '../cpu.ts';
 import {
-  add, and, callPure, constant, type Expr, isZero, ltU, mul, ne, neg, negate, not, or, rotl, sar, select, shl, shr, sub, truncate, u32, u64, u8, type Width, xor, zeroExtend,
+  add,
+  and,
+  callPure,
+  constant,
+  type Expr,
+  isZero,
+  ltU,
+  mul,
+  ne,
+  neg,
+  negate,
+  not,
+  or,
+  rotl,
+  sar,
+  select,
+  shl,
+  shr,
+  sub,
+  truncate,
+  u8,
+  u32,
+  u64,
+  type Width,
+  xor,
+  zeroExtend,
 } from '../expr.ts';
 import { AF, at, CF, flagsFromWord, flagsOfResult, OF, PF, STATUS } from '../flags.ts';
 import { define } from '../row.ts';
@@ -17,18 +42,28 @@ define('ANDN', bmi1, 'NP VEX.L0 0F38 F2 Gy,By,Ey', (cpu) => {
 });
 /** Bits [start, start + length) of the source; both may exceed the width. */
 define('BEXTR', bmi1, 'NP VEX.L0 0F38 F7 Gy,Ey,By', (cpu) => {
-  const src = cpu.read(1), control = cpu.read(2);
+  const src = cpu.read(1),
+    control = cpu.read(2);
   const { width } = src;
   const start = cpu.code.let(zeroExtend(truncate(control, 8), 32));
   const length = cpu.code.let(zeroExtend(truncate(shr(control, u8(8)), 8), 32));
   const shifted = select(ltU(start, u32(width)), shr(src, start), constant(width, 0));
-  const mask = select(ltU(length, u32(width)), sub(shl(constant(width, 1), length), constant(width, 1)), constant(width, -1));
+  const mask = select(
+    ltU(length, u32(width)),
+    sub(shl(constant(width, 1), length), constant(width, 1)),
+    constant(width, -1),
+  );
   const result = cpu.code.let(and(shifted, mask));
   cpu.write(0, result);
   cpu.setFlags(flagsOfResult(result));
 });
 /** `carry` is CF as a function of the source. */
-const lowestBit = (mnemonic: string, n: number, compute: (src: Expr<Width>) => Expr<Width>, carry: (src: Expr<Width>) => Expr<1>): void =>
+const lowestBit = (
+  mnemonic: string,
+  n: number,
+  compute: (src: Expr<Width>) => Expr<Width>,
+  carry: (src: Expr<Width>) => Expr<1>,
+): void =>
   define(mnemonic, bmi1, `NP VEX.L0 0F38 F3 /${n} By,Ey`, (cpu) => {
     const src = cpu.read(1);
     const result = cpu.code.let(compute(src));
@@ -38,7 +73,12 @@ const lowestBit = (mnemonic: string, n: number, compute: (src: Expr<Width>) => E
 const less1 = (src: Expr<Width>): Expr<Width> => sub(src, constant(src.width, 1));
 lowestBit('BLSR', 1, (src) => and(less1(src), src), isZero);
 lowestBit('BLSMSK', 2, (src) => xor(less1(src), src), isZero);
-lowestBit('BLSI', 3, (src) => and(neg(src), src), (src) => negate(isZero(src)));
+lowestBit(
+  'BLSI',
+  3,
+  (src) => and(neg(src), src),
+  (src) => negate(isZero(src)),
+);
 
 define('BZHI', { ...bmi2, writes: STATUS, undefinedFlags: AF | PF }, 'NP VEX.L0 0F38 F5 Gy,Ey,By', (cpu) => {
   const src = cpu.read(1);
@@ -83,7 +123,8 @@ shiftX('SHRX', 'F2', shr);
 
 /** Bit by bit over the mask: as many steps as it has bits. */
 function bitGather(cpu: Cpu, deposit: boolean): void {
-  const src = cpu.code.let(zeroExtend(cpu.read(1), 64)), mask = cpu.read(2);
+  const src = cpu.code.let(zeroExtend(cpu.read(1), 64)),
+    mask = cpu.read(2);
   const { width } = mask;
   const { code } = cpu;
   const rest = code.variable(zeroExtend(mask, 64));
@@ -112,7 +153,8 @@ define('PEXT', bmi2, 'F3 VEX.L0 0F38 F5 Gy,By,Ey', (cpu) => bitGather(cpu, false
 /** Add with CF (ADCX) or OF (ADOX) as the only flag read and written. */
 const addWith = (mnemonic: string, prefix: string, flag: number, condition: number): void =>
   define(mnemonic, { reads: STATUS, writes: STATUS, feature: 'adx' }, `${prefix} 0F38 F6 Gy,Ey`, (cpu) => {
-    const dst = cpu.read(0), src = cpu.read(1);
+    const dst = cpu.read(0),
+      src = cpu.read(1);
     const { width } = dst;
     const carryIn = zeroExtend(cpu.evaluate(condition), width);
     const partial = cpu.code.let(add(dst, src));
@@ -126,19 +168,24 @@ addWith('ADCX', '66', CF, 2);
 addWith('ADOX', 'F3', OF, 0);
 
 /** CRC-32C (polynomial 0x1EDC6F41, reflected 0x82F63B78), a bit at a time. */
-define('CRC32', { feature: 'sse4_2' }, `
+define(
+  'CRC32',
+  { feature: 'sse4_2' },
+  `
     F2 0F38 F0 Gy,Eb
-    F2 0F38 F1 Gy,Ev`, (cpu) => {
-  const { code } = cpu;
-  const src = cpu.read(1);
-  const crc = code.variable(zeroExtend(truncate(cpu.read(0), 32), 64));
-  crc.set(xor(crc.get(), zeroExtend(src, 64)));
-  const left = code.variable(u64(src.width));
-  code.loop('crc', () => {
-    const low = code.let(and(crc.get(), u64(1)));
-    crc.set(xor(shr(crc.get(), u64(1)), and(sub(u64(0), low), u64(0x82f63b78))));
-    left.set(sub(left.get(), u64(1)));
-    code.if(negate(isZero(left.get())), () => code.raw(() => code.br('crc')));
-  });
-  cpu.write(0, truncate(crc.get(), cpu.width(0)));
-});
+    F2 0F38 F1 Gy,Ev`,
+  (cpu) => {
+    const { code } = cpu;
+    const src = cpu.read(1);
+    const crc = code.variable(zeroExtend(truncate(cpu.read(0), 32), 64));
+    crc.set(xor(crc.get(), zeroExtend(src, 64)));
+    const left = code.variable(u64(src.width));
+    code.loop('crc', () => {
+      const low = code.let(and(crc.get(), u64(1)));
+      crc.set(xor(shr(crc.get(), u64(1)), and(sub(u64(0), low), u64(0x82f63b78))));
+      left.set(sub(left.get(), u64(1)));
+      code.if(negate(isZero(left.get())), () => code.raw(() => code.br('crc')));
+    });
+    cpu.write(0, truncate(crc.get(), cpu.width(0)));
+  },
+);

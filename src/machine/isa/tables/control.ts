@@ -1,7 +1,22 @@
 /** Near control transfer. @sdm "CALL", "Jcc", "JMP", "LOOP/LOOPcc", "RET" */
 import { EXIT, RCX, RSP } from '../../engine/layout.ts';
 import type { Cpu } from '../cpu.ts';
-import { add, and, type Expr, isZero, ne, negate, sar, shl, sub, truncate, u64, u8, type Width, zeroExtend } from '../expr.ts';
+import {
+  add,
+  and,
+  type Expr,
+  isZero,
+  ne,
+  negate,
+  sar,
+  shl,
+  sub,
+  truncate,
+  u8,
+  u64,
+  type Width,
+  zeroExtend,
+} from '../expr.ts';
 import { STATUS } from '../flags.ts';
 import { define } from '../row.ts';
 
@@ -15,13 +30,23 @@ function targetOf(cpu: Cpu, value: Expr<Width>): Expr<64> {
 }
 const returnAddress = (cpu: Cpu): Expr<Width> => truncate(cpu.nextRip(), cpu.operandSize);
 
-define('J', { ...near, reads: STATUS, flow: 'branch' }, `
+define(
+  'J',
+  { ...near, reads: STATUS, flow: 'branch' },
+  `
     70+cc Jb
-    0F 80+cc Jz`, (cpu) => cpu.jumpIf(cpu.evaluate(cpu.condition)));
+    0F 80+cc Jz`,
+  (cpu) => cpu.jumpIf(cpu.evaluate(cpu.condition)),
+);
 
-define('JMP', { ...near, flow: 'jump' }, `
+define(
+  'JMP',
+  { ...near, flow: 'jump' },
+  `
     EB Jb
-    E9 Jz`, (cpu) => cpu.jump());
+    E9 Jz`,
+  (cpu) => cpu.jump(),
+);
 
 define('JMP', { ...near, flow: 'indirect' }, 'FF /4 Ev', (cpu) => cpu.jumpTo(targetOf(cpu, cpu.read(0))));
 
@@ -46,19 +71,38 @@ const ret = (cpu: Cpu, extra: Expr<64> | null): void => {
   cpu.returnTo(target);
 };
 define('RET', { ...near, flow: 'return', implicitMemory: true }, 'C3', (cpu) => ret(cpu, null));
-define('RET', { ...near, flow: 'return', implicitMemory: true }, 'C2 Iw', (cpu) => ret(cpu, zeroExtend(cpu.read(0), 64)));
+define('RET', { ...near, flow: 'return', implicitMemory: true }, 'C2 Iw', (cpu) =>
+  ret(cpu, zeroExtend(cpu.read(0), 64)),
+);
 
 /** JCXZ, JECXZ, JRCXZ and the loops count in rCX by the address size. */
-const loop = (also: (cpu: Cpu) => Expr<1> | null) => (cpu: Cpu): void => {
-  const left = cpu.cutToAddressSize(sub(cpu.gpr64(RCX), u64(1)));
-  const more = negate(isZero(left));
-  const condition = also(cpu);
-  const taken = cpu.code.let(condition === null ? more : and(more, condition));
-  cpu.setAddressRegister(RCX, left);
-  cpu.jumpIf(taken);
-};
+const loop =
+  (also: (cpu: Cpu) => Expr<1> | null) =>
+  (cpu: Cpu): void => {
+    const left = cpu.cutToAddressSize(sub(cpu.gpr64(RCX), u64(1)));
+    const more = negate(isZero(left));
+    const condition = also(cpu);
+    const taken = cpu.code.let(condition === null ? more : and(more, condition));
+    cpu.setAddressRegister(RCX, left);
+    cpu.jumpIf(taken);
+  };
 const counted = { ...near, flow: 'branch', implicitMemory: true } as const;
-define('LOOPNE', { ...counted, reads: STATUS }, 'E0 Jb', loop((cpu) => cpu.evaluate(5)));
-define('LOOPE', { ...counted, reads: STATUS }, 'E1 Jb', loop((cpu) => cpu.evaluate(4)));
-define('LOOP', counted, 'E2 Jb', loop(() => null));
+define(
+  'LOOPNE',
+  { ...counted, reads: STATUS },
+  'E0 Jb',
+  loop((cpu) => cpu.evaluate(5)),
+);
+define(
+  'LOOPE',
+  { ...counted, reads: STATUS },
+  'E1 Jb',
+  loop((cpu) => cpu.evaluate(4)),
+);
+define(
+  'LOOP',
+  counted,
+  'E2 Jb',
+  loop(() => null),
+);
 define('JRCXZ', counted, 'E3 Jb', (cpu) => cpu.jumpIf(isZero(cpu.addressRegister(RCX))));

@@ -1,18 +1,35 @@
 /** Flag instructions. @sdm "CLC", "STC", "CMC", "CLD", "STD", "LAHF", "SAHF", "SETALC" */
 import { DIRECTION, FLAGS_REST, RAX } from '../../engine/layout.ts';
 import type { Cpu } from '../cpu.ts';
-import { and, constant, type Expr, or, select, shl, shr, truncate, u32, u64, u8, xor, zeroExtend } from '../expr.ts';
+import { and, constant, type Expr, or, select, shl, shr, truncate, u8, u32, u64, xor, zeroExtend } from '../expr.ts';
 import { AF, CF, flagsFromWord, OF, PF, SF, STATUS, ZF } from '../flags.ts';
 import { define } from '../row.ts';
 
 const DF = 0x400;
-const changeCarry = (change: (word: Expr<32>) => Expr<32>) => (cpu: Cpu): void => {
-  if (cpu.flagsWanted) cpu.setFlags(flagsFromWord(change(cpu.statusWord())));
-};
+const changeCarry =
+  (change: (word: Expr<32>) => Expr<32>) =>
+  (cpu: Cpu): void => {
+    if (cpu.flagsWanted) cpu.setFlags(flagsFromWord(change(cpu.statusWord())));
+  };
 const flags = { reads: STATUS, writes: STATUS };
-define('CLC', flags, 'F8', changeCarry((word) => and(word, u32(STATUS & ~CF))));
-define('STC', flags, 'F9', changeCarry((word) => or(word, u32(CF))));
-define('CMC', flags, 'F5', changeCarry((word) => xor(word, u32(CF))));
+define(
+  'CLC',
+  flags,
+  'F8',
+  changeCarry((word) => and(word, u32(STATUS & ~CF))),
+);
+define(
+  'STC',
+  flags,
+  'F9',
+  changeCarry((word) => or(word, u32(CF))),
+);
+define(
+  'CMC',
+  flags,
+  'F5',
+  changeCarry((word) => xor(word, u32(CF))),
+);
 
 define('CLD', {}, 'FC', (cpu) => {
   const rest = cpu.state(FLAGS_REST, 32);

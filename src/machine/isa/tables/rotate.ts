@@ -1,7 +1,27 @@
 /** Rotates and double shifts. @sdm "RCL/RCR/ROL/ROR", "SHLD", "SHRD" */
 import type { Cpu } from '../cpu.ts';
 import {
-  and, type Expr, isNegative, isZero, ltU, ne, negate, or, remU, rotl, select, shl, shr, sub, truncate, u32, u64, u8, type Width, xor, zeroExtend,
+  and,
+  type Expr,
+  isNegative,
+  isZero,
+  ltU,
+  ne,
+  negate,
+  or,
+  remU,
+  rotl,
+  select,
+  shl,
+  shr,
+  sub,
+  truncate,
+  u8,
+  u32,
+  u64,
+  type Width,
+  xor,
+  zeroExtend,
 } from '../expr.ts';
 import { AF, at, CF, flagsFromWord, flagsOfResult, OF, STATUS } from '../flags.ts';
 import { define } from '../row.ts';
@@ -17,7 +37,8 @@ function setRotateFlags(cpu: Cpu, count: Expr<8>, carry: Expr<1>, overflow: Expr
 }
 
 define('ROL', { reads: STATUS, undefinedFlags: OF }, shiftEncodings(0), (cpu) => {
-  const dst = cpu.read(0), count = countOf(cpu);
+  const dst = cpu.read(0),
+    count = countOf(cpu);
   const result = cpu.code.let(rotl(dst, and(count, u8(dst.width - 1))));
   cpu.write(0, result);
   const carry = lowBit(result);
@@ -25,7 +46,8 @@ define('ROL', { reads: STATUS, undefinedFlags: OF }, shiftEncodings(0), (cpu) =>
 });
 
 define('ROR', { reads: STATUS, undefinedFlags: OF }, shiftEncodings(1), (cpu) => {
-  const dst = cpu.read(0), count = countOf(cpu);
+  const dst = cpu.read(0),
+    count = countOf(cpu);
   const result = cpu.code.let(rotl(dst, and(sub(u8(dst.width), and(count, u8(dst.width - 1))), u8(dst.width - 1))));
   cpu.write(0, result);
   setRotateFlags(cpu, count, topBit(result), xor(topBit(result), topBit(shl(result, u8(1)))));
@@ -34,13 +56,17 @@ define('ROR', { reads: STATUS, undefinedFlags: OF }, shiftEncodings(1), (cpu) =>
 /** Rotate through carry: a rotation of width + 1 bits, done in 64 bits for narrow operands and in two halves for 64. */
 function throughCarry(mnemonic: string, n: number, left: boolean): void {
   define(mnemonic, { reads: STATUS, undefinedFlags: OF }, shiftEncodings(n), (cpu) => {
-    const dst = cpu.read(0), masked = countOf(cpu);
+    const dst = cpu.read(0),
+      masked = countOf(cpu);
     const { width } = dst;
     const carryIn = cpu.code.let(cpu.carry());
-    const count = cpu.code.let(width < 32 ? (truncate(remU(zeroExtend(masked, 32), u32(width + 1)), 8) as Expr<8>) : masked);
+    const count = cpu.code.let(
+      width < 32 ? (truncate(remU(zeroExtend(masked, 32), u32(width + 1)), 8) as Expr<8>) : masked,
+    );
     // r = count bits to the left, of width + 1; going right by n is going left by width + 1 - n.
     const go = cpu.code.let(left ? count : select(isZero(count), u8(0), sub(u8(width + 1), count)));
-    const wide = zeroExtend(dst, 64), c = zeroExtend(carryIn, 64);
+    const wide = zeroExtend(dst, 64),
+      c = zeroExtend(carryIn, 64);
     let result: Expr<Width>, carry: Expr<1>;
     if (width < 64) {
       const value = cpu.code.let(or(wide, shl(c, u64(width))));
@@ -57,7 +83,8 @@ function throughCarry(mnemonic: string, n: number, left: boolean): void {
       result = cpu.code.let(select(isNone, wide, or(or(high, middle), low)));
       carry = select(isNone, carryIn, lowBit(shr(wide, below)));
     }
-    const out = cpu.code.let(result), carryOut = cpu.code.let(carry);
+    const out = cpu.code.let(result),
+      carryOut = cpu.code.let(carry);
     cpu.write(0, out);
     const overflow = left ? xor(topBit(out), carryOut) : xor(topBit(out), topBit(shl(out, u8(1))));
     setRotateFlags(cpu, width < 32 ? count : masked, carryOut, overflow);
@@ -68,39 +95,46 @@ throughCarry('RCR', 3, false);
 
 /** A count beyond 16 for 16-bit operands is undefined; the result here is that of recent processors: the pair rotates on. */
 function doubleShift(mnemonic: string, low: number, left: boolean): void {
-  define(mnemonic, { writes: 0, reads: STATUS, undefinedFlags: AF | OF }, `
+  define(
+    mnemonic,
+    { writes: 0, reads: STATUS, undefinedFlags: AF | OF },
+    `
     0F A${low.toString(16).toUpperCase()} Ev,Gv,Ib
-    0F A${(low + 1).toString(16).toUpperCase()} Ev,Gv,CL`, (cpu) => {
-    const dst = cpu.read(0), src = cpu.read(1);
-    const { width } = dst;
-    const count = cpu.code.let(and(cpu.read(2) as Expr<8>, u8(width === 64 ? 63 : 31)));
-    let result: Expr<Width>, carry: Expr<1>;
-    if (width === 16) {
-      // dst : src : dst, so that counts 16 to 31 are covered
-      const d = zeroExtend(dst, 64), s = zeroExtend(src, 64);
-      const value = cpu.code.let(or(or(shl(d, u8(32)), shl(s, u8(16))), d));
-      if (left) {
-        const shifted = cpu.code.let(shl(value, count));
-        result = truncate(shr(shifted, u8(32)), 16);
-        carry = lowBit(shr(shifted, u8(48)));
+    0F A${(low + 1).toString(16).toUpperCase()} Ev,Gv,CL`,
+    (cpu) => {
+      const dst = cpu.read(0),
+        src = cpu.read(1);
+      const { width } = dst;
+      const count = cpu.code.let(and(cpu.read(2) as Expr<8>, u8(width === 64 ? 63 : 31)));
+      let result: Expr<Width>, carry: Expr<1>;
+      if (width === 16) {
+        // dst : src : dst, so that counts 16 to 31 are covered
+        const d = zeroExtend(dst, 64),
+          s = zeroExtend(src, 64);
+        const value = cpu.code.let(or(or(shl(d, u8(32)), shl(s, u8(16))), d));
+        if (left) {
+          const shifted = cpu.code.let(shl(value, count));
+          result = truncate(shr(shifted, u8(32)), 16);
+          carry = lowBit(shr(shifted, u8(48)));
+        } else {
+          const shifted = cpu.code.let(shr(value, count));
+          result = truncate(shifted, 16);
+          carry = lowBit(shr(value, and(sub(count, u8(1)), u8(63))));
+        }
       } else {
-        const shifted = cpu.code.let(shr(value, count));
-        result = truncate(shifted, 16);
-        carry = lowBit(shr(value, and(sub(count, u8(1)), u8(63))));
+        const back = and(sub(u8(width), count), u8(width - 1));
+        const filled = left ? or(shl(dst, count), shr(src, back)) : or(shr(dst, count), shl(src, back));
+        result = select(isZero(count), dst, filled);
+        carry = left ? lowBit(shr(dst, back)) : lowBit(shr(dst, and(sub(count, u8(1)), u8(width - 1))));
       }
-    } else {
-      const back = and(sub(u8(width), count), u8(width - 1));
-      const filled = left ? or(shl(dst, count), shr(src, back)) : or(shr(dst, count), shl(src, back));
-      result = select(isZero(count), dst, filled);
-      carry = left ? lowBit(shr(dst, back)) : lowBit(shr(dst, and(sub(count, u8(1)), u8(width - 1))));
-    }
-    const out = cpu.code.let(result);
-    const carryOut = cpu.code.let(carry);
-    cpu.write(0, out);
-    if (!cpu.flagsWanted) return;
-    const overflow = isNegative(xor(out, dst));
-    cpu.if(negate(isZero(count)), () => cpu.setFlags(flagsOfResult(out, or(at(carryOut, CF), at(overflow, OF)))));
-  });
+      const out = cpu.code.let(result);
+      const carryOut = cpu.code.let(carry);
+      cpu.write(0, out);
+      if (!cpu.flagsWanted) return;
+      const overflow = isNegative(xor(out, dst));
+      cpu.if(negate(isZero(count)), () => cpu.setFlags(flagsOfResult(out, or(at(carryOut, CF), at(overflow, OF)))));
+    },
+  );
 }
 doubleShift('SHLD', 4, true);
 doubleShift('SHRD', 12, false);

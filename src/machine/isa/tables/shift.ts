@@ -1,7 +1,27 @@
 /** Shifts. @sdm "SAL/SAR/SHL/SHR" */
-import { and, constant, type Expr, isNegative, isZero, ne, negate, or, sar, shl, shr, sub, truncate, u8, u32, type Width, xor, zeroExtend } from '../expr.ts';
-import { AF, at, CF, flagsOfResult, OF, STATUS } from '../flags.ts';
+
 import type { Cpu } from '../cpu.ts';
+import {
+  and,
+  constant,
+  type Expr,
+  isNegative,
+  isZero,
+  ne,
+  negate,
+  or,
+  sar,
+  shl,
+  shr,
+  sub,
+  truncate,
+  u8,
+  u32,
+  type Width,
+  xor,
+  zeroExtend,
+} from '../expr.ts';
+import { AF, at, CF, flagsOfResult, OF, STATUS } from '../flags.ts';
 import { define } from '../row.ts';
 
 export const shiftEncodings = (n: number): string => `
@@ -21,7 +41,8 @@ type Shift = (dst: Expr<Width>, count: Expr<8>) => { result: Expr<Width>; carry:
 /** A count of zero changes no flag. OF is defined for a count of 1 only. */
 function defineShift(mnemonic: string, n: number, shift: Shift): void {
   define(mnemonic, { reads: STATUS, writes: 0, undefinedFlags: AF | OF }, shiftEncodings(n), (cpu) => {
-    const dst = cpu.read(0), count = countOf(cpu);
+    const dst = cpu.read(0),
+      count = countOf(cpu);
     const { result, carry, overflow } = shift(dst, count);
     cpu.write(0, result);
     if (!cpu.flagsWanted) return;
@@ -37,9 +58,10 @@ defineShift('SHL', 4, (dst, count) => {
   const wide = dst.width < 32 ? zeroExtend(dst, 32) : dst;
   const shifted = shl(wide, count);
   const result = truncate(shifted, dst.width);
-  const lastOut = dst.width < 32
-    ? lowBit(shr(shifted, u32(dst.width)))
-    : lowBit(shr(dst, and(sub(u8(dst.width), count), u8(dst.width - 1))));
+  const lastOut =
+    dst.width < 32
+      ? lowBit(shr(shifted, u32(dst.width)))
+      : lowBit(shr(dst, and(sub(u8(dst.width), count), u8(dst.width - 1))));
   return { result, carry: lastOut, overflow: xor(topBit(result), lastOut) };
 });
 

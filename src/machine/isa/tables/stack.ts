@@ -5,11 +5,16 @@ import { ASSIST, define } from '../row.ts';
 
 const stack = { default64: true, implicitMemory: true } as const;
 
-define('PUSH', { ...stack, dst: 'r' }, `
+define(
+  'PUSH',
+  { ...stack, dst: 'r' },
+  `
     50+r Zv
     FF /6 Ev
     68 Iz
-    6A Ibs`, (cpu) => cpu.push(cpu.read(0)));
+    6A Ibs`,
+  (cpu) => cpu.push(cpu.read(0)),
+);
 
 /** POP writes RSP first, so that POP RSP ends with the popped value. */
 define('POP', { ...stack, dst: 'w' }, '58+r Zv', (cpu) => cpu.write(0, cpu.pop(cpu.operandSize)));
@@ -28,7 +33,11 @@ define('POP', { ...stack, dst: 'w' }, '8F /0 Ev', (cpu) => {
   }
   const usesRsp = memory.base === RSP;
   const address = cpu.effectiveAddress();
-  const host = cpu.writable(memory.segment, usesRsp ? cpu.cutToAddressSize(add(address, u64(width / 8))) : address, width);
+  const host = cpu.writable(
+    memory.segment,
+    usesRsp ? cpu.cutToAddressSize(add(address, u64(width / 8))) : address,
+    width,
+  );
   cpu.storeAt(host, value);
   cpu.setStackPointer(next);
 });

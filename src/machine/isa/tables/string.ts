@@ -24,24 +24,28 @@ both('MOVS', 0xa4, {}, (cpu, width) =>
     step(cpu, RSI, width);
     step(cpu, RDI, width);
     return null;
-  }));
+  }),
+);
 
 both('STOS', 0xaa, {}, (cpu, width) =>
   cpu.repeat(() => {
     cpu.storeAt(cpu.writable(ES, cpu.addressRegister(RDI), width), cpu.gpr(RAX, width));
     step(cpu, RDI, width);
     return null;
-  }));
+  }),
+);
 
 both('LODS', 0xac, {}, (cpu, width) =>
   cpu.repeat(() => {
     cpu.setGprPart(RAX, cpu.load(cpu.insn.segment, cpu.addressRegister(RSI), width));
     step(cpu, RSI, width);
     return null;
-  }));
+  }),
+);
 
 /** REPE goes on while ZF is set, REPNE while it is clear. */
-const goOn = (cpu: Cpu): Expr<1> | null => (cpu.insn.rep === 'none' ? null : cpu.evaluate(cpu.insn.rep === 'rep' ? 4 : 5));
+const goOn = (cpu: Cpu): Expr<1> | null =>
+  cpu.insn.rep === 'none' ? null : cpu.evaluate(cpu.insn.rep === 'rep' ? 4 : 5);
 
 both('SCAS', 0xae, { writes: STATUS }, (cpu, width) =>
   cpu.repeat(() => {
@@ -49,7 +53,8 @@ both('SCAS', 0xae, { writes: STATUS }, (cpu, width) =>
     step(cpu, RDI, width);
     cpu.setFlags(flagsOfSub(cpu.gpr(RAX, width), value));
     return goOn(cpu);
-  }));
+  }),
+);
 
 both('CMPS', 0xa6, { writes: STATUS }, (cpu, width) =>
   cpu.repeat(() => {
@@ -59,4 +64,5 @@ both('CMPS', 0xa6, { writes: STATUS }, (cpu, width) =>
     step(cpu, RDI, width);
     cpu.setFlags(flagsOfSub(first, second));
     return goOn(cpu);
-  }));
+  }),
+);
