@@ -5,7 +5,8 @@
  * @sdm "Priority Among Concurrent Events" (and its VMX additions)
  */
 import { DONE, JUMPED, NMI, NO_ERROR, type Outcome, VMEXIT } from '../../outcome.ts';
-import { BLOCKED_BY_MOV_SS, FLAG_IF, type Processor, SHUTDOWN, WAIT_SIPI } from '../../processor.ts';
+import { BLOCKED_BY_MOV_SS, FLAG_IF, MWAITING, type Processor, SHUTDOWN, WAIT_SIPI } from '../../processor.ts';
+import { mwaitEnds } from '../../system/monitor.ts';
 import { OUTSIDE } from '../../vtx/operation.ts';
 import { init, startup } from '../reset.ts';
 import { deliverDebugTrap, deliverEvent } from './deliver.ts';
@@ -42,6 +43,7 @@ function takeOne(p: Processor): Outcome {
     return deliverDebugTrap(p, bits);
   }
   if (vtx.boundaryExits(apic.interruptPending, () => apic.takeInterrupt())) return VMEXIT;
+  if (p.activity === MWAITING && !mwaitEnds(p)) return DONE;
   if (p.nmiPending && !p.nmiBlocked && !afterMovSs) {
     p.nmiPending = false;
     p.nmiBlocked = true;
