@@ -201,6 +201,17 @@ test('the index is fetched by its hash where the suite offers that', async () =>
   expect(repository.requests[1]).toMatch(/by-hash\/SHA256\/[0-9a-f]{64}$/);
 });
 
+test('the list of packages is fetched again only when the suite has changed', async () => {
+  await publishKernel();
+  await open({ refresh: true }).ensureImage('6.1-cloud');
+  await open({ refresh: true }).ensureImage('6.1-cloud');
+  const lists = (): number => repository.requests.filter((path) => path.endsWith('Packages.xz')).length;
+  expect(lists()).toBe(1);
+  await repository.publish('bookworm', [META, { ...(await imagePackage()), version: '6.1.9-2' }]);
+  await open({ refresh: true }).ensureImage('6.1-cloud');
+  expect(lists()).toBe(2);
+});
+
 test('one store asks for a suite once', async () => {
   const busybox = { name: 'busybox-static', version: '1', deb: await writeDeb({ 'bin/busybox': 'busybox' }) };
   await repository.publish('bookworm', [META, await imagePackage(), busybox]);

@@ -1,9 +1,9 @@
 /** Fetches and checks a suite's index: `InRelease`, and the list of packages it vouches for. */
 
-import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { SoftvtError } from '../../util/errors.ts';
+import { writeAtomically } from './cache-files.ts';
 import { decompressXz } from './deb.ts';
 import { type DownloadPatience, downloadFile, fetchBytes } from './download.ts';
 import type { ImageEnvironment, Mirror } from './environment.ts';
@@ -80,11 +80,19 @@ async function checkedRelease(
   return release;
 }
 
-function hasHash(path: string, sha256: string): boolean {
+/** The part of a suite's package list that matters here, kept so that the list is decompressed once per version. */
+interface CachedList {
+  /** SHA-256 of the `Packages.xz` it was made from. */
+  readonly sha256: string;
+  readonly packages: readonly PackageEntry[];
+}
+
+function readCachedList(path: string, sha256: string): readonly PackageEntry[] | undefined {
   try {
-    return createHash('sha256').update(readFileSync(path)).digest('hex') === sha256;
+    const list = JSON.parse(readFileSync(path, 'utf8')) as CachedList;
+    return list.sha256 === sha256 ? list.packages : undefined;
   } catch {
-    return false;
+    return undefined;
   }
 }
 
@@ -99,19 +107,27 @@ export async function fetchSuiteIndex(
   suite: string,
   progress: ProgressListener,
 ): Promise<SuiteIndex> {
-  const { mirror, text } = await fetchInRelease(environment, suite);
-  const release = await checkedRelease(mirror, text, suite, progress);
+  const { mirror, text: inRelease } = await fetchInRelease(environment, suite);
+  const release = await checkedRelease(mirror, inRelease, suite, progress);
   const expected = release.files.get(PACKAGES_PATH);
   if (expected === undefined) {
     throw new SoftvtError('ERR_SOFTVT_NOT_FOUND', `the mirror's ${suite} has no list of amd64 packages`);
   }
-  const file = join(environment.cacheDirectory, 'index', `${suite}-Packages.xz`);
-  if (!hasHash(file, expected.sha256)) {
-    const directory = `${mirror.base}/dists/${suite}/main/binary-amd64`;
-    const url = release.acquireByHash ? `${directory}/by-hash/SHA256/${expected.sha256}` : `${directory}/Packages.xz`;
-    await downloadFile(url, file, expected, progress, environment.patience);
+  const directory = join(environment.cacheDirectory, 'index');
+  const listPath = join(directory, `${suite}.json`);
+  const cached = readCachedList(listPath, expected.sha256);
+  if (cached !== undefined) {
+    return { suite, mirror, packages: new Map(cached.map((entry) => [entry.name, entry])) };
   }
+  const file = join(directory, `${suite}-Packages.xz`);
+  const base = `${mirror.base}/dists/${suite}/main/binary-amd64`;
+  const url = release.acquireByHash ? `${base}/by-hash/SHA256/${expected.sha256}` : `${base}/Packages.xz`;
+  await downloadFile(url, file, expected, progress, environment.patience);
   progress({ kind: 'unpack', file: `the package list of ${suite}` });
-  const list = Buffer.from(await decompressXz(readFileSync(file), file)).toString('utf8');
-  return { suite, mirror, packages: parsePackages(list, isImagePackage) };
+  const text = Buffer.from(await decompressXz(readFileSync(file), file)).toString('utf8');
+  const packages = parsePackages(text, isImagePackage);
+  const list: CachedList = { sha256: expected.sha256, packages: [...packages.values()] };
+  writeAtomically(listPath, JSON.stringify(list));
+  rmSync(file, { force: true });
+  return { suite, mirror, packages };
 }
