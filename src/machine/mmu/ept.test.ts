@@ -133,7 +133,7 @@ describe('EPT page sizes and misconfigurations', () => {
   test('address bits above the physical width are reserved', () => {
     for (const level of [0, 1, 2, 3]) {
       const { machine, root } = unpaged();
-      Object.assign(machine.p.mmu, { physicalBits: 46 });
+      machine.setPhysicalBits(46);
       machine.mapAt(level, BigInt(GPA), (1n << 46n) | RWX, root, RWX);
       expect(attempt(machine, READ), `level ${level}`).toBe('misconfiguration');
     }

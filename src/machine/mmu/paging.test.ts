@@ -142,7 +142,7 @@ describe('page sizes and reserved bits', () => {
   test('physical-address bits above MAXPHYADDR are reserved at every level', () => {
     for (const level of [0, 1, 2, 3]) {
       const machine = new TestMachine();
-      Object.assign(machine.p.mmu, { physicalBits: 46 });
+      machine.setPhysicalBits(46);
       machine.longMode();
       machine.mapAt(level, LINEAR, P | W | (1n << 46n) | (level === 0 || level === 3 ? 0n : PS));
       expect(errorOf(machine, 'write'), `level ${level}`).toBe(11);
@@ -229,7 +229,7 @@ describe('32-bit paging', () => {
 
   test('PSE-36 with a narrower physical address reserves what lies above', () => {
     const machine = legacy(CR4_PSE);
-    Object.assign(machine.p.mmu, { physicalBits: 36 });
+    machine.setPhysicalBits(36);
     machine.memory.write32(0x1008, 0x40_0083 | (0x10 << 13));
     expect(errorOf(machine, 'read', false, 0x80_0000n)).toBe(9);
     machine.memory.write32(0x1008, 0x40_0083 | (0x0f << 13));

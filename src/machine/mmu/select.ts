@@ -128,8 +128,8 @@ function decode(p: Processor, m: Mmu): void {
   m.smap = paging !== PAGING_OFF && (cr4 & CR4_SMAP) !== 0;
   m.reportsFetch = noExecute || m.smep;
   m.pse = (cr4 & CR4_PSE) !== 0;
-  const aboveWidth = 0x10_0000 - 2 ** (m.physicalBits - 32);
-  m.reservedHigh = (aboveWidth | (long ? 0 : 0x7ff0_0000) | (noExecute ? 0 : 0x8000_0000)) >>> 0;
+  m.aboveWidth = 0x10_0000 - 2 ** (m.physicalBits - 32);
+  m.reservedHigh = (m.aboveWidth | (long ? 0 : 0x7ff0_0000) | (noExecute ? 0 : 0x8000_0000)) >>> 0;
 
   const eptp = m.ept ? Number(m.eptp) : -1;
   const mode =

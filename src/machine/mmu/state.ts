@@ -66,6 +66,10 @@ export class Mmu {
   readonly eptCaches: EptCache[] = [];
   /** Bits of a physical address, MAXPHYADDR. */
   readonly physicalBits: number;
+  /** Bits of the upper half of an entry that lie above physicalBits and below bit 52. */
+  aboveWidth = 0;
+  /** Bytes of RAM. */
+  readonly ramSize: number;
 
   // ---- the address being walked, and the result
   linearLow = 0;
@@ -91,6 +95,7 @@ export class Mmu {
 
   constructor(machine: Machine) {
     this.tlb = banksOf(machine.memory);
+    this.ramSize = machine.memory.ramSize;
     this.physicalBits = PROFILES[machine.options.profile].physicalAddressBits;
     this.context = new TlbContext(this.tlb, 0, -1, PAGING_OFF, 0);
     this.context.current = true;

@@ -107,6 +107,15 @@ export class TestMachine {
     tlbContextChanged(this.p);
   }
 
+  /** Sets MAXPHYADDR. */
+  setPhysicalBits(physicalBits: number): void {
+    const { mmu } = this.p;
+    Object.assign(mmu, { physicalBits });
+    // Not something that changes on a processor: make it decode its controls again.
+    mmu.cr0 = -1;
+    tlbContextChanged(this.p);
+  }
+
   /** A zeroed page from the top of RAM. */
   page(): Hpa {
     this.#freePage -= 4096;

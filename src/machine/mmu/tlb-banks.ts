@@ -36,6 +36,9 @@ const FRESH_INDEXES = [8, 9];
 /** More than one index may hold a write entry of the page. */
 const ANY_INDEX = 0xffff;
 
+/** Fills of a bank that are remembered, so that emptying it costs no more than it holds. */
+const JOURNAL = 192;
+
 /** Frame number of entries that stand for no page of RAM. */
 const NO_FRAME = 0xffff_ffff;
 
@@ -50,8 +53,10 @@ export class TlbBanks {
   /** Owner of each bank; bank 0 is EMPTY_BANK and nobody's. */
   readonly #owners: (TlbContext | null)[] = new Array(TLB_BANK_COUNT).fill(null);
   readonly #free: number[] = [];
-  /** Banks that have entries, by number. */
+  /** By bank: fills since it was empty, up to JOURNAL + 1. */
   readonly #filled: Uint8Array = new Uint8Array(TLB_BANK_COUNT);
+  /** Entries of the first JOURNAL fills of each bank. */
+  readonly #journal: Uint32Array = new Uint32Array(TLB_BANK_COUNT * JOURNAL);
   /** By frame: 0, or 1 + the index of the write entries it may have, or ANY_INDEX. */
   readonly #writeIndex: Uint16Array;
   /** Ticks with every use of a context: the LRU order. */
@@ -90,9 +95,12 @@ export class TlbBanks {
   /** Empties a bank. */
   flush(bank: number): void {
     const n = (bank - TLB_BANKS) / TLB_BANK_SIZE;
-    if (this.#filled[n] === 0) return;
+    const fills = this.#filled[n]!;
+    if (fills === 0) return;
     this.#filled[n] = 0;
-    this.#format(bank);
+    if (fills > JOURNAL) return this.#format(bank);
+    const start = n * JOURNAL;
+    for (let i = start; i < start + fills; i++) this.drop(this.#journal[i]!);
   }
 
   /** Empties the execute array of a bank. */
@@ -114,7 +122,11 @@ export class TlbBanks {
     words[at + 1] = tagHigh;
     words[at + 2] = host;
     words[at + 3] = page < 0 ? NO_FRAME : page / 4096;
-    this.#filled[((entry - TLB_BANKS) / TLB_BANK_SIZE) | 0] = 1;
+    const n = ((entry - TLB_BANKS) / TLB_BANK_SIZE) | 0;
+    const fills = this.#filled[n]!;
+    if (fills > JOURNAL) return;
+    if (fills < JOURNAL) this.#journal[n * JOURNAL + fills] = entry;
+    this.#filled[n] = fills + 1;
   }
 
   /** Fills a write entry of a page of RAM. */
