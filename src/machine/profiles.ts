@@ -2,7 +2,8 @@
  * Processor models: which processor the machine pretends to be, and what it offers.
  *
  * The features are exactly those that the instruction tables and the system parts implement. Family and model are a
- * server's whose flags are a superset, since kernels pick timers, idle states and mitigations by model.
+ * server's whose flags are a superset, since kernels pick timers, idle states and mitigations by model. ERMS and FSRM are
+ * not offered: here a REP MOVSQ is eight times as fast as the REP MOVSB that kernels would use instead.
  */
 import { featureBit } from './cpuid/features.ts';
 
@@ -31,14 +32,14 @@ export interface Profile {
 
 const FEATURES = `
   fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ss ht
-  sse3 pclmulqdq monitor vmx ssse3 cx16 pcid sse4_1 sse4_2 x2apic movbe popcnt tsc_deadline aes xsave rdrand
+  pni pclmulqdq monitor vmx ssse3 cx16 pcid sse4_1 sse4_2 x2apic movbe popcnt tsc_deadline_timer aes xsave rdrand
   arat
-  fsgsbase tsc_adjust bmi1 smep bmi2 erms invpcid rdseed adx smap clflushopt clwb sha_ni zero_fcs_fds
+  fsgsbase tsc_adjust bmi1 smep bmi2 invpcid rdseed adx smap clflushopt clwb sha_ni zero_fcs_fds
   umip rdpid movdiri movdir64b
-  fsrm md_clear spec_ctrl stibp ssbd arch_capabilities
+  spec_ctrl stibp ssbd arch_capabilities
   mcdt_no
   xsaveopt xsavec xgetbv1 xsaves
-  lahf_lm lzcnt 3dnowprefetch syscall nx pdpe1gb rdtscp lm constant_tsc wbnoinvd`;
+  lahf_lm abm 3dnowprefetch syscall nx pdpe1gb rdtscp lm constant_tsc wbnoinvd`;
 
 const features: ReadonlySet<string> = new Set(FEATURES.trim().split(/\s+/));
 for (const name of features) featureBit(name);

@@ -41,7 +41,7 @@ export class ProcessorApic extends LocalApic {
       physicalAddressBits: profile.physicalAddressBits,
       x2apic: profile.features.has('x2apic'),
       x2apicLocked: profile.x2apicLocked,
-      tscDeadline: profile.features.has('tsc_deadline'),
+      tscDeadline: profile.features.has('tsc_deadline_timer'),
       cmci: false,
       // CPUID leaf 15 names the crystal clock, so the timer counts its cycles.
       busCycleNs: 1e9 / profile.crystalHz,

@@ -23,8 +23,8 @@ const ROWS: readonly Row[] = [
     1,
     0,
     'ecx',
-    `0:sse3 1:pclmulqdq 2:dtes64 3:monitor 4:ds_cpl 5:vmx 6:smx 7:est 8:tm2 9:ssse3 11:sdbg 12:fma 13:cx16
-    14:xtpr 15:pdcm 17:pcid 18:dca 19:sse4_1 20:sse4_2 21:x2apic 22:movbe 23:popcnt 24:tsc_deadline 25:aes 26:xsave
+    `0:pni 1:pclmulqdq 2:dtes64 3:monitor 4:ds_cpl 5:vmx 6:smx 7:est 8:tm2 9:ssse3 11:sdbg 12:fma 13:cx16
+    14:xtpr 15:pdcm 17:pcid 18:dca 19:sse4_1 20:sse4_2 21:x2apic 22:movbe 23:popcnt 24:tsc_deadline_timer 25:aes 26:xsave
     27:osxsave 28:avx 29:f16c 30:rdrand 31:hypervisor`,
   ],
   [
@@ -62,7 +62,7 @@ const ROWS: readonly Row[] = [
   [7, 1, 'eax', '4:avx_vnni 5:avx512_bf16 6:lass 10:fzrm 11:fsrs 12:fsrcs 17:fred 18:lkgs 19:wrmsrns 22:hreset 26:lam'],
   [7, 2, 'edx', '0:psfd 1:ipred_ctrl 2:rrsba_ctrl 3:ddpd_u 4:bhi_ctrl 5:mcdt_no'],
   [0xd, 1, 'eax', '0:xsaveopt 1:xsavec 2:xgetbv1 3:xsaves 4:xfd'],
-  [0x80000001, 0, 'ecx', '0:lahf_lm 5:lzcnt 8:3dnowprefetch'],
+  [0x80000001, 0, 'ecx', '0:lahf_lm 5:abm 8:3dnowprefetch'],
   [0x80000001, 0, 'edx', '11:syscall 20:nx 26:pdpe1gb 27:rdtscp 29:lm'],
   [0x80000007, 0, 'edx', '8:constant_tsc'],
   [0x80000008, 0, 'ebx', '9:wbnoinvd'],

@@ -38,5 +38,5 @@ export const TIME_MSRS: readonly MsrRow[] = [
     (p, value) => p.apic.writeApicBase(value),
   ),
   live(IA32_TSC_ADJUST, 'IA32_TSC_ADJUST', adjustOf, (p, value) => moveTsc(p, value - adjustOf(p)), 'tsc_adjust'),
-  live(IA32_TSC_DEADLINE, 'IA32_TSC_DEADLINE', (p) => p.apic.readTscDeadline(), writeDeadline, 'tsc_deadline'),
+  live(IA32_TSC_DEADLINE, 'IA32_TSC_DEADLINE', (p) => p.apic.readTscDeadline(), writeDeadline, 'tsc_deadline_timer'),
 ];

@@ -63,7 +63,7 @@ export function movToCr(p: Processor, insn: Insn): Outcome {
   if (!exists(cr, insn)) return p.raise(UD);
   if (p.cpl !== 0) return p.raise(GP, 0);
   const value = insn.mode === 64 ? p.gpr(source) : BigInt(p.gpr32(source));
-  if (p.vtx.movToCrExits(insn, cr, source, value)) return VMEXIT;
+  if (cr !== 2 && p.vtx.movToCrExits(insn, cr, source, value)) return VMEXIT;
   return write(p, cr, value);
 }
 

@@ -2,7 +2,7 @@
  * Exits at instruction boundaries, by priority.
  * @sdm "Priority Among Concurrent Events"; "VM Exits Induced by …" under "Event Injection" and "Other Causes of VM Exits"
  */
-import { ACTIVE, BLOCKED_BY_MOV_SS, FLAG_IF, HLT, SHUTDOWN, WAIT_SIPI } from '../processor.ts';
+import { ACTIVE, BLOCKED_BY_MOV_SS, FLAG_IF, HLT, MWAITING, SHUTDOWN, WAIT_SIPI } from '../processor.ts';
 import { EXIT_CONTROL, PIN, PRIMARY } from './controls.ts';
 import { RF_KEEP } from './exit-info.ts';
 import { EVENT, INFO_VALID, REASON } from './reasons.ts';
@@ -41,7 +41,7 @@ export function boundaryExits(v: Vtx, interrupt: boolean, acknowledge: () => num
   const { p, primary } = v;
   if (p.activity === WAIT_SIPI) return false;
   if (v.timerDeadline <= p.machine.clock.now()) return exits(v, REASON.PREEMPTION_TIMER);
-  const running = p.activity === ACTIVE || p.activity === HLT;
+  const running = p.activity === ACTIVE || p.activity === HLT || p.activity === MWAITING;
   const movSs = (p.interruptShadow & BLOCKED_BY_MOV_SS) !== 0;
   if (primary & PRIMARY.NMI_WINDOW && running && !v.virtualNmiBlocked && !movSs) return exits(v, REASON.NMI_WINDOW);
   // An NMI that does not exit is delivered before any interrupt is looked at.

@@ -1,12 +1,14 @@
 /** Saving guest state at VM exit. @sdm "Saving Guest State" */
 import { CS, FS } from '../engine/layout.ts';
 import {
+  ACTIVE,
   AR_UNUSABLE,
   BLOCKED_BY_MOV_SS,
   CR0_PG,
   CR4_PAE,
   EFER_LMA,
   FLAG_RF,
+  MWAITING,
   type Processor,
   type Segment,
 } from '../processor.ts';
@@ -92,7 +94,7 @@ function pendingDebugToSave({ p, exit }: Vtx): number {
 function saveNonRegisterState(v: Vtx, vmcs: Vmcs): void {
   const { p } = v;
   const blockedByNmi = v.pin & PIN.VIRTUAL_NMIS ? v.virtualNmiBlocked : p.nmiBlocked;
-  vmcs.setLow(F.GUEST_ACTIVITY, p.activity);
+  vmcs.setLow(F.GUEST_ACTIVITY, p.activity === MWAITING ? ACTIVE : p.activity);
   vmcs.setLow(F.GUEST_INTERRUPTIBILITY, p.interruptShadow | (blockedByNmi ? BLOCKED_BY_NMI : 0));
   vmcs.setNumber(F.GUEST_PENDING_DEBUG, pendingDebugToSave(v));
   if (v.exitControls & EXIT_CONTROL.SAVE_PREEMPTION_TIMER) {
