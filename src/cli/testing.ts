@@ -81,6 +81,7 @@ export class FakeGuest implements GuestRun {
   /** Input is taken, but no more is wanted. */
   full = false;
   drained: () => void = () => {};
+  inputEnded = false;
   #resolve: (end: GuestEnd) => void = () => {};
 
   constructor(config: GuestConfig, sink: ConsoleSink) {
@@ -99,6 +100,9 @@ export class FakeGuest implements GuestRun {
   }
   onInputDrained(callback: () => void): void {
     this.drained = callback;
+  }
+  endInput(): void {
+    this.inputEnded = true;
   }
   statistics(): { instructions: number; virtualSeconds: number; exits: Record<string, number> } {
     return { instructions: 3_000_000, virtualSeconds: 0.5, exits: { CPUID: 2, IO_INSTRUCTION: 40 } };

@@ -96,6 +96,13 @@ export class UserMemory {
     return this.#populate(mapping, index);
   }
 
+  /** The physical page behind an address if it was touched already; nothing is allocated. */
+  residentPage(address: number): Hpa | undefined {
+    const mapping = this.#find(address);
+    const frame = mapping?.frames[Math.floor((address - mapping.start) / PAGE_SIZE)] ?? ABSENT;
+    return frame === ABSENT ? undefined : frame * PAGE_SIZE;
+  }
+
   /** Whether one huge page backs the 2 MiB around `address`. */
   isHuge(address: number): boolean {
     const mapping = this.#find(address);

@@ -44,6 +44,8 @@ export interface GuestRun {
   input(bytes: Uint8Array): boolean;
   /** Calls back once when the guest has read all input. */
   onInputDrained(callback: () => void): void;
+  /** There will be no more input. */
+  endInput(): void;
   statistics(): GuestStatistics;
   /** Hash over guest RAM and vCPU state, in hex. Meaningful when the guest is over. */
   stateHash(): string;

@@ -25,6 +25,8 @@ export interface ConsoleSink {
 /** Connects COM1 to a {@link ConsoleSink} and to whoever calls {@link SerialConsole.input}. */
 export class SerialConsole {
   readonly #sink: ConsoleSink;
+  /** Calls back in the next turn of the event loop. */
+  readonly #later: (done: () => void) => void;
   #output: Uint8Array = new Uint8Array(OUTPUT_LIMIT);
   #outputLength = 0;
   #input: Uint8Array[] = [];
@@ -36,8 +38,9 @@ export class SerialConsole {
   #freeAt = 0;
   #onDrained: (() => void) | undefined;
 
-  constructor(sink: ConsoleSink) {
+  constructor(sink: ConsoleSink, later: (done: () => void) => void) {
     this.#sink = sink;
+    this.#later = later;
   }
 
   /** A fresh UART for this console, on the clock and interrupt line of a VM. */
@@ -90,6 +93,7 @@ export class SerialConsole {
   }
 
   #transmit(byte: number): void {
+    if (this.#outputLength === 0) this.#later(() => this.flush());
     this.#output[this.#outputLength++] = byte;
     if (this.#outputLength === OUTPUT_LIMIT) this.flush();
   }

@@ -91,9 +91,10 @@ describe('keyboard', () => {
   });
 
   test('the end of a pipe closes the keyboard', () => {
-    const { stdin } = keyboard(false);
+    const { stdin, guest } = keyboard(false);
     stdin.emit('end');
     expect(stdin.listenerCount).toBe(0);
+    expect(guest.inputEnded).toBe(true);
   });
 });
 

@@ -26,6 +26,8 @@ export interface OutputStream {
 export interface ConsoleTarget {
   input(bytes: Uint8Array): boolean;
   onInputDrained(callback: () => void): void;
+  /** There will be no more. */
+  endInput(): void;
 }
 
 /** Writes guest output to a stream and says when the stream wants a pause. */
@@ -73,7 +75,10 @@ export class Keyboard {
   readonly #terminal: boolean;
   #open = true;
   readonly #onData = (chunk: Uint8Array): void => this.#data(chunk);
-  readonly #onEnd = (): void => this.close();
+  readonly #onEnd = (): void => {
+    this.close();
+    this.#options.target.endInput();
+  };
 
   constructor(options: KeyboardOptions) {
     this.#options = options;

@@ -1,0 +1,92 @@
+/** A guest's whole life: one VM, or several after one another if resets are to start it again. */
+
+import { exitReasonName } from './exit-reasons.ts';
+import type { GuestEnd } from './guest-end.ts';
+import type { GuestConfig, GuestRun, GuestStatistics } from './guest-run.ts';
+import { type ConsoleSink, SerialConsole } from './serial-console.ts';
+import { StateHash } from './state-hash.ts';
+import { VirtualMachine, type VmSurroundings } from './vm.ts';
+
+/** The emulated host with KVM loaded. */
+export type GuestHost = Omit<VmSurroundings, 'console'>;
+
+const NS_PER_SECOND = 1e9;
+
+/** Builds the VM at once, so that bad input throws here, and runs it from the next turn on. */
+export class GuestRunner implements GuestRun {
+  readonly done: Promise<GuestEnd>;
+  readonly #host: GuestHost;
+  readonly #config: GuestConfig;
+  readonly #console: SerialConsole;
+  /** Exits of VMs that were reset. */
+  readonly #earlierExits: number[] = [];
+  #machine: VirtualMachine;
+  #stopped: GuestEnd | undefined;
+  #inputOpen = true;
+
+  constructor(host: GuestHost, config: GuestConfig, sink: ConsoleSink) {
+    this.#host = host;
+    this.#config = config;
+    const { platform, sched } = host.host;
+    this.#console = new SerialConsole(sink, (done) => platform.turn(done));
+    sched.mode = config.clock;
+    sched.onStuck = () => this.#stuck();
+    this.#machine = this.#build();
+    this.done = this.#live();
+  }
+
+  stop(end: GuestEnd): void {
+    this.#stopped ??= end;
+    this.#machine.stop(end);
+  }
+
+  input(bytes: Uint8Array): boolean {
+    return this.#console.input(bytes);
+  }
+
+  onInputDrained(callback: () => void): void {
+    this.#console.drained(callback);
+  }
+
+  endInput(): void {
+    this.#inputOpen = false;
+  }
+
+  statistics(): GuestStatistics {
+    const { clock } = this.#host.host.machine;
+    const exits: Record<string, number> = {};
+    const now = this.#machine.exitCounts();
+    for (let reason = 0; reason < Math.max(now.length, this.#earlierExits.length); reason++) {
+      const count = (now[reason] ?? 0) + (this.#earlierExits[reason] ?? 0);
+      if (count > 0) exits[exitReasonName(reason)] = count;
+    }
+    return { instructions: clock.instructions, virtualSeconds: clock.now() / NS_PER_SECOND, exits };
+  }
+
+  stateHash(): string {
+    const hash = new StateHash();
+    this.#machine.hash(hash);
+    return hash.finish();
+  }
+
+  #build(): VirtualMachine {
+    return new VirtualMachine({ ...this.#host, console: this.#console }, this.#config);
+  }
+
+  async #live(): Promise<GuestEnd> {
+    for (;;) {
+      const end = await this.#machine.run();
+      if (end.reason !== 'reset' || !this.#config.reboot || this.#stopped !== undefined) return end;
+      for (const [reason, count] of this.#machine.exitCounts().entries()) {
+        this.#earlierExits[reason] = (this.#earlierExits[reason] ?? 0) + count;
+      }
+      this.#machine.close();
+      this.#machine = this.#build();
+    }
+  }
+
+  /** No timer is armed and no vCPU can run: only somebody who types could change that. */
+  #stuck(): void {
+    if (!this.#inputOpen) this.#machine.stop({ reason: 'halted' });
+  }
+}

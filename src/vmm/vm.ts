@@ -1,0 +1,153 @@
+/** A VM from its parts to its end: memory, interrupt controllers, vCPUs, devices, kernel, and the loops that run it. */
+
+import type { Host } from '../host/index.ts';
+import { SoftvtError } from '../util/errors.ts';
+import { writeAcpiTables } from './acpi/tables.ts';
+import { entryRegs, entrySregs } from './entry-registers.ts';
+import { guestCpuid } from './guest-cpuid.ts';
+import type { GuestEnd } from './guest-end.ts';
+import type { GuestConfig } from './guest-run.ts';
+import type { Errno, VmmKvm, VmmVcpu, VmmVm } from './kvm-api.ts';
+import { KVM_IDENTITY_MAP_ADDRESS, KVM_TSS_ADDRESS } from './layout.ts';
+import { loadKernel } from './loaders/kernel.ts';
+import { memoryMap } from './memory-map.ts';
+import { Board } from './pc/board.ts';
+import { runVcpu } from './run-loop.ts';
+import type { SerialConsole } from './serial-console.ts';
+import type { StateHash } from './state-hash.ts';
+import { VmMemory } from './vm-memory.ts';
+
+/** What a VM is built on. */
+export interface VmSurroundings {
+  readonly host: Host;
+  readonly kvm: VmmKvm;
+  readonly console: SerialConsole;
+}
+
+/** A KVM call that must not fail did. */
+function expectOk<T>(call: string, result: T | Errno): T {
+  if (typeof result === 'number' && result < 0) {
+    throw new SoftvtError('ERR_SOFTVT_KVM', `${call} failed with errno ${-result}`);
+  }
+  return result as T;
+}
+
+/** One VM. It runs once; after a reset a new one is built. */
+export class VirtualMachine {
+  readonly #surroundings: VmSurroundings;
+  readonly #vm: VmmVm;
+  readonly #memory: VmMemory;
+  readonly #board: Board;
+  readonly #vcpus: VmmVcpu[] = [];
+  #end: GuestEnd | undefined;
+  /** Timers of the devices may outlive the VM by a moment. */
+  #closed = false;
+
+  /** Builds the VM and loads the kernel. Throws a SoftvtError if the input cannot be a guest. */
+  constructor(surroundings: VmSurroundings, config: GuestConfig) {
+    const { host, kvm, console } = surroundings;
+    this.#surroundings = surroundings;
+    this.#vm = expectOk('KVM_CREATE_VM', kvm.createVm());
+    const vm = this.#vm;
+    this.#memory = new VmMemory(vm.mm, host.machine.memory, config.memorySize);
+    expectOk('KVM_SET_TSS_ADDR', vm.setTssAddr(KVM_TSS_ADDRESS));
+    expectOk('KVM_SET_IDENTITY_MAP_ADDR', vm.setIdentityMapAddr(KVM_IDENTITY_MAP_ADDRESS));
+    expectOk('KVM_CREATE_IRQCHIP', vm.createIrqchip());
+    expectOk('KVM_CREATE_PIT2', vm.createPit2());
+    for (const slot of this.#memory.slots) {
+      expectOk('KVM_SET_USER_MEMORY_REGION', vm.setUserMemoryRegion(slot));
+    }
+    this.#createVcpus(config.cpus);
+    this.#board = new Board({
+      clock: host.timers,
+      setIrq: (irq, level) => {
+        if (!this.#closed) vm.irqLine(irq, level);
+      },
+      end: (end) => this.stop(end),
+      console,
+      epochSeconds: config.epochSeconds,
+      memorySize: config.memorySize,
+    });
+    this.#load(config);
+  }
+
+  /** Runs all vCPUs until the guest ends. */
+  async run(): Promise<GuestEnd> {
+    const { host, console } = this.#surroundings;
+    await Promise.all(
+      this.#vcpus.map((vcpu, index) =>
+        runVcpu({
+          vcpu,
+          index,
+          ports: this.#board.ports,
+          console,
+          hold: () => host.sched.hold(),
+          end: (end) => this.stop(end),
+          ended: () => this.#end !== undefined,
+        }),
+      ),
+    );
+    console.flush();
+    return this.#end ?? { reason: 'halted' };
+  }
+
+  /** Ends the guest; only the first end counts. */
+  stop(end: GuestEnd): void {
+    if (this.#end !== undefined) return;
+    this.#end = end;
+    for (const vcpu of this.#vcpus) vcpu.stop();
+  }
+
+  /** Exits so far by basic exit reason, over all vCPUs. */
+  exitCounts(): number[] {
+    const counts: number[] = [];
+    for (const { exitCounts } of this.#vcpus) {
+      for (let reason = 0; reason < exitCounts.length; reason++) {
+        counts[reason] = (counts[reason] ?? 0) + exitCounts[reason]!;
+      }
+    }
+    return counts;
+  }
+
+  /** Feeds RAM and vCPU state to a hash. */
+  hash(hash: StateHash): void {
+    this.#memory.hash(hash);
+    for (const vcpu of this.#vcpus) hash.value(vcpu.state());
+  }
+
+  /** Gives everything back. */
+  close(): void {
+    this.#closed = true;
+    this.#surroundings.console.disconnect();
+    this.#vm.close();
+    this.#memory.release();
+  }
+
+  #createVcpus(cpus: number): void {
+    const { kvm } = this.#surroundings;
+    const supported = kvm.getSupportedCpuid();
+    for (let id = 0; id < cpus; id++) {
+      const vcpu = expectOk('KVM_CREATE_VCPU', this.#vm.createVcpu(id));
+      const entries = guestCpuid(supported, { apicId: id, cpus, tscDeadline: kvm.tscDeadline });
+      expectOk('KVM_SET_CPUID2', vcpu.setCpuid2(entries));
+      this.#vcpus.push(vcpu);
+    }
+  }
+
+  #load(config: GuestConfig): void {
+    const rsdp = writeAcpiTables(this.#memory, config.cpus);
+    const { entry } = loadKernel(this.#memory, {
+      kernel: config.kernel,
+      kernelName: config.kernelName,
+      ...(config.initrd === undefined ? {} : { initrd: config.initrd }),
+      ...(config.initrdName === undefined ? {} : { initrdName: config.initrdName }),
+      commandLine: config.commandLine,
+      memoryMap: memoryMap(config.memorySize),
+      rsdp,
+    });
+    const [boot] = this.#vcpus;
+    if (boot === undefined) return;
+    expectOk('KVM_SET_SREGS', boot.setSregs(entrySregs(boot.getSregs(), entry)));
+    expectOk('KVM_SET_REGS', boot.setRegs(entryRegs(entry)));
+  }
+}
