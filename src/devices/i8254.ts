@@ -27,6 +27,8 @@ export interface I8254Options {
 /** The three counters. */
 export interface I8254State {
   version: 1;
+  /** Level of counter 0's output that was told last. */
+  outputLevel: boolean;
   channels: channel.I8254ChannelState[];
 }
 
@@ -38,13 +40,12 @@ export class I8254 implements PortDevice {
   readonly #output: IrqLine | undefined;
   readonly #timer: Timer = new Timer(() => this.#rise());
   #wanted: boolean;
-  #level = false;
 
   constructor(options: I8254Options) {
     this.#clock = options.clock;
     this.#output = options.output;
     this.#wanted = options.output !== undefined;
-    this.state = { version: 1, channels: this.#initialChannels() };
+    this.state = { version: 1, outputLevel: false, channels: this.#initialChannels() };
   }
 
   /** Claims four ports from `base` on. The base must be a multiple of 4. */
@@ -58,10 +59,11 @@ export class I8254 implements PortDevice {
     this.#settle();
   }
 
-  /** Takes over a saved state, whose ticks count from the start of the same clock. */
+  /** Takes over a saved state, whose ticks count from the start of the same clock. What the output drives is not told. */
   restore(state: I8254State): void {
+    this.state.outputLevel = state.outputLevel;
     this.state.channels = state.channels.map((c) => ({ ...c }));
-    this.#settle();
+    this.#arm();
   }
 
   /** Says whether edges of counter 0 are of use to anybody; while not, the timer sets no alarms. */
@@ -181,8 +183,12 @@ export class I8254 implements PortDevice {
 
   /** After any change: tells counter 0's level and arms the timer for its next rising edge. */
   #settle(): void {
-    const c = this.#synced(0);
-    this.#drive(c.out);
+    this.#drive(this.#synced(0).out);
+    this.#arm();
+  }
+
+  #arm(): void {
+    const c = this.#channel(0);
     const ticks = this.#wanted ? channel.ticksToRise(c) : Number.POSITIVE_INFINITY;
     if (ticks === Number.POSITIVE_INFINITY) this.#clock.cancel(this.#timer);
     else this.#clock.setTimer(this.#timer, ticksToNs(c.tick + ticks, PIT_HZ));
@@ -196,8 +202,8 @@ export class I8254 implements PortDevice {
   }
 
   #drive(level: boolean): void {
-    if (level === this.#level) return;
-    this.#level = level;
+    if (level === this.state.outputLevel) return;
+    this.state.outputLevel = level;
     this.#output?.(level);
   }
 
