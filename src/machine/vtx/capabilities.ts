@@ -87,8 +87,8 @@ const msrOf = (mustBeOne: number, mayBeOne: number): bigint => (BigInt(mayBeOne)
 // Misc: timer rate; exits store EFER.LMA (5); HLT, shutdown, wait-for-SIPI (6 to 8); CR3 targets; VMWRITE to all fields
 // (29); injection with instruction length 0 (30).
 const MISC = BigInt((TIMER_SHIFT | 0x1e0 | (CR3_TARGETS << 16) | bitList(29, 30)) >>> 0);
-/** Execute-only, 4 levels, UC, WB, 2M, 1G, INVEPT single and all, A/D, INVVPID of all four types. */
-const EPT_VPID_CAP = 0x0000_0f01_0633_4141n;
+/** Execute-only, 4 levels, UC, WB, 2M, 1G, INVEPT single and all, A/D, advanced violation information, INVVPID of all types. */
+const EPT_VPID_CAP = 0x0000_0f01_0673_4141n;
 // Region size, write-back memory (6), instruction information for INS and OUTS (54), TRUE MSRs (55).
 const BASIC = BigInt(VMCS_REVISION) | (BigInt(Math.ceil(VMCS_BYTES / 1024) * 1024) << 32n) | (0xd8n << 48n);
 
