@@ -6,7 +6,8 @@
  *
  * @upstream kernel/time/hrtimer.c
  */
-import { type Clock, Timer, TimerQueue } from '../devices/clock.ts';
+import { type Clock, Timer } from '../devices/clock.ts';
+import { TimerQueue } from '../devices/timer-queue.ts';
 import type { MachineClock } from '../machine/clock.ts';
 
 /** High-resolution timers of the host; also the clock that device models and KVM's timers live on. */
