@@ -18,6 +18,8 @@ export function builtinGuest(): Uint8Array {
   const entry = LOAD_ADDRESS + HEADER_SIZE;
   const assemble = (message: number): ByteWriter => {
     const code = new ByteWriter();
+    code.u8(0x66, 0xba).u16(COM1_PORT + 3); // mov dx, line control
+    code.u8(0xb0, 3, 0xee); //                mov al, 8 bits; out dx, al
     code.u8(0xbe).u32(message); //            mov esi, message
     code.u8(0x66, 0xba).u16(COM1_PORT); //    mov dx, COM1
     const next = code.length;

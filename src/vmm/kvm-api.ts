@@ -1,9 +1,29 @@
-/** The part of KVM's API that running a VM takes. */
+/** The part of the host and of KVM's API that running a VM takes. */
 
-import type { UserMemory } from '../host/index.ts';
+import type { Clock } from '../devices/clock.ts';
+import type { ClockMode, UserMemory } from '../host/index.ts';
 import type { VcpuExit } from '../kvm/virt/kvm_run.ts';
+import type { PhysicalMemory } from '../machine/memory.ts';
 import type { CpuidEntry } from './guest-cpuid.ts';
 import type { RamSlot } from './vm-memory.ts';
+
+/** The host as a VMM process sees it. */
+export interface VmmHost {
+  readonly machine: {
+    readonly memory: PhysicalMemory;
+    readonly clock: { readonly instructions: number; now(): number };
+  };
+  /** Clock and alarms for device models. */
+  readonly timers: Clock;
+  readonly sched: {
+    mode: ClockMode;
+    /** Nothing but input can wake anything. */
+    onStuck: () => void;
+    /** Keeps machine time from passing until the result is called. */
+    hold(): () => void;
+  };
+  readonly platform: { turn(done: () => void): void };
+}
 
 /** A negative errno where a call failed. */
 export type Errno = number;

@@ -1,13 +1,12 @@
 /** A VM from its parts to its end: memory, interrupt controllers, vCPUs, devices, kernel, and the loops that run it. */
 
-import type { Host } from '../host/index.ts';
 import { SoftvtError } from '../util/errors.ts';
 import { writeAcpiTables } from './acpi/tables.ts';
 import { entryRegs, entrySregs } from './entry-registers.ts';
 import { guestCpuid } from './guest-cpuid.ts';
 import type { GuestEnd } from './guest-end.ts';
 import type { GuestConfig } from './guest-run.ts';
-import type { Errno, VmmKvm, VmmVcpu, VmmVm } from './kvm-api.ts';
+import type { Errno, VmmHost, VmmKvm, VmmVcpu, VmmVm } from './kvm-api.ts';
 import { KVM_IDENTITY_MAP_ADDRESS, KVM_TSS_ADDRESS } from './layout.ts';
 import { loadKernel } from './loaders/kernel.ts';
 import { memoryMap } from './memory-map.ts';
@@ -19,7 +18,7 @@ import { VmMemory } from './vm-memory.ts';
 
 /** What a VM is built on. */
 export interface VmSurroundings {
-  readonly host: Host;
+  readonly host: VmmHost;
   readonly kvm: VmmKvm;
   readonly console: SerialConsole;
 }

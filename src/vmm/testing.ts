@@ -1,0 +1,212 @@
+/** A KVM for tests that runs scripts instead of guests. */
+
+import { ManualClock } from '../devices/manual-clock.ts';
+import type { UserMemory } from '../host/index.ts';
+import { EXIT_SHUTDOWN, KvmRun, type VcpuExit } from '../kvm/virt/kvm_run.ts';
+import { PhysicalMemory } from '../machine/memory.ts';
+import type { CpuidEntry } from './guest-cpuid.ts';
+import type { Errno, VcpuRegs, VcpuSregs, VmmHost, VmmKvm, VmmVcpu, VmmVm } from './kvm-api.ts';
+import type { RamSlot } from './vm-memory.ts';
+
+const EINTR = 4;
+
+/** What a scripted vCPU may do next. */
+export interface ScriptedCpu {
+  /** Exits with OUT; what user space has done with it shows on the VM's devices. */
+  out(port: number, value: number, size?: 1 | 2 | 4): VcpuExit;
+  /** Exits with IN; the value read is in {@link lastInput} afterwards. */
+  in(port: number, size?: 1 | 2 | 4): VcpuExit;
+  readonly lastInput: number;
+  readonly run: KvmRun;
+  readonly index: number;
+}
+
+/** A guest: what each vCPU does, exit by exit. Waits for ever at the end. */
+export type Script = (cpu: ScriptedCpu) => Generator<VcpuExit | Errno | Promise<void>, void, void>;
+
+class FakeVcpu implements VmmVcpu {
+  cpuid: readonly CpuidEntry[] = [];
+  regs: VcpuRegs | undefined;
+  sregs: VcpuSregs | undefined;
+  readonly exitCounts: Float64Array = new Float64Array(4);
+  readonly #run: KvmRun = new KvmRun();
+  readonly #steps: ReturnType<Script>;
+  #stop: () => void = () => {};
+  readonly #stopped: Promise<void> = new Promise((resolve) => {
+    this.#stop = resolve;
+  });
+  #isStopped = false;
+
+  constructor(index: number, script: Script) {
+    const { io } = this.#run;
+    const access = (direction: 'in' | 'out', port: number, size: 1 | 2 | 4): VcpuExit => {
+      Object.assign(io, { direction, port, size, count: 1 });
+      return io;
+    };
+    const view = new DataView(io.data.buffer);
+    this.#steps = script({
+      index,
+      run: this.#run,
+      out: (port, value, size = 1) => {
+        view.setUint32(0, value, true);
+        return access('out', port, size);
+      },
+      in: (port, size = 1) => access('in', port, size),
+      get lastInput() {
+        return view.getUint32(0, true);
+      },
+    });
+  }
+  setCpuid2(entries: readonly CpuidEntry[]): Errno {
+    this.cpuid = entries;
+    return 0;
+  }
+  getRegs(): VcpuRegs {
+    return this.regs ?? ({ rip: 0xfff0n } as VcpuRegs);
+  }
+  setRegs(regs: VcpuRegs): Errno {
+    this.regs = regs;
+    return 0;
+  }
+  getSregs(): VcpuSregs {
+    return this.sregs ?? ({ apicBase: 0xfee00900n } as VcpuSregs);
+  }
+  setSregs(sregs: VcpuSregs): Errno {
+    this.sregs = sregs;
+    return 0;
+  }
+  async run(): Promise<VcpuExit | Errno> {
+    for (;;) {
+      if (this.#isStopped) return -EINTR;
+      const step = this.#steps.next();
+      if (step.done === true) await this.#stopped;
+      else if (step.value instanceof Promise) await step.value;
+      else {
+        this.exitCounts[1]! += 1;
+        return step.value;
+      }
+    }
+  }
+  stop(): void {
+    this.#isStopped = true;
+    this.#stop();
+  }
+  state(): unknown {
+    return this.regs;
+  }
+}
+
+/** Guest RAM in one array, as the process's memory. */
+class FakeMm {
+  readonly #memory: PhysicalMemory;
+  #next = 0;
+
+  constructor(memory: PhysicalMemory) {
+    this.#memory = memory;
+  }
+  mmap(length: number): number {
+    const at = this.#next;
+    this.#next += length;
+    return at;
+  }
+  munmap(): number {
+    return 0;
+  }
+  read(address: number, length: number): Uint8Array {
+    return this.#memory.readBytes(address, length);
+  }
+  write(address: number, data: Uint8Array): boolean {
+    this.#memory.writeBytes(address, data);
+    return true;
+  }
+  residentPage(address: number): number {
+    return address;
+  }
+}
+
+/** What a VM was told. */
+export class FakeVm implements VmmVm {
+  readonly mm: UserMemory;
+  readonly calls: string[] = [];
+  readonly slots: RamSlot[] = [];
+  readonly vcpus: FakeVcpu[] = [];
+  readonly lines: Map<number, boolean> = new Map();
+  closed = false;
+  readonly #script: Script;
+
+  constructor(memory: PhysicalMemory, script: Script) {
+    this.mm = new FakeMm(memory) as unknown as UserMemory;
+    this.#script = script;
+  }
+  setTssAddr(address: number): Errno {
+    this.calls.push(`tss ${address.toString(16)}`);
+    return 0;
+  }
+  setIdentityMapAddr(address: number): Errno {
+    this.calls.push(`identity ${address.toString(16)}`);
+    return 0;
+  }
+  setUserMemoryRegion(slot: RamSlot): Errno {
+    this.slots.push(slot);
+    return 0;
+  }
+  createIrqchip(): Errno {
+    this.calls.push(`irqchip before ${this.vcpus.length} vcpus`);
+    return 0;
+  }
+  createPit2(): Errno {
+    this.calls.push('pit');
+    return 0;
+  }
+  irqLine(irq: number, level: boolean): void {
+    this.lines.set(irq, level);
+  }
+  createVcpu(id: number): VmmVcpu {
+    const vcpu = new FakeVcpu(id, this.#script);
+    this.vcpus.push(vcpu);
+    return vcpu;
+  }
+  close(): void {
+    this.closed = true;
+  }
+}
+
+/** Host and KVM whose guests follow a script. */
+export class FakeHost {
+  readonly clock: ManualClock = new ManualClock();
+  readonly vms: FakeVm[] = [];
+  holds = 0;
+  readonly host: VmmHost;
+  readonly kvm: VmmKvm;
+
+  constructor(script: Script, ramSize = 0x400000) {
+    const memory = new PhysicalMemory(ramSize);
+    this.host = {
+      machine: { memory, clock: { instructions: 42, now: () => this.clock.now() } },
+      timers: this.clock,
+      sched: {
+        mode: 'virtual',
+        onStuck: () => {},
+        hold: () => {
+          this.holds++;
+          return () => {
+            this.holds--;
+          };
+        },
+      },
+      platform: { turn: (done) => setTimeout(done, 0) },
+    };
+    this.kvm = {
+      tscDeadline: true,
+      getSupportedCpuid: () => [{ function: 1, index: 0, flags: 0, eax: 0, ebx: 0, ecx: 0, edx: 0 }],
+      createVm: () => {
+        const vm = new FakeVm(memory, script);
+        this.vms.push(vm);
+        return vm;
+      },
+    };
+  }
+}
+
+/** The exit of a triple fault. */
+export const TRIPLE_FAULT: VcpuExit = EXIT_SHUTDOWN;
