@@ -6,6 +6,8 @@
  *
  * @sdm "FXSAVE—Save x87 FPU, MMX Technology, and SSE State"
  */
+
+import { profileOf } from '../cpuid/cpuid.ts';
 import { FCS, FCW, FDP, FDS, FIP, FOP, FPR, FSW, FTAG, FTOP } from '../engine/layout.ts';
 import type { Processor } from '../processor.ts';
 
@@ -61,11 +63,14 @@ export function loadX87(p: Processor, image: DataView, wide: boolean): void {
   p.write8(FTOP, (fsw & TOP_MASK) >> TOP_SHIFT);
   p.write8(FTAG, image.getUint8(4));
   p.write16(FOP, image.getUint16(6, true) & FOP_MASK);
-  for (const [at, pointer] of [
-    [8, FIP],
-    [16, FDP],
-  ] as const) {
-    p.write64(pointer, wide ? image.getBigUint64(at, true) : BigInt(image.getUint32(at, true)));
+  if (wide) {
+    // The instruction pointer has as many bits as linear addresses have; the data pointer is kept whole.
+    const fip = BigInt.asIntN(profileOf(p).linearAddressBits, image.getBigUint64(8, true));
+    p.write64(FIP, BigInt.asUintN(64, fip));
+    p.write64(FDP, image.getBigUint64(16, true));
+  } else {
+    p.write64(FIP, BigInt(image.getUint32(8, true)));
+    p.write64(FDP, BigInt(image.getUint32(16, true)));
   }
   p.write16(FCS, 0);
   p.write16(FDS, 0);
