@@ -63,7 +63,7 @@ describe('instructions that exit by a control', () => {
   });
   test('the port bitmap of the TSS comes before the exit', () => {
     const t = guest(PRIMARY.UNCONDITIONAL_IO).cpl(3);
-    t.p.tr.limit = 0x67;
+    t.p.tr.limit = 0x66;
     expect(t.outcome('ec')).toBe('#13(0)');
   });
 });
