@@ -3,8 +3,7 @@ import { CS } from '../../engine/layout.ts';
 import { implement } from '../../isa/handlers.ts';
 import type { Insn } from '../../isa/insn.ts';
 import { GP, JUMPED, type Outcome } from '../../outcome.ts';
-import type { Processor } from '../../processor.ts';
-import { AR_S } from '../../processor.ts';
+import { AR_S, type Processor, type Segment } from '../../processor.ts';
 import { checkTarget, enterCode } from '../rip.ts';
 import { type Descriptor, indexOf, isCode, SYSTEM, segmentOf, typeOf } from '../segments/descriptor.ts';
 import { realModeSegment, v86Segment } from '../segments/load.ts';
@@ -14,7 +13,7 @@ import { farPointerOf } from './far-pointer.ts';
 import { TASK_SWITCH, taskSwitchThrough } from './task-switch.ts';
 
 /** The CS that a far transfer loads in real and virtual-8086 mode. */
-export const unprotectedCode = (p: Processor, selector: number) =>
+export const unprotectedCode = (p: Processor, selector: number): Segment =>
   p.v86 ? v86Segment(selector) : realModeSegment(p.segments[CS]!, selector);
 
 function jumpThroughSystemDescriptor(p: Processor, descriptor: Descriptor, length: number): Outcome {
