@@ -10,6 +10,7 @@ import type { Errno, VmmHost, VmmKvm, VmmVcpu, VmmVm } from './kvm-api.ts';
 import { KVM_IDENTITY_MAP_ADDRESS, KVM_TSS_ADDRESS } from './layout.ts';
 import { loadKernel } from './loaders/kernel.ts';
 import { memoryMap } from './memory-map.ts';
+import { writeMpTable } from './mp-table.ts';
 import { Board } from './pc/board.ts';
 import { runVcpu } from './run-loop.ts';
 import type { SerialConsole } from './serial-console.ts';
@@ -135,6 +136,7 @@ export class VirtualMachine {
 
   #load(config: GuestConfig): void {
     const rsdp = writeAcpiTables(this.#memory, config.cpus);
+    writeMpTable(this.#memory, config.cpus);
     const { entry } = loadKernel(this.#memory, {
       kernel: config.kernel,
       kernelName: config.kernelName,
