@@ -38,7 +38,8 @@ export class SerialConsole {
   #freeAt = 0;
   #onDrained: (() => void) | undefined;
 
-  constructor(sink: ConsoleSink, later: (done: () => void) => void) {
+  /** @param later when to hand over what was written; by default at once */
+  constructor(sink: ConsoleSink, later: (done: () => void) => void = (done) => done()) {
     this.#sink = sink;
     this.#later = later;
   }
@@ -93,8 +94,8 @@ export class SerialConsole {
   }
 
   #transmit(byte: number): void {
-    if (this.#outputLength === 0) this.#later(() => this.flush());
     this.#output[this.#outputLength++] = byte;
+    if (this.#outputLength === 1) this.#later(() => this.flush());
     if (this.#outputLength === OUTPUT_LIMIT) this.flush();
   }
 
