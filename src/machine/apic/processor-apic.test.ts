@@ -123,3 +123,12 @@ test('the timer counts crystal cycles: 25 MHz', () => {
   machine.clock.runTimers();
   expect(a.apic.takeInterrupt()).toBe(0x30);
 });
+
+test('where x2APIC mode is locked it is on after reset and cannot be left', () => {
+  const { p } = new TestProcessor('tdx-host');
+  p.apic.reset();
+  expect(readMsr(p, 0x1b)).toBe(0xfee00d00n);
+  expect(readMsr(p, 0xbd)).toBe(1n);
+  expect(writeMsr(p, 0x1b, 0xfee00100n)).toBe(false);
+  expect(readMsr(new TestProcessor('pc').p, 0xbd)).toBeUndefined();
+});

@@ -24,10 +24,14 @@ export interface PlatformSlot {
   platform: InterruptPlatform;
 }
 
+/** IA32_APIC_BASE: enabled, in x2APIC mode. */
+const X2APIC_ON = 0xc00n;
+
 export class ProcessorApic extends LocalApic {
   /** The 8259's request, let through by LINT0 or sent as an ExtINT message. */
   extIntPending = false;
   readonly #slot: PlatformSlot;
+  readonly #locked: boolean;
 
   constructor(p: Processor, bus: ApicBus, slot: PlatformSlot) {
     const profile = profileOf(p);
@@ -71,7 +75,21 @@ export class ProcessorApic extends LocalApic {
       },
     });
     this.#slot = slot;
+    this.#locked = profile.x2apicLocked;
     bus.add(this);
+    this.#enterLockedMode();
+  }
+
+  /** Power-on, and then what firmware does. */
+  override reset(): void {
+    super.reset();
+    this.extIntPending = false;
+    this.#enterLockedMode();
+  }
+
+  /** Firmware that locks x2APIC mode has turned it on. */
+  #enterLockedMode(): void {
+    if (this.#locked) this.writeApicBase(this.readApicBase() | X2APIC_ON);
   }
 
   /** A maskable interrupt waits for the processor. */

@@ -35,6 +35,13 @@ const NOT_AFFECTED = [
   62, // ITS_NO
 ].reduce((value, bit) => value | (1n << BigInt(bit)), 0n);
 
+/** IA32_ARCH_CAPABILITIES bit 21: IA32_XAPIC_DISABLE_STATUS exists; its bit 0: xAPIC mode cannot be entered. */
+const XAPIC_DISABLE_STATUS = 1n << 21n;
+const XAPIC_DISABLED = 1n;
+
+const archCapabilities = (p: Processor): bigint =>
+  NOT_AFFECTED | (profileOf(p).x2apicLocked ? XAPIC_DISABLE_STATUS : 0n);
+
 /** Fast strings on, branch trace store and PEBS unavailable, MONITOR offered. */
 const MISC_ENABLE_INITIAL = 1n | (1n << 11n) | (1n << 12n) | (1n << 18n);
 const MISC_ENABLE_WRITABLE = 1n | (1n << 3n) | (1n << 16n) | (1n << 18n) | (1n << 22n) | (1n << 23n) | (1n << 34n);
@@ -101,7 +108,11 @@ export const PLATFORM_MSRS: readonly MsrRow[] = [
   constant(0xcd, 'MSR_FSB_FREQ', 3n),
   constant(0xce, 'MSR_PLATFORM_INFO', platformInfo),
   stored(0xe2, 'MSR_PKG_CST_CONFIG_CONTROL', anyValue),
-  constant(IA32_ARCH_CAPABILITIES, 'IA32_ARCH_CAPABILITIES', NOT_AFFECTED, 'arch_capabilities'),
+  {
+    ...constant(0xbd, 'IA32_XAPIC_DISABLE_STATUS', XAPIC_DISABLED),
+    read: (p) => (profileOf(p).x2apicLocked ? XAPIC_DISABLED : undefined),
+  },
+  constant(IA32_ARCH_CAPABILITIES, 'IA32_ARCH_CAPABILITIES', archCapabilities, 'arch_capabilities'),
   stored(MISC_FEATURES_ENABLES, 'MSR_MISC_FEATURES_ENABLES', onlyBits(1n)),
   constant(0x198, 'IA32_PERF_STATUS', performanceStatus),
   stored(0x199, 'IA32_PERF_CTL', anyValue),
