@@ -1,5 +1,6 @@
 /** Loads every TypeScript handler of instructions (each module registers its own with `implement`). */
 import './processor/handlers.ts';
 import './system/index.ts';
-
-export {};
+import './vtx/handlers.ts';
+import './vtx/vm-functions.ts';
+import './x87/control.ts';

@@ -77,7 +77,7 @@ export class Engine {
   #setTscOrigin(p: Processor, budget: number): void {
     this.#view.setBigUint64(
       TSC_ORIGIN,
-      BigInt.asUintN(64, BigInt(this.#machine.clock.now() + budget) + p.tscOffset),
+      BigInt.asUintN(64, BigInt(this.#machine.clock.now() + budget) + p.tscOffset + p.vtx.tscOffset),
       true,
     );
   }

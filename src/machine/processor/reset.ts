@@ -91,6 +91,7 @@ export function reset(p: Processor): void {
   resetMsrs(p);
   initialise(p);
   resetVectorState(p);
+  p.vtx.reset();
   p.apic.reset();
   p.initPending = false;
   p.sipiPending = -1;

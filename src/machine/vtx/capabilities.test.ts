@@ -27,7 +27,12 @@ test.each([
 });
 
 test('each TRUE MSR allows more zeros and the same ones as its legacy MSR', () => {
-  for (const [legacy, real] of [[0x481, 0x48d], [0x482, 0x48e], [0x483, 0x48f], [0x484, 0x490]] as const) {
+  for (const [legacy, real] of [
+    [0x481, 0x48d],
+    [0x482, 0x48e],
+    [0x483, 0x48f],
+    [0x484, 0x490],
+  ] as const) {
     expect(high(legacy)).toBe(high(real));
     expect(low(real) & ~low(legacy)).toBe(0);
   }

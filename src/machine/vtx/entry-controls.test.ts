@@ -3,7 +3,7 @@ import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls
 import { enter } from './entry.ts';
 import type { FieldName } from './field-slots.ts';
 import { NON_ROOT, VM_FAIL_VALID, VM_SUCCEED } from './operation.ts';
-import { change, failure, FREE_PAGE, set, validVmcs } from './test-guest.ts';
+import { change, FREE_PAGE, failure, set, validVmcs } from './test-guest.ts';
 import type { Vtx } from './vtx.ts';
 
 const UNALIGNED = FREE_PAGE + 8;
@@ -51,7 +51,10 @@ describe('control words', () => {
     ['an exit control that must be 0 is 1', (v) => change(v, 'EXIT_CONTROLS', 0x1000)],
     ['an entry control that must be 1 is 0', (v) => change(v, 'ENTRY_CONTROLS', 0, 1)],
     ['entry to SMM outside SMM', (v) => change(v, 'ENTRY_CONTROLS', ENTRY_CONTROL.ENTRY_TO_SMM)],
-    ['deactivate dual-monitor treatment outside SMM', (v) => change(v, 'ENTRY_CONTROLS', ENTRY_CONTROL.DEACTIVATE_DUAL_MONITOR)],
+    [
+      'deactivate dual-monitor treatment outside SMM',
+      (v) => change(v, 'ENTRY_CONTROLS', ENTRY_CONTROL.DEACTIVATE_DUAL_MONITOR),
+    ],
   ])('%s', (_name, break_) => {
     expectFailure(break_);
   });
@@ -65,7 +68,10 @@ describe('pin and primary controls', () => {
     ['five CR3 targets', (v) => set(v, 'CR3_TARGET_COUNT', 5)],
     ['virtual NMIs without NMI exiting', (v) => change(v, 'PIN_CONTROLS', PIN.VIRTUAL_NMIS)],
     ['NMI window without virtual NMIs', (v) => change(v, 'PRIMARY_CONTROLS', PRIMARY.NMI_WINDOW)],
-    ['save the preemption timer without activating it', (v) => change(v, 'EXIT_CONTROLS', EXIT_CONTROL.SAVE_PREEMPTION_TIMER)],
+    [
+      'save the preemption timer without activating it',
+      (v) => change(v, 'EXIT_CONTROLS', EXIT_CONTROL.SAVE_PREEMPTION_TIMER),
+    ],
   ])('%s', (_name, break_) => {
     expectFailure(break_);
   });
@@ -121,18 +127,27 @@ describe('secondary controls', () => {
     ['unrestricted guest without EPT', (v) => secondary(v, SECONDARY.UNRESTRICTED_GUEST)],
     ['PML without EPT', (v) => secondary(v, SECONDARY.PML)],
     ['TSC multiplier 0', (v) => secondary(v, SECONDARY.TSC_SCALING)],
-    ['an unknown VM function', (v) => {
-      secondary(v, SECONDARY.VM_FUNCTIONS);
-      set(v, 'VM_FUNCTION_CONTROLS', 2);
-    }],
-    ['an unknown VM function above bit 31', (v) => {
-      secondary(v, SECONDARY.VM_FUNCTIONS);
-      set(v, 'VM_FUNCTION_CONTROLS', 1n << 40n);
-    }],
-    ['EPTP switching without EPT', (v) => {
-      secondary(v, SECONDARY.VM_FUNCTIONS);
-      set(v, 'VM_FUNCTION_CONTROLS', 1);
-    }],
+    [
+      'an unknown VM function',
+      (v) => {
+        secondary(v, SECONDARY.VM_FUNCTIONS);
+        set(v, 'VM_FUNCTION_CONTROLS', 2);
+      },
+    ],
+    [
+      'an unknown VM function above bit 31',
+      (v) => {
+        secondary(v, SECONDARY.VM_FUNCTIONS);
+        set(v, 'VM_FUNCTION_CONTROLS', 1n << 40n);
+      },
+    ],
+    [
+      'EPTP switching without EPT',
+      (v) => {
+        secondary(v, SECONDARY.VM_FUNCTIONS);
+        set(v, 'VM_FUNCTION_CONTROLS', 1);
+      },
+    ],
   ])('%s', (_name, break_) => {
     expectFailure(break_);
   });
@@ -176,7 +191,10 @@ describe('secondary controls', () => {
   });
   test('everything together', () => {
     expectSuccess((v) => {
-      ept(v, SECONDARY.VPID | SECONDARY.UNRESTRICTED_GUEST | SECONDARY.PML | SECONDARY.TSC_SCALING | SECONDARY.VM_FUNCTIONS);
+      ept(
+        v,
+        SECONDARY.VPID | SECONDARY.UNRESTRICTED_GUEST | SECONDARY.PML | SECONDARY.TSC_SCALING | SECONDARY.VM_FUNCTIONS,
+      );
       set(v, 'VPID', 1);
       set(v, 'PML_ADDRESS', FREE_PAGE);
       set(v, 'TSC_MULTIPLIER', 1n << 48n);
@@ -213,24 +231,36 @@ describe('event injection', () => {
     ['#UD with error code', (v) => inject(v, 0xb06)],
     ['an interrupt with error code', (v) => inject(v, 0x820)],
     ['a reserved bit', (v) => inject(v, 0x1306)],
-    ['error code bits 31:16', (v) => {
-      inject(v, 0xb0d);
-      set(v, 'ENTRY_EXCEPTION_ERROR_CODE', 0x1_0000);
-    }],
-    ['INT n of 16 bytes', (v) => {
-      inject(v, 0x480);
-      set(v, 'ENTRY_INSTRUCTION_LENGTH', 16);
-    }],
-    ['INT3 of 16 bytes', (v) => {
-      inject(v, 0x603);
-      set(v, 'ENTRY_INSTRUCTION_LENGTH', 16);
-    }],
-    ['an error code into real mode', (v) => {
-      ept(v, SECONDARY.UNRESTRICTED_GUEST);
-      change(v, 'ENTRY_CONTROLS', 0, ENTRY_CONTROL.IA32E_GUEST);
-      change(v, 'GUEST_CR0', 0, 0x8000_0001);
-      inject(v, 0xb0d);
-    }],
+    [
+      'error code bits 31:16',
+      (v) => {
+        inject(v, 0xb0d);
+        set(v, 'ENTRY_EXCEPTION_ERROR_CODE', 0x1_0000);
+      },
+    ],
+    [
+      'INT n of 16 bytes',
+      (v) => {
+        inject(v, 0x480);
+        set(v, 'ENTRY_INSTRUCTION_LENGTH', 16);
+      },
+    ],
+    [
+      'INT3 of 16 bytes',
+      (v) => {
+        inject(v, 0x603);
+        set(v, 'ENTRY_INSTRUCTION_LENGTH', 16);
+      },
+    ],
+    [
+      'an error code into real mode',
+      (v) => {
+        ept(v, SECONDARY.UNRESTRICTED_GUEST);
+        change(v, 'ENTRY_CONTROLS', 0, ENTRY_CONTROL.IA32E_GUEST);
+        change(v, 'GUEST_CR0', 0, 0x8000_0001);
+        inject(v, 0xb0d);
+      },
+    ],
   ])('%s', (_name, break_) => {
     expectFailure(break_);
   });

@@ -3,7 +3,7 @@ import { ENTRY_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
 import { enter } from './entry.ts';
 import type { FieldName } from './field-slots.ts';
 import { NON_ROOT, ROOT, VM_SUCCEED } from './operation.ts';
-import { change, FREE_PAGE, get, HOST_RIP, OTHER_REGION, set, validVmcs, VMCS_REGION } from './test-guest.ts';
+import { change, FREE_PAGE, get, HOST_RIP, OTHER_REGION, set, VMCS_REGION, validVmcs } from './test-guest.ts';
 import type { Vtx } from './vtx.ts';
 
 type Break = (v: Vtx) => void;
@@ -60,59 +60,92 @@ const v86 = (v: Vtx): void => {
 describe('control registers, DR7 and MSRs', () => {
   test.each<[string, Break]>([
     ['CR0.NE clear', (v) => change(v, 'GUEST_CR0', 0, 0x20)],
-    ['CR0.PG clear without unrestricted guest', (v) => {
-      legacy(v);
-      change(v, 'GUEST_CR0', 0, 0x8000_0000);
-    }],
-    ['CR0.PE clear without unrestricted guest', (v) => {
-      legacy(v);
-      change(v, 'GUEST_CR0', 0, 0x8000_0001);
-    }],
+    [
+      'CR0.PG clear without unrestricted guest',
+      (v) => {
+        legacy(v);
+        change(v, 'GUEST_CR0', 0, 0x8000_0000);
+      },
+    ],
+    [
+      'CR0.PE clear without unrestricted guest',
+      (v) => {
+        legacy(v);
+        change(v, 'GUEST_CR0', 0, 0x8000_0001);
+      },
+    ],
     ['CR0 above 32 bits', (v) => set(v, 'GUEST_CR0', 0x1_8005_0033n)],
-    ['PG without PE in an unrestricted guest', (v) => {
-      realMode(v);
-      set(v, 'GUEST_CR0', 0x8000_0030);
-    }],
+    [
+      'PG without PE in an unrestricted guest',
+      (v) => {
+        realMode(v);
+        set(v, 'GUEST_CR0', 0x8000_0030);
+      },
+    ],
     ['CR4.VMXE clear', (v) => change(v, 'GUEST_CR4', 0, 0x2000)],
     ['an unknown CR4 bit', (v) => change(v, 'GUEST_CR4', 0x8000)],
     ['CR4 above 32 bits', (v) => set(v, 'GUEST_CR4', 0x1_0000_2020n)],
-    ['IA-32e mode without paging', (v) => {
-      unrestricted(v);
-      change(v, 'GUEST_CR0', 0, 0x8000_0000);
-    }],
+    [
+      'IA-32e mode without paging',
+      (v) => {
+        unrestricted(v);
+        change(v, 'GUEST_CR0', 0, 0x8000_0000);
+      },
+    ],
     ['IA-32e mode without PAE', (v) => change(v, 'GUEST_CR4', 0, 0x20)],
-    ['PCIDE outside IA-32e mode', (v) => {
-      legacy(v);
-      change(v, 'GUEST_CR4', 0x2_0000);
-    }],
+    [
+      'PCIDE outside IA-32e mode',
+      (v) => {
+        legacy(v);
+        change(v, 'GUEST_CR4', 0x2_0000);
+      },
+    ],
     ['CR3 beyond the width', (v) => set(v, 'GUEST_CR3', 1n << 52n)],
     ['CR3 bit 63', (v) => set(v, 'GUEST_CR3', 1n << 63n)],
-    ['DR7 above 32 bits', (v) => {
-      change(v, 'ENTRY_CONTROLS', ENTRY_CONTROL.LOAD_DEBUG);
-      set(v, 'GUEST_DR7', 1n << 32n);
-    }],
-    ['a reserved DEBUGCTL bit', (v) => {
-      change(v, 'ENTRY_CONTROLS', ENTRY_CONTROL.LOAD_DEBUG);
-      set(v, 'GUEST_DEBUGCTL', 0x20);
-    }],
+    [
+      'DR7 above 32 bits',
+      (v) => {
+        change(v, 'ENTRY_CONTROLS', ENTRY_CONTROL.LOAD_DEBUG);
+        set(v, 'GUEST_DR7', 1n << 32n);
+      },
+    ],
+    [
+      'a reserved DEBUGCTL bit',
+      (v) => {
+        change(v, 'ENTRY_CONTROLS', ENTRY_CONTROL.LOAD_DEBUG);
+        set(v, 'GUEST_DEBUGCTL', 0x20);
+      },
+    ],
     ['SYSENTER_ESP', (v) => set(v, 'GUEST_SYSENTER_ESP', NON_CANONICAL)],
     ['SYSENTER_EIP', (v) => set(v, 'GUEST_SYSENTER_EIP', NON_CANONICAL)],
-    ['a PAT byte of 2', (v) => {
-      change(v, 'ENTRY_CONTROLS', ENTRY_CONTROL.LOAD_PAT);
-      set(v, 'GUEST_PAT', 0x0200n);
-    }],
-    ['an EFER reserved bit', (v) => {
-      change(v, 'ENTRY_CONTROLS', ENTRY_CONTROL.LOAD_EFER);
-      set(v, 'GUEST_EFER', 0x502);
-    }],
-    ['EFER.LMA that is not the entry control', (v) => {
-      change(v, 'ENTRY_CONTROLS', ENTRY_CONTROL.LOAD_EFER);
-      set(v, 'GUEST_EFER', 0x100);
-    }],
-    ['EFER.LME that is not LMA with paging', (v) => {
-      change(v, 'ENTRY_CONTROLS', ENTRY_CONTROL.LOAD_EFER);
-      set(v, 'GUEST_EFER', 0x400);
-    }],
+    [
+      'a PAT byte of 2',
+      (v) => {
+        change(v, 'ENTRY_CONTROLS', ENTRY_CONTROL.LOAD_PAT);
+        set(v, 'GUEST_PAT', 0x0200n);
+      },
+    ],
+    [
+      'an EFER reserved bit',
+      (v) => {
+        change(v, 'ENTRY_CONTROLS', ENTRY_CONTROL.LOAD_EFER);
+        set(v, 'GUEST_EFER', 0x502);
+      },
+    ],
+    [
+      'EFER.LMA that is not the entry control',
+      (v) => {
+        change(v, 'ENTRY_CONTROLS', ENTRY_CONTROL.LOAD_EFER);
+        set(v, 'GUEST_EFER', 0x100);
+      },
+    ],
+    [
+      'EFER.LME that is not LMA with paging',
+      (v) => {
+        change(v, 'ENTRY_CONTROLS', ENTRY_CONTROL.LOAD_EFER);
+        set(v, 'GUEST_EFER', 0x400);
+      },
+    ],
   ])('%s', (_name, break_) => {
     expectFailure(break_);
   });
@@ -129,20 +162,29 @@ describe('control registers, DR7 and MSRs', () => {
 describe('segment registers', () => {
   test.each<[string, Break]>([
     ['TR with TI', (v) => set(v, 'GUEST_TR_SELECTOR', 0x44)],
-    ['a usable LDTR with TI', (v) => {
-      set(v, 'GUEST_LDTR_ACCESS_RIGHTS', 0x82);
-      set(v, 'GUEST_LDTR_SELECTOR', 4);
-    }],
-    ['SS.RPL that is not CS.RPL', (v) => {
-      set(v, 'GUEST_CS_SELECTOR', 0x13);
-    }],
+    [
+      'a usable LDTR with TI',
+      (v) => {
+        set(v, 'GUEST_LDTR_ACCESS_RIGHTS', 0x82);
+        set(v, 'GUEST_LDTR_SELECTOR', 4);
+      },
+    ],
+    [
+      'SS.RPL that is not CS.RPL',
+      (v) => {
+        set(v, 'GUEST_CS_SELECTOR', 0x13);
+      },
+    ],
     ['TR base not canonical', (v) => set(v, 'GUEST_TR_BASE', NON_CANONICAL)],
     ['FS base not canonical', (v) => set(v, 'GUEST_FS_BASE', NON_CANONICAL)],
     ['GS base not canonical', (v) => set(v, 'GUEST_GS_BASE', NON_CANONICAL)],
-    ['LDTR base not canonical', (v) => {
-      set(v, 'GUEST_LDTR_ACCESS_RIGHTS', 0x82);
-      set(v, 'GUEST_LDTR_BASE', NON_CANONICAL);
-    }],
+    [
+      'LDTR base not canonical',
+      (v) => {
+        set(v, 'GUEST_LDTR_ACCESS_RIGHTS', 0x82);
+        set(v, 'GUEST_LDTR_BASE', NON_CANONICAL);
+      },
+    ],
     ['CS base above 4 GiB', (v) => set(v, 'GUEST_CS_BASE', 1n << 32n)],
     ['SS base above 4 GiB', (v) => set(v, 'GUEST_SS_BASE', 1n << 32n)],
     ['DS base above 4 GiB', (v) => set(v, 'GUEST_DS_BASE', 1n << 32n)],
@@ -157,16 +199,22 @@ describe('segment registers', () => {
     ['CS reserved bits 31:17', (v) => change(v, 'GUEST_CS_ACCESS_RIGHTS', 0x2_0000)],
     ['CS.L and CS.D', (v) => change(v, 'GUEST_CS_ACCESS_RIGHTS', 0x4000)],
     ['CS.G set with limit bits 11:0 not all 1', (v) => set(v, 'GUEST_CS_LIMIT', 0xffff_fffe)],
-    ['CS.G clear with limit bits 31:20', (v) => {
-      change(v, 'GUEST_CS_ACCESS_RIGHTS', 0, 0x8000);
-      set(v, 'GUEST_CS_LIMIT', 0x10_0000);
-    }],
+    [
+      'CS.G clear with limit bits 31:20',
+      (v) => {
+        change(v, 'GUEST_CS_ACCESS_RIGHTS', 0, 0x8000);
+        set(v, 'GUEST_CS_LIMIT', 0x10_0000);
+      },
+    ],
     ['SS of type code', (v) => set(v, 'GUEST_SS_ACCESS_RIGHTS', 0xc09b)],
     ['SS read-only', (v) => set(v, 'GUEST_SS_ACCESS_RIGHTS', 0xc091)],
-    ['SS.DPL that is not SS.RPL', (v) => {
-      change(v, 'GUEST_SS_ACCESS_RIGHTS', 0x60);
-      change(v, 'GUEST_CS_ACCESS_RIGHTS', 0x60);
-    }],
+    [
+      'SS.DPL that is not SS.RPL',
+      (v) => {
+        change(v, 'GUEST_SS_ACCESS_RIGHTS', 0x60);
+        change(v, 'GUEST_CS_ACCESS_RIGHTS', 0x60);
+      },
+    ],
     ['SS.DPL of an unusable SS', (v) => set(v, 'GUEST_SS_ACCESS_RIGHTS', 0x1_0060)],
     ['SS.S clear', (v) => change(v, 'GUEST_SS_ACCESS_RIGHTS', 0, 0x10)],
     ['SS.P clear', (v) => change(v, 'GUEST_SS_ACCESS_RIGHTS', 0, 0x80)],
@@ -188,53 +236,78 @@ describe('segment registers', () => {
     ['LDTR of another type', (v) => set(v, 'GUEST_LDTR_ACCESS_RIGHTS', 0x83)],
     ['LDTR.S', (v) => set(v, 'GUEST_LDTR_ACCESS_RIGHTS', 0x92)],
     ['LDTR.P', (v) => set(v, 'GUEST_LDTR_ACCESS_RIGHTS', 0x02)],
-    ['LDTR.G', (v) => {
-      set(v, 'GUEST_LDTR_ACCESS_RIGHTS', 0x82);
-      set(v, 'GUEST_LDTR_LIMIT', 0x10_0000);
-    }],
+    [
+      'LDTR.G',
+      (v) => {
+        set(v, 'GUEST_LDTR_ACCESS_RIGHTS', 0x82);
+        set(v, 'GUEST_LDTR_LIMIT', 0x10_0000);
+      },
+    ],
     ['CS of type 3 without unrestricted guest', (v) => set(v, 'GUEST_CS_ACCESS_RIGHTS', 0x93)],
-    ['CS of type 3 with DPL 3', (v) => {
-      realMode(v);
-      set(v, 'GUEST_CS_ACCESS_RIGHTS', 0xf3);
-    }],
-    ['SS.DPL 3 in real mode', (v) => {
-      realMode(v);
-      change(v, 'GUEST_SS_ACCESS_RIGHTS', 0x60);
-      change(v, 'GUEST_CS_ACCESS_RIGHTS', 0x60);
-    }],
+    [
+      'CS of type 3 with DPL 3',
+      (v) => {
+        realMode(v);
+        set(v, 'GUEST_CS_ACCESS_RIGHTS', 0xf3);
+      },
+    ],
+    [
+      'SS.DPL 3 in real mode',
+      (v) => {
+        realMode(v);
+        change(v, 'GUEST_SS_ACCESS_RIGHTS', 0x60);
+        change(v, 'GUEST_CS_ACCESS_RIGHTS', 0x60);
+      },
+    ],
   ])('%s', (_name, break_) => {
     expectFailure(break_);
   });
 
   test.each<[string, Break]>([
-    ['unusable data segments with anything in them', (v) => {
-      for (const name of ['DS', 'ES', 'FS', 'GS'] as const) {
-        set(v, `GUEST_${name}_ACCESS_RIGHTS`, 0x1_0fff);
-        set(v, `GUEST_${name}_LIMIT`, 0x1234_5678);
-      }
-      set(v, 'GUEST_DS_BASE', 1n << 40n);
-    }],
-    ['a 16-bit busy TSS outside IA-32e mode', (v) => {
-      legacy(v);
-      set(v, 'GUEST_TR_ACCESS_RIGHTS', 0x83);
-    }],
-    ['real mode with CS of type 3', (v) => {
-      realMode(v);
-      set(v, 'GUEST_CS_ACCESS_RIGHTS', 0x93);
-      set(v, 'GUEST_CS_LIMIT', 0xffff);
-    }],
-    ['RPLs that do not fit in an unrestricted guest', (v) => {
-      unrestricted(v);
-      set(v, 'GUEST_DS_SELECTOR', 0x1b);
-      set(v, 'GUEST_SS_SELECTOR', 0x1b);
-    }],
+    [
+      'unusable data segments with anything in them',
+      (v) => {
+        for (const name of ['DS', 'ES', 'FS', 'GS'] as const) {
+          set(v, `GUEST_${name}_ACCESS_RIGHTS`, 0x1_0fff);
+          set(v, `GUEST_${name}_LIMIT`, 0x1234_5678);
+        }
+        set(v, 'GUEST_DS_BASE', 1n << 40n);
+      },
+    ],
+    [
+      'a 16-bit busy TSS outside IA-32e mode',
+      (v) => {
+        legacy(v);
+        set(v, 'GUEST_TR_ACCESS_RIGHTS', 0x83);
+      },
+    ],
+    [
+      'real mode with CS of type 3',
+      (v) => {
+        realMode(v);
+        set(v, 'GUEST_CS_ACCESS_RIGHTS', 0x93);
+        set(v, 'GUEST_CS_LIMIT', 0xffff);
+      },
+    ],
+    [
+      'RPLs that do not fit in an unrestricted guest',
+      (v) => {
+        unrestricted(v);
+        set(v, 'GUEST_DS_SELECTOR', 0x1b);
+        set(v, 'GUEST_SS_SELECTOR', 0x1b);
+      },
+    ],
     ['virtual-8086 mode', v86],
   ])('legal: %s', (_name, prepare) => {
     expectSuccess(prepare);
   });
 
   test.each(SEGMENTS)('virtual-8086 mode fixes base, limit and rights of %s', (name) => {
-    for (const [field, value] of [['BASE', 0x1_2341], ['LIMIT', 0xfffe], ['ACCESS_RIGHTS', 0x93]] as const) {
+    for (const [field, value] of [
+      ['BASE', 0x1_2341],
+      ['LIMIT', 0xfffe],
+      ['ACCESS_RIGHTS', 0x93],
+    ] as const) {
       expectFailure((v) => {
         v86(v);
         set(v, `GUEST_${name}_${field}` as FieldName, value);
@@ -250,14 +323,20 @@ describe('descriptor tables, RIP, RFLAGS', () => {
     ['GDTR limit', (v) => set(v, 'GUEST_GDTR_LIMIT', 0x1_0000)],
     ['IDTR limit', (v) => set(v, 'GUEST_IDTR_LIMIT', 0x1_0000)],
     ['RIP beyond the linear width', (v) => set(v, 'GUEST_RIP', 1n << 48n)],
-    ['RIP above 4 GiB outside 64-bit mode', (v) => {
-      legacy(v);
-      set(v, 'GUEST_RIP', 1n << 32n);
-    }],
-    ['RIP above 4 GiB in compatibility mode', (v) => {
-      set(v, 'GUEST_CS_ACCESS_RIGHTS', 0xc09b);
-      set(v, 'GUEST_RIP', 1n << 32n);
-    }],
+    [
+      'RIP above 4 GiB outside 64-bit mode',
+      (v) => {
+        legacy(v);
+        set(v, 'GUEST_RIP', 1n << 32n);
+      },
+    ],
+    [
+      'RIP above 4 GiB in compatibility mode',
+      (v) => {
+        set(v, 'GUEST_CS_ACCESS_RIGHTS', 0xc09b);
+        set(v, 'GUEST_RIP', 1n << 32n);
+      },
+    ],
     ['RFLAGS bit 1 clear', (v) => set(v, 'GUEST_RFLAGS', 0)],
     ['RFLAGS bit 3', (v) => set(v, 'GUEST_RFLAGS', 0xa)],
     ['RFLAGS bit 5', (v) => set(v, 'GUEST_RFLAGS', 0x22)],
@@ -265,10 +344,13 @@ describe('descriptor tables, RIP, RFLAGS', () => {
     ['RFLAGS bit 22', (v) => set(v, 'GUEST_RFLAGS', 0x40_0002)],
     ['RFLAGS bit 63', (v) => set(v, 'GUEST_RFLAGS', (1n << 63n) | 2n)],
     ['RFLAGS.VM in IA-32e mode', (v) => set(v, 'GUEST_RFLAGS', VIRTUAL_8086)],
-    ['RFLAGS.VM in real mode', (v) => {
-      realMode(v);
-      v86(v);
-    }],
+    [
+      'RFLAGS.VM in real mode',
+      (v) => {
+        realMode(v);
+        v86(v);
+      },
+    ],
     ['an interrupt injected with IF clear', (v) => set(v, 'ENTRY_INTERRUPTION_INFO', 0x8000_0020)],
   ])('%s', (_name, break_) => {
     expectFailure(break_);
@@ -289,16 +371,23 @@ describe('non-register state', () => {
   };
   test.each<[string, Break]>([
     ['activity state 4', (v) => activity(v, 4)],
-    ['HLT at SS.DPL 3', (v) => {
-      for (const name of ['CS', 'SS', 'DS', 'ES', 'FS', 'GS'] as const) change(v, `GUEST_${name}_ACCESS_RIGHTS`, 0x60);
-      for (const name of ['CS', 'SS'] as const) change(v, `GUEST_${name}_SELECTOR`, 3);
-      activity(v, 1);
-    }],
-    ['HLT with STI blocking', (v) => {
-      activity(v, 1);
-      set(v, 'GUEST_RFLAGS', 0x202);
-      set(v, 'GUEST_INTERRUPTIBILITY', 1);
-    }],
+    [
+      'HLT at SS.DPL 3',
+      (v) => {
+        for (const name of ['CS', 'SS', 'DS', 'ES', 'FS', 'GS'] as const)
+          change(v, `GUEST_${name}_ACCESS_RIGHTS`, 0x60);
+        for (const name of ['CS', 'SS'] as const) change(v, `GUEST_${name}_SELECTOR`, 3);
+        activity(v, 1);
+      },
+    ],
+    [
+      'HLT with STI blocking',
+      (v) => {
+        activity(v, 1);
+        set(v, 'GUEST_RFLAGS', 0x202);
+        set(v, 'GUEST_INTERRUPTIBILITY', 1);
+      },
+    ],
     ['#GP into HLT', (v) => activity(v, 1, 0xb0d)],
     ['INT n into HLT', (v) => activity(v, 1, 0x480)],
     ['an interrupt into shutdown', (v) => activity(v, 2, 0x020)],
@@ -307,50 +396,77 @@ describe('non-register state', () => {
     ['interruptibility bit 5', (v) => set(v, 'GUEST_INTERRUPTIBILITY', 0x20)],
     ['SMI blocking', (v) => set(v, 'GUEST_INTERRUPTIBILITY', 4)],
     ['enclave interruption', (v) => set(v, 'GUEST_INTERRUPTIBILITY', 0x10)],
-    ['blocking by STI and by MOV SS', (v) => {
-      set(v, 'GUEST_RFLAGS', 0x202);
-      set(v, 'GUEST_INTERRUPTIBILITY', 3);
-    }],
+    [
+      'blocking by STI and by MOV SS',
+      (v) => {
+        set(v, 'GUEST_RFLAGS', 0x202);
+        set(v, 'GUEST_INTERRUPTIBILITY', 3);
+      },
+    ],
     ['STI blocking with IF clear', (v) => set(v, 'GUEST_INTERRUPTIBILITY', 1)],
-    ['an interrupt with STI blocking', (v) => {
-      withInjection(v, 0x020);
-      set(v, 'GUEST_INTERRUPTIBILITY', 1);
-    }],
-    ['an interrupt with MOV SS blocking', (v) => {
-      withInjection(v, 0x020);
-      set(v, 'GUEST_INTERRUPTIBILITY', 2);
-    }],
-    ['an NMI with MOV SS blocking', (v) => {
-      withInjection(v, 0x202);
-      set(v, 'GUEST_INTERRUPTIBILITY', 2);
-    }],
-    ['a virtual NMI with virtual-NMI blocking', (v) => {
-      change(v, 'PIN_CONTROLS', PIN.NMI_EXITING | PIN.VIRTUAL_NMIS);
-      withInjection(v, 0x202);
-      set(v, 'GUEST_INTERRUPTIBILITY', 8);
-    }],
+    [
+      'an interrupt with STI blocking',
+      (v) => {
+        withInjection(v, 0x020);
+        set(v, 'GUEST_INTERRUPTIBILITY', 1);
+      },
+    ],
+    [
+      'an interrupt with MOV SS blocking',
+      (v) => {
+        withInjection(v, 0x020);
+        set(v, 'GUEST_INTERRUPTIBILITY', 2);
+      },
+    ],
+    [
+      'an NMI with MOV SS blocking',
+      (v) => {
+        withInjection(v, 0x202);
+        set(v, 'GUEST_INTERRUPTIBILITY', 2);
+      },
+    ],
+    [
+      'a virtual NMI with virtual-NMI blocking',
+      (v) => {
+        change(v, 'PIN_CONTROLS', PIN.NMI_EXITING | PIN.VIRTUAL_NMIS);
+        withInjection(v, 0x202);
+        set(v, 'GUEST_INTERRUPTIBILITY', 8);
+      },
+    ],
     ['pending debug exceptions: bit 4', (v) => set(v, 'GUEST_PENDING_DEBUG', 0x10)],
     ['pending debug exceptions: bit 13', (v) => set(v, 'GUEST_PENDING_DEBUG', 0x2000)],
     ['pending debug exceptions: bit 63', (v) => set(v, 'GUEST_PENDING_DEBUG', 1n << 63n)],
     ['pending debug exceptions: RTM', (v) => set(v, 'GUEST_PENDING_DEBUG', 0x1_1000)],
-    ['MOV SS blocking and TF without BS', (v) => {
-      set(v, 'GUEST_RFLAGS', 0x102);
-      set(v, 'GUEST_INTERRUPTIBILITY', 2);
-    }],
-    ['MOV SS blocking and BS without TF', (v) => {
-      set(v, 'GUEST_PENDING_DEBUG', 0x4000);
-      set(v, 'GUEST_INTERRUPTIBILITY', 2);
-    }],
-    ['HLT and TF without BS', (v) => {
-      set(v, 'GUEST_RFLAGS', 0x102);
-      activity(v, 1);
-    }],
-    ['MOV SS blocking and BS with TF and BTF', (v) => {
-      set(v, 'GUEST_RFLAGS', 0x102);
-      set(v, 'GUEST_DEBUGCTL', 2);
-      set(v, 'GUEST_PENDING_DEBUG', 0x4000);
-      set(v, 'GUEST_INTERRUPTIBILITY', 2);
-    }],
+    [
+      'MOV SS blocking and TF without BS',
+      (v) => {
+        set(v, 'GUEST_RFLAGS', 0x102);
+        set(v, 'GUEST_INTERRUPTIBILITY', 2);
+      },
+    ],
+    [
+      'MOV SS blocking and BS without TF',
+      (v) => {
+        set(v, 'GUEST_PENDING_DEBUG', 0x4000);
+        set(v, 'GUEST_INTERRUPTIBILITY', 2);
+      },
+    ],
+    [
+      'HLT and TF without BS',
+      (v) => {
+        set(v, 'GUEST_RFLAGS', 0x102);
+        activity(v, 1);
+      },
+    ],
+    [
+      'MOV SS blocking and BS with TF and BTF',
+      (v) => {
+        set(v, 'GUEST_RFLAGS', 0x102);
+        set(v, 'GUEST_DEBUGCTL', 2);
+        set(v, 'GUEST_PENDING_DEBUG', 0x4000);
+        set(v, 'GUEST_INTERRUPTIBILITY', 2);
+      },
+    ],
   ])('%s', (_name, break_) => {
     expectFailure(break_);
   });
@@ -358,11 +474,14 @@ describe('non-register state', () => {
     ['HLT', (v) => activity(v, 1)],
     ['shutdown', (v) => activity(v, 2)],
     ['wait-for-SIPI', (v) => activity(v, 3)],
-    ['MOV SS blocking, TF and BS', (v) => {
-      set(v, 'GUEST_RFLAGS', 0x102);
-      set(v, 'GUEST_PENDING_DEBUG', 0x4000);
-      set(v, 'GUEST_INTERRUPTIBILITY', 2);
-    }],
+    [
+      'MOV SS blocking, TF and BS',
+      (v) => {
+        set(v, 'GUEST_RFLAGS', 0x102);
+        set(v, 'GUEST_PENDING_DEBUG', 0x4000);
+        set(v, 'GUEST_INTERRUPTIBILITY', 2);
+      },
+    ],
     ['NMI blocking', (v) => set(v, 'GUEST_INTERRUPTIBILITY', 8)],
   ])('legal: %s', (_name, prepare) => {
     expectSuccess(prepare);
@@ -374,11 +493,14 @@ describe('VMCS link pointer: qualification 4', () => {
     ['alignment', (v) => set(v, 'VMCS_LINK_POINTER', OTHER_REGION + 8)],
     ['physical-address width', (v) => set(v, 'VMCS_LINK_POINTER', 1n << 52n)],
     ['revision', (v) => set(v, 'VMCS_LINK_POINTER', 0x7000)],
-    ['shadow VMCS without VMCS shadowing', (v) => {
-      const { memory } = v.p.machine;
-      memory.write32(OTHER_REGION, (memory.read32(OTHER_REGION) | 0x8000_0000) >>> 0);
-      set(v, 'VMCS_LINK_POINTER', OTHER_REGION);
-    }],
+    [
+      'shadow VMCS without VMCS shadowing',
+      (v) => {
+        const { memory } = v.p.machine;
+        memory.write32(OTHER_REGION, (memory.read32(OTHER_REGION) | 0x8000_0000) >>> 0);
+        set(v, 'VMCS_LINK_POINTER', OTHER_REGION);
+      },
+    ],
     ['the current VMCS', (v) => set(v, 'VMCS_LINK_POINTER', VMCS_REGION)],
   ])('%s', (_name, break_) => {
     expectFailure(break_, 4n);

@@ -69,7 +69,12 @@ describe('control registers and MSRs', () => {
 
 describe('segments', () => {
   test.each<FieldName>([
-    'HOST_ES_SELECTOR', 'HOST_CS_SELECTOR', 'HOST_SS_SELECTOR', 'HOST_DS_SELECTOR', 'HOST_FS_SELECTOR', 'HOST_GS_SELECTOR',
+    'HOST_ES_SELECTOR',
+    'HOST_CS_SELECTOR',
+    'HOST_SS_SELECTOR',
+    'HOST_DS_SELECTOR',
+    'HOST_FS_SELECTOR',
+    'HOST_GS_SELECTOR',
     'HOST_TR_SELECTOR',
   ])('%s: RPL and TI are 0', (field) => {
     for (const bad of [0x11, 0x12, 0x14]) expectFailure((v) => set(v, field, bad));

@@ -14,7 +14,7 @@ import { loadMsrs } from './msr-lists.ts';
 import { NON_ROOT, VM_SUCCEED } from './operation.ts';
 import { vmFail } from './operations.ts';
 import { EVENT, INFO_ERROR_CODE, INFO_VALID, REASON, VM_ERROR } from './reasons.ts';
-import { DIRTY_CONTROLS, DIRTY_HOST, type Vmcs } from './vmcs.ts';
+import { DIRTY_CONTROLS, DIRTY_HOST, DIRTY_SEGMENTS, type Vmcs } from './vmcs.ts';
 import type { Vtx } from './vtx.ts';
 
 /** perf: the checks of a group are made again only when one of its fields has been written. */
@@ -107,7 +107,9 @@ export function enter(v: Vtx, launch: boolean, byMethod: boolean): number {
   v.operation = NON_ROOT;
   loadNonRegisterState(v, vmcs);
   if ((v.secondary & SECONDARY.VPID) === 0) flushVpid(p, 0);
-  contextSwitched(v);
+  // perf: after an exit to TypeScript generated code still has this guest's segments.
+  contextSwitched(v, (vmcs.dirty & DIRTY_SEGMENTS) !== 0 || v.publishedSegments !== vmcs);
+  vmcs.dirty &= ~DIRTY_SEGMENTS;
   const info = vmcs.low(F.ENTRY_INTERRUPTION_INFO);
   if (discardsPendingDebug(info, (p.interruptShadow & MOV_SS) !== 0, p.activity)) p.pendingDebug = 0;
   if (info & INFO_VALID) inject(v, vmcs, info);

@@ -37,7 +37,7 @@ function recordInformation(v: Vtx, vmcs: Vmcs): void {
 }
 
 /** Everything that holds only in non-root operation is off. */
-function leaveNonRoot(v: Vtx): void {
+export function leaveNonRoot(v: Vtx): void {
   v.operation = ROOT;
   v.pin = 0;
   v.primary = 0;
@@ -67,10 +67,10 @@ function abort(v: Vtx, vmcs: Vmcs, indicator: number): void {
   p.activity = SHUTDOWN;
 }
 
-/** Publishes what changed to the MMU and to generated code. */
-export function contextSwitched(v: Vtx): void {
+/** Publishes what changed to the MMU and to generated code. @param segments they may differ from what generated code has */
+export function contextSwitched(v: Vtx, segments: boolean): void {
   const { p } = v;
-  p.syncSegments();
+  if (segments) p.syncSegments();
   updateSlowFlags(p);
   tlbContextChanged(p);
   p.eventsPending = true;
@@ -84,8 +84,9 @@ function enterHost(v: Vtx, vmcs: Vmcs, guestWasLong: boolean, vpidOff: boolean):
   if (loadMsrs(v, vmcs, F.EXIT_MSR_LOAD_ADDRESS, F.EXIT_MSR_LOAD_COUNT) !== 0)
     return abort(v, vmcs, VMX_ABORT.MSR_LOAD);
   if (vpidOff) flushVpid(v.p, 0);
-  // perf: root software in TypeScript runs no generated code; the next entry publishes everything again.
-  if (!v.launchedByMethod) contextSwitched(v);
+  // perf: root software in TypeScript runs no generated code; the next entry publishes again what has changed.
+  v.publishedSegments = v.launchedByMethod ? vmcs : null;
+  if (!v.launchedByMethod) contextSwitched(v, true);
 }
 
 const isNmi = (info: number): boolean => (info & INFO_VALID) !== 0 && ((info >>> 8) & 7) === EVENT.NMI;
@@ -115,4 +116,5 @@ export function failEntry(v: Vtx, vmcs: Vmcs, reason: number, qualification: num
   vmcs.setNumber(F.EXIT_QUALIFICATION, qualification);
   leaveNonRoot(v);
   enterHost(v, vmcs, false, vpidOff);
+  v.publishedSegments = null;
 }

@@ -21,7 +21,9 @@ const LISTED = `
   6C00 6C02 6C04 6C06 6C08 6C0A 6C0C 6C0E 6C10 6C12 6C14 6C16 6C18 6C1A 6C1C`;
 
 test('the computed encodings are the listed ones, each once', () => {
-  const listed = LISTED.trim().split(/\s+/).map((text) => Number.parseInt(text, 16));
+  const listed = LISTED.trim()
+    .split(/\s+/)
+    .map((text) => Number.parseInt(text, 16));
   expect(FIELDS.map(({ encoding }) => encoding).toSorted((a, b) => a - b)).toEqual(listed.toSorted((a, b) => a - b));
 });
 

@@ -169,6 +169,7 @@ export function loadNonRegisterState(v: Vtx, vmcs: Vmcs): void {
   }
   const pending = vmcs.low(F.GUEST_PENDING_DEBUG);
   p.pendingDebug = pending & (PENDING_ENABLED | PENDING_BS) ? pending & (BREAKPOINTS | PENDING_BS) : 0;
+  p.monitor = null;
   v.nmiUnblockedByIret = false;
   v.monitorTrapPending = false;
   v.monitorTrapTime = p.machine.clock.now();

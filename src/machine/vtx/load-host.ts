@@ -84,6 +84,7 @@ export function loadHost(v: Vtx, vmcs: Vmcs): boolean {
   p.activity = ACTIVE;
   p.interruptShadow = 0;
   p.pendingDebug = 0;
+  p.monitor = null;
   if (host64 || !(p.cr4 & CR4_PAE)) return true;
   const table = pdpteTable(vmcs.low(F.HOST_CR3));
   if (!memoryPdptesValid(v, table)) return false;

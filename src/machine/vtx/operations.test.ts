@@ -1,7 +1,17 @@
 import { describe, expect, test } from 'vitest';
 import { BLOCKED_BY_MOV_SS, CR0_PG, CR4_VMXE } from '../processor.ts';
 import { FAULTED, ROOT, VM_FAIL_INVALID, VM_FAIL_VALID, VM_SUCCEED } from './operation.ts';
-import { failure, get, hostProcessor, OTHER_REGION, rootVtx, set, validVmcs, VMCS_REGION, VMXON_REGION } from './test-guest.ts';
+import {
+  failure,
+  get,
+  hostProcessor,
+  OTHER_REGION,
+  rootVtx,
+  set,
+  VMCS_REGION,
+  VMXON_REGION,
+  validVmcs,
+} from './test-guest.ts';
 
 const UNDEFINED = FAULTED | 6;
 const PROTECTION = FAULTED | 13;
@@ -94,8 +104,9 @@ describe('VMCLEAR and VMPTRLD', () => {
     const v = validVmcs();
     set(v, 'GUEST_RIP', 0x1234_5678_9abc_def0n);
     v.vmclear(VMCS_REGION);
+    const region = v.p.machine.memory.readBytes(VMCS_REGION, 4096);
     const other = rootVtx();
-    other.p.machine.memory.writeBytes(VMCS_REGION, v.p.machine.memory.readBytes(VMCS_REGION, 4096));
+    other.p.machine.memory.writeBytes(VMCS_REGION, region);
     other.vmptrld(VMCS_REGION);
     expect(get(other, 'GUEST_RIP')).toBe(0x1234_5678_9abc_def0n);
   });
@@ -141,14 +152,17 @@ describe('VMREAD and VMWRITE', () => {
     expect(v.vmread(0x2010)).toBe(0x3333_3333_2222_2222n);
     expect(v.vmread(0x2011)).toBe(0x3333_3333n);
   });
-  test.each([0x4801, 0x681d, 0x0801, 0x7ffe, 0x1000, 0x8000, 0x2034, 0x2016])('encoding %i is unsupported: 12', (field) => {
-    const v = validVmcs();
-    expect(v.vmread(field)).toBeUndefined();
-    expect(v.vmreadResult).toBe(VM_FAIL_VALID);
-    expect(failure(v)).toBe(12);
-    expect(v.vmwrite(field, 0n)).toBe(VM_FAIL_VALID);
-    expect(failure(v)).toBe(12);
-  });
+  test.each([0x4801, 0x681d, 0x0801, 0x7ffe, 0x1000, 0x8000, 0x2034, 0x2016])(
+    'encoding %i is unsupported: 12',
+    (field) => {
+      const v = validVmcs();
+      expect(v.vmread(field)).toBeUndefined();
+      expect(v.vmreadResult).toBe(VM_FAIL_VALID);
+      expect(failure(v)).toBe(12);
+      expect(v.vmwrite(field, 0n)).toBe(VM_FAIL_VALID);
+      expect(failure(v)).toBe(12);
+    },
+  );
   test('exit-information fields are writable', () => {
     const v = validVmcs();
     expect(v.vmwrite(0x4402, 5)).toBe(VM_SUCCEED);

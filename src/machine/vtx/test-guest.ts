@@ -1,12 +1,13 @@
 /** For tests: a processor in VMX root operation with a current VMCS that passes every check of VM entry. */
 import { Machine } from '../machine.ts';
+import { reset } from '../processor/reset.ts';
 import { CR4_PAE, CR4_VMXE, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, type Processor } from '../processor.ts';
 import { VMCS_REVISION } from './capabilities.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL } from './controls.ts';
 import { F, type FieldName } from './field-slots.ts';
 import { encodingByName } from './fields.ts';
 import { VM_SUCCEED } from './operation.ts';
-import type { Vtx } from './vtx.ts';
+import { Vtx } from './vtx.ts';
 
 export const VMXON_REGION = 0x1000;
 export const VMCS_REGION = 0x2000;
@@ -30,7 +31,7 @@ const VALID: Partial<Record<FieldName, number | bigint>> = {
   ENTRY_CONTROLS: ENTRY_DEFAULT,
   VMCS_LINK_POINTER: 0xffff_ffff_ffff_ffffn,
   HOST_CR0: 0x8005_0033,
-  HOST_CR3: 0x10_0000,
+  HOST_CR3: 0x1_0000,
   HOST_CR4: CR4_PAE | CR4_VMXE,
   HOST_CS_SELECTOR: 0x10,
   HOST_SS_SELECTOR: 0x18,
@@ -44,7 +45,7 @@ const VALID: Partial<Record<FieldName, number | bigint>> = {
   HOST_RIP,
   HOST_RSP,
   GUEST_CR0: 0x8005_0033,
-  GUEST_CR3: 0x20_0000,
+  GUEST_CR3: 0x1_0000,
   GUEST_CR4: CR4_PAE | CR4_VMXE,
   GUEST_DR7: 0x400,
   GUEST_RFLAGS: 0x2,
@@ -74,20 +75,29 @@ const VALID: Partial<Record<FieldName, number | bigint>> = {
   GUEST_GDTR_LIMIT: 0xffff,
 };
 
-/** A processor in 64-bit mode, outside VMX operation, with VMX enabled. */
+let shared: Machine | null = null;
+
+/**
+ * A processor in 64-bit mode, outside VMX operation, with VMX enabled. It is the same machine each time, reset: what an
+ * earlier call gave must not be used any more.
+ */
 export function hostProcessor(): Processor {
-  const machine = new Machine({ processors: 1, ramSize: 16 << 20, profile: 'pc' });
-  const p = machine.processors[0]!;
-  machine.activate(p);
+  shared ??= new Machine({ processors: 1, ramSize: 1 << 20, profile: 'pc' });
+  const p = shared.processors[0]!;
+  const { memory } = shared;
+  shared.activate(p);
+  p.vtx = new Vtx(p);
+  memory.fill(0, 1 << 20);
+  reset(p);
   p.cr0 = 0x8005_0033;
-  p.cr3 = 0x10_0000n;
+  p.cr3 = 0x1_0000n;
   p.cr4 = CR4_PAE | CR4_VMXE;
   p.efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
   p.segments[1]!.attributes = 0xa09b;
   p.msrs.set(0x3a, 5n);
-  machine.memory.write32(VMXON_REGION, VMCS_REVISION);
-  machine.memory.write32(VMCS_REGION, VMCS_REVISION);
-  machine.memory.write32(OTHER_REGION, VMCS_REVISION);
+  memory.write32(VMXON_REGION, VMCS_REVISION);
+  memory.write32(VMCS_REGION, VMCS_REVISION);
+  memory.write32(OTHER_REGION, VMCS_REVISION);
   return p;
 }
 

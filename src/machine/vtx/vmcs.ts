@@ -21,6 +21,9 @@ export const VMCS_BYTES: number = DATA_OFFSET + FIELDS.length * 8;
 /** Groups of fields whose checks at VM entry are remembered until one of them is written. */
 export const DIRTY_CONTROLS = 1;
 export const DIRTY_HOST = 2;
+/** Fields that decide what generated code sees of the segments. */
+export const DIRTY_SEGMENTS = 4;
+const DIRTY_ALL: number = DIRTY_CONTROLS | DIRTY_HOST | DIRTY_SEGMENTS;
 
 /** Control fields that no check looks at, or whose check is made at each entry. */
 const UNCHECKED: readonly number[] = [
@@ -42,16 +45,24 @@ const DIRTY_BY_SLOT: Uint8Array = Uint8Array.from(FIELDS, ({ type, slot }) =>
 );
 // The host checks look at the exit controls, the control checks do so too.
 DIRTY_BY_SLOT[F.EXIT_CONTROLS] = DIRTY_CONTROLS | DIRTY_HOST;
-DIRTY_BY_SLOT[F.ENTRY_CONTROLS] = DIRTY_CONTROLS | DIRTY_HOST;
+DIRTY_BY_SLOT[F.ENTRY_CONTROLS] = DIRTY_ALL;
+for (const slot of [F.GUEST_CR0, F.GUEST_EFER, F.GUEST_RFLAGS]) DIRTY_BY_SLOT[slot] = DIRTY_SEGMENTS;
+for (let n = 0; n < 6; n++) {
+  for (const slot of [F.GUEST_ES_SELECTOR, F.GUEST_ES_LIMIT, F.GUEST_ES_ACCESS_RIGHTS, F.GUEST_ES_BASE]) {
+    DIRTY_BY_SLOT[slot + n] = DIRTY_SEGMENTS;
+  }
+}
 
 export class Vmcs {
   readonly region: Hpa;
   /** 32-bit halves: low at 2·slot. */
   readonly u32: Uint32Array;
   readonly u64: BigUint64Array;
+  /** perf: 64-bit values as they were read or written last, so that reading one again allocates nothing. */
+  readonly #boxes: (bigint | undefined)[] = new Array(FIELDS.length).fill(undefined);
   launched = false;
   /** Groups to check again at the next entry. */
-  dirty: number = DIRTY_CONTROLS | DIRTY_HOST;
+  dirty: number = DIRTY_ALL;
   /** EFER.LMA under which the host state passed its checks. */
   hostCheckedLma = 0;
 
@@ -66,7 +77,8 @@ export class Vmcs {
   load(memory: PhysicalMemory): void {
     this.launched = memory.read32(this.region + LAUNCH_STATE_OFFSET) === 1;
     new Uint8Array(this.u64.buffer).set(memory.readBytes(this.region + DATA_OFFSET, this.u64.byteLength));
-    this.dirty = DIRTY_CONTROLS | DIRTY_HOST;
+    this.#boxes.fill(undefined);
+    this.dirty = DIRTY_ALL;
   }
 
   /** Writes everything to the region. */
@@ -84,7 +96,11 @@ export class Vmcs {
     return this.u32[slot * 2 + 1]!;
   }
   get64(slot: number): bigint {
-    return this.u64[slot]!;
+    const box = this.#boxes[slot];
+    if (box !== undefined) return box;
+    const value = this.u64[slot]!;
+    this.#boxes[slot] = value;
+    return value;
   }
   /** A physical address that passed its check, or any value below 2^53. */
   address(slot: number): number {
@@ -93,16 +109,21 @@ export class Vmcs {
 
   // The setters are for the processor itself: they do not make checks necessary.
 
+  /** For fields of at most 32 bits. */
   setLow(slot: number, value: number): void {
     this.u32[slot * 2] = value;
+    this.#boxes[slot] = undefined;
   }
   /** A value of at most 32 bits into a 64-bit field. */
   setNumber(slot: number, value: number): void {
     this.u32[slot * 2] = value;
     this.u32[slot * 2 + 1] = 0;
+    this.#boxes[slot] = undefined;
   }
+  /** @param value unsigned */
   set64(slot: number, value: bigint): void {
     this.u64[slot] = value;
+    this.#boxes[slot] = value;
   }
 
   /** A field changed by software: its group must be checked again. */

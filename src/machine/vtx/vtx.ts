@@ -24,7 +24,7 @@ import { PIN, PRIMARY, SECONDARY } from './controls.ts';
 import { clts, lmswExits, movDrExits, movFromCrExits, movToCrExits } from './cr-exits.ts';
 import { enter } from './entry.ts';
 import { eventExit, exceptionExits } from './exceptions.ts';
-import { takeVmExit } from './exit.ts';
+import { leaveNonRoot, takeVmExit } from './exit.ts';
 import { duringDelivery, type ExitInfo, RF_CLEAR, RF_KEEP, RF_SET } from './exit-info.ts';
 import { instructionInformation, memoryQualification } from './instruction-information.ts';
 import { NON_ROOT, OUTSIDE, VM_SUCCEED } from './operation.ts';
@@ -51,6 +51,9 @@ export class Vtx {
   abort = 0;
   /** The running guest was entered by the method vmlaunch() or vmresume(): its exit returns to TypeScript. */
   launchedByMethod = false;
+
+  /** The VMCS whose guest segments generated code has had since its exit to TypeScript, or null. */
+  publishedSegments: Vmcs | null = null;
 
   // ---- controls in force; all 0 outside non-root operation
   pin = 0;
@@ -134,6 +137,18 @@ export class Vtx {
       p.eventsPending = true;
     });
     this.capabilities = vmxCapabilities(p.machine.options.profile);
+  }
+
+  /** RESET: outside VMX operation, nothing loaded. */
+  reset(): void {
+    leaveNonRoot(this);
+    this.operation = OUTSIDE;
+    this.vmxonPointer = -1;
+    this.current = null;
+    this.active.clear();
+    this.publishedSegments = null;
+    this.launchedByMethod = false;
+    this.abort = 0;
   }
 
   get inVmx(): boolean {
