@@ -10,14 +10,20 @@ import { DB } from '../../outcome.ts';
 import { BLOCKED_BY_MOV_SS, FLAG_RF, FLAG_TF, type Processor } from '../../processor.ts';
 import { codeBreakpoints, DR6_BS, matchBreakpoints, WATCH } from './debug.ts';
 
-/** Whether the next instruction has to be executed by itself, between beginStep and endStep. */
+/**
+ * Whether the next instruction has to be executed by itself, between beginStep and endStep.
+ *
+ * RF alone does not ask for that: where no instruction breakpoint is enabled the next instruction just uses it up.
+ */
 export function stepNeeded(p: Processor): boolean {
-  return (
-    (p.flagsRest & (FLAG_TF | FLAG_RF)) !== 0 ||
+  const flags = p.flagsRest;
+  const needed =
+    (flags & FLAG_TF) !== 0 ||
     p.interruptShadow !== 0 ||
     ((p.dr7 & 0xff) !== 0 && codeBreakpoints(p)) ||
-    p.vtx.stepNeeded
-  );
+    p.vtx.stepNeeded;
+  if (!needed && flags & FLAG_RF) p.flagsRest = flags & ~FLAG_RF;
+  return needed;
 }
 
 /** Linear address of the instruction at RIP. */
