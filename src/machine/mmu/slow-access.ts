@@ -71,7 +71,7 @@ export function stepSlowly(p: Processor): Outcome {
       if (prepared === FAILED) return p.outcome;
       throw new Error(`two slow accesses of one instruction meet: ${insn?.row.operation.mnemonic}`);
     }
-    const reason = engine.step(p);
+    const reason = engine.step(p, insn ?? null);
     if (reason === EXIT.miss) continue;
     drop(p, shots);
     if (reason !== EXIT.stop) return finishOtherwise(p, reason, engine.currentInsn(p));

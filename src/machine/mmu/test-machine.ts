@@ -16,6 +16,7 @@ import type { Machine } from '../machine.ts';
 import { PhysicalMemory } from '../memory.ts';
 import { type Outcome, VMEXIT } from '../outcome.ts';
 import { CR0_PE, CR0_PG, CR0_WP, CR4_PAE, EFER_LMA, EFER_LME, EFER_NXE, Processor } from '../processor.ts';
+import { engineDropWriteEntries } from './invalidate.ts';
 import { tlbContextChanged } from './select.ts';
 import { Mmu } from './state.ts';
 import { entryOffset } from './tlb-banks.ts';
@@ -31,8 +32,11 @@ export class TestEngine {
   hasCode(page: Hpa): boolean {
     return this.code.has(page);
   }
+  /** Told about pages that get their first code. */
+  onNewCode: (page: Hpa) => void = () => {};
   codePage(page: Hpa, mode: number): number {
     this.code.add(page);
+    this.onNewCode(page);
     return 0x200_0000 + page + mode;
   }
   pageWritten(page: Hpa): void {
@@ -100,6 +104,7 @@ export class TestMachine {
       if (this.engine.code.has(page)) this.engine.pageWritten(page);
     };
     const machine = { memory: this.memory, engine: this.engine, options: { profile: 'pc' } } as unknown as Machine;
+    this.engine.onNewCode = (page) => engineDropWriteEntries(machine, page);
     this.p = new Processor(machine, 0);
     this.p.mmu = new Mmu(machine);
     this.p.vtx = this.vtx as unknown as Processor['vtx'];
