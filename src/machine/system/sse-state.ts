@@ -1,5 +1,5 @@
 /** The SSE part of the FXSAVE image: XMM registers at 160, MXCSR and its mask at 24. */
-import { MXCSR, XMM } from '../engine/layout.ts';
+import { MXCSR, STATE, XMM } from '../engine/layout.ts';
 import type { Processor } from '../processor.ts';
 
 export const MXCSR_INIT = 0x1f80;
@@ -12,17 +12,16 @@ const XMM_AT = 160;
 export const xmmCount = (p: Processor): number => (p.mode64 ? 16 : 8);
 
 export function saveXmm(p: Processor, image: DataView): void {
-  const bytes = new Uint8Array(image.buffer, image.byteOffset, image.byteLength);
-  for (let n = 0; n < xmmCount(p); n++) bytes.set(p.xmm(n), XMM_AT + 16 * n);
+  const block = p.stateBlock().subarray(XMM - STATE, XMM - STATE + 16 * xmmCount(p));
+  new Uint8Array(image.buffer, image.byteOffset, image.byteLength).set(block, XMM_AT);
 }
 
 export function loadXmm(p: Processor, image: DataView): void {
-  const bytes = new Uint8Array(image.buffer, image.byteOffset, image.byteLength);
-  for (let n = 0; n < xmmCount(p); n++) p.xmm(n).set(bytes.subarray(XMM_AT + 16 * n, XMM_AT + 16 * n + 16));
+  p.stateBlock().set(new Uint8Array(image.buffer, image.byteOffset + XMM_AT, 16 * xmmCount(p)), XMM - STATE);
 }
 
 export function initXmm(p: Processor): void {
-  for (let n = 0; n < xmmCount(p); n++) p.xmm(n).fill(0);
+  p.stateBlock().fill(0, XMM - STATE, XMM - STATE + 16 * xmmCount(p));
 }
 
 export function saveMxcsr(p: Processor, image: DataView): void {
@@ -35,6 +34,7 @@ export const isMxcsr = (value: number): boolean => (value & ~MXCSR_MASK) === 0;
 
 /** Whether an XMM register is not zero. MXCSR does not count. @sdm "Processor Tracking of XSAVE-Managed State" */
 export function xmmInUse(p: Processor): boolean {
-  for (let at = XMM; at < XMM + 256; at += 8) if (p.read64(at) !== 0n) return true;
-  return false;
+  const { buffer, byteOffset } = p.stateBlock();
+  // perf: one view instead of 32 bigints; context switches come here.
+  return new Int32Array(buffer, byteOffset + XMM - STATE, 64).some((word) => word !== 0);
 }

@@ -8,7 +8,7 @@
  */
 
 import { profileOf } from '../cpuid/cpuid.ts';
-import { FCS, FCW, FDP, FDS, FIP, FOP, FPR, FSW, FTAG, FTOP } from '../engine/layout.ts';
+import { FCS, FCW, FDP, FDS, FIP, FOP, FPR, FSW, FTAG, FTOP, STATE } from '../engine/layout.ts';
 import type { Processor } from '../processor.ts';
 
 const TOP_SHIFT = 11;
@@ -25,9 +25,6 @@ const FOP_MASK = 0x7ff;
 /** The x87 status word with TOP. */
 export const statusWord = (p: Processor): number => (p.read16(FSW) & ~TOP_MASK) | ((p.read8(FTOP) & 7) << TOP_SHIFT);
 
-/** Physical number of ST(i). */
-const physical = (p: Processor, i: number): number => (p.read8(FTOP) + i) & 7;
-
 /**
  * Bytes 0 to 23 (control and pointers) and the eight registers.
  * @param wide the 64-bit form of the pointers (REX.W); else 32 bits and, since the processor has "FCS and FDS zero", null selectors
@@ -38,20 +35,19 @@ export function saveX87(p: Processor, image: DataView, wide: boolean): void {
   image.setUint8(4, p.read8(FTAG));
   image.setUint8(5, 0);
   image.setUint16(6, p.read16(FOP), true);
-  for (const [at, pointer] of [
-    [8, FIP],
-    [16, FDP],
-  ] as const) {
-    const value = p.read64(pointer);
-    image.setBigUint64(at, wide ? value : value & 0xffff_ffffn, true);
-  }
+  savePointer(image, 8, p.read64(FIP), wide);
+  savePointer(image, 16, p.read64(FDP), wide);
+  // ST0 to ST7 are the physical registers from TOP on, in a ring.
   const bytes = new Uint8Array(image.buffer, image.byteOffset, image.byteLength);
-  for (let i = 0; i < 8; i++) {
-    const at = 32 + 16 * i;
-    bytes.fill(0, at + 10, at + 16);
-    bytes.set(p.fpr(physical(p, i)), at);
-  }
+  const registers = p.stateBlock().subarray(FPR - STATE, FPR - STATE + 128);
+  const top = (p.read8(FTOP) & 7) * 16;
+  bytes.set(registers.subarray(top), 32);
+  bytes.set(registers.subarray(0, top), 160 - top);
+  for (let at = 32; at < 160; at += 16) bytes.fill(0, at + 10, at + 16);
 }
+
+const savePointer = (image: DataView, at: number, pointer: bigint, wide: boolean): void =>
+  image.setBigUint64(at, wide ? pointer : pointer & 0xffff_ffffn, true);
 
 /** Loads what saveX87 stores. */
 export function loadX87(p: Processor, image: DataView, wide: boolean): void {
@@ -75,7 +71,11 @@ export function loadX87(p: Processor, image: DataView, wide: boolean): void {
   p.write16(FCS, 0);
   p.write16(FDS, 0);
   const bytes = new Uint8Array(image.buffer, image.byteOffset, image.byteLength);
-  for (let i = 0; i < 8; i++) p.fpr(physical(p, i)).set(bytes.subarray(32 + 16 * i, 32 + 16 * i + 10));
+  const registers = p.stateBlock().subarray(FPR - STATE, FPR - STATE + 128);
+  const top = (p.read8(FTOP) & 7) * 16;
+  registers.set(bytes.subarray(32, 160 - top), top);
+  registers.set(bytes.subarray(160 - top, 160), 0);
+  for (let at = 0; at < 128; at += 16) registers.fill(0, at + 10, at + 16);
 }
 
 /** The configuration after FNINIT with zeroed registers. */
@@ -89,15 +89,13 @@ export function initX87(p: Processor): void {
   p.write64(FDP, 0n);
   p.write16(FCS, 0);
   p.write16(FDS, 0);
-  for (let i = 0; i < 8; i++) p.fpr(i).fill(0);
+  p.stateBlock().fill(0, FPR - STATE, FPR - STATE + 128);
 }
 
 /** Whether the x87 state differs from its initial configuration. @sdm "Processor Tracking of XSAVE-Managed State" */
 export function x87InUse(p: Processor): boolean {
   if (p.read16(FCW) !== FCW_INIT || p.read16(FSW) !== 0 || p.read8(FTOP) !== 0 || p.read8(FTAG) !== 0) return true;
   if (p.read16(FOP) !== 0 || p.read64(FIP) !== 0n || p.read64(FDP) !== 0n) return true;
-  for (let i = 0; i < 8; i++) {
-    if (p.read64(FPR + 16 * i) !== 0n || p.read16(FPR + 16 * i + 8) !== 0) return true;
-  }
-  return false;
+  const { buffer, byteOffset } = p.stateBlock();
+  return new Int32Array(buffer, byteOffset + FPR - STATE, 32).some((word) => word !== 0);
 }
