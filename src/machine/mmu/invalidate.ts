@@ -3,7 +3,7 @@
  * is always legal.
  * @sdm "Invalidation of TLBs and Paging-Structure Caches", "Invalidating Cached Translation Information"
  */
-import type { Gpa, Gva, Hpa } from '../../util/address.ts';
+import type { Gva, Hpa } from '../../util/address.ts';
 import type { Machine } from '../machine.ts';
 import type { Processor } from '../processor.ts';
 import { halves, splitLinear } from './halves.ts';
@@ -28,11 +28,10 @@ function dropPageOf(p: Processor, vpid: number, linear: Gva): void {
   for (const c of p.mmu.contexts) if (c.vpid === vpid) c.flushPage(low, high);
 }
 
-/** INVPCID types. */
-export const INVPCID_ADDRESS = 0;
-export const INVPCID_CONTEXT = 1;
-export const INVPCID_ALL = 2;
-export const INVPCID_ALL_BUT_GLOBAL = 3;
+// INVPCID types; 1 is a whole PCID but its global pages.
+const INVPCID_ADDRESS = 0;
+const INVPCID_ALL = 2;
+const INVPCID_ALL_BUT_GLOBAL = 3;
 
 /** INVPCID with a descriptor that has been checked. */
 export function invpcid(p: Processor, type: number, pcid: number, linear: Gva): void {
@@ -55,9 +54,8 @@ export function flushVpid(p: Processor, vpid: number): void {
   for (const c of p.mmu.contexts) if (c.vpid === vpid) c.flush();
 }
 
-/** INVEPT types. */
-export const INVEPT_SINGLE = 1;
-export const INVEPT_ALL = 2;
+// INVEPT types; 1 is one EP4TA.
+const INVEPT_ALL = 2;
 /** Bits of an EPT pointer that tag mappings (EP4TA). */
 const EP4TA = 0xf_ffff_ffff_f000n;
 
@@ -70,11 +68,9 @@ export function invept(p: Processor, type: number, eptp: bigint): void {
   for (const c of eptCaches) if (concerns(c.eptp)) c.flush();
 }
 
-/** INVVPID types. */
-export const INVVPID_ADDRESS = 0;
-export const INVVPID_SINGLE = 1;
-export const INVVPID_ALL = 2;
-export const INVVPID_ALL_BUT_GLOBAL = 3;
+// INVVPID types; 1 and 3 are one VPID, with and without its global pages.
+const INVVPID_ADDRESS = 0;
+const INVVPID_ALL = 2;
 
 /** INVVPID with checked operands. */
 export function invvpid(p: Processor, type: number, vpid: number, linear: Gva): void {
@@ -86,11 +82,6 @@ export function invvpid(p: Processor, type: number, vpid: number, linear: Gva): 
 export function flushAll(p: Processor): void {
   for (const c of p.mmu.contexts) c.flush();
   for (const c of p.mmu.eptCaches) c.flush();
-}
-
-/** Forgets the guest-physical mapping of one page under the EPT pointer in force. */
-export function flushGuestPhysical(p: Processor, gpa: Gpa): void {
-  p.mmu.eptCache.drop(gpa);
 }
 
 /** Removes the write entries of a page that now holds decoded code, on all processors. */
