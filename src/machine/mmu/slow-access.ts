@@ -132,7 +132,7 @@ function prepare(p: Processor, shots: Shot[]): typeof FINISHED | typeof FAILED |
   if (shots.some((s) => s.entry === entry)) return CONFLICT;
   const stage = second < 0 && p.machine.memory.isRam(first, size) ? 0 : SCRATCH_BYTES + shots.length * STAGE_SIZE;
   const shot: Shot = { entry, linear: joinLinear(low, high), size, write, stage, first, firstLength, second };
-  if (stage !== 0 && access !== ACCESS.write) load(p, shot);
+  if (stage !== 0) load(p, shot, access !== ACCESS.write);
   m.tlb.fill(entry, low, high, stage === 0 ? RAM_BASE + first : stage, -1);
   shots.push(shot);
   return FINISHED;
@@ -141,10 +141,12 @@ function prepare(p: Processor, shots: Shot[]): typeof FINISHED | typeof FAILED |
 /** Upper half of the linear address after the last one with upper half `high`: it wraps at 4 GiB outside 64-bit mode. */
 export const nextPageHigh = (p: Processor, high: number): number => (p.mode64 || high !== 0 ? (high + 1) >>> 0 : 0);
 
-function load(p: Processor, { stage, first, firstLength, second, size }: Shot): void {
+/** Stages what memory holds. Of what is only written, device memory is left alone: reading it could have effects. */
+function load(p: Processor, { stage, first, firstLength, second, size }: Shot, devices: boolean): void {
   const { memory } = p.machine;
-  readInto(memory, stage, first, firstLength);
-  if (second >= 0) readInto(memory, stage + firstLength, second, size - firstLength);
+  if (devices || memory.isRam(first)) readInto(memory, stage, first, firstLength);
+  if (second >= 0 && (devices || memory.isRam(second)))
+    readInto(memory, stage + firstLength, second, size - firstLength);
 }
 
 function drop(p: Processor, shots: readonly Shot[]): void {
