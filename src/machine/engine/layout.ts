@@ -96,6 +96,10 @@ export const SLOW = {
   align: 16,
   /** INT3, INT1, INTO and the like always go to TypeScript; FS/GS base instructions need CR4.FSGSBASE. */
   fsgsbase: 32,
+  /** CLI, STI, PUSHF and POPF: not at CPL 0, or virtual-8086 mode. */
+  interruptFlag: 64,
+  /** POPF: something waits for RFLAGS.IF to become 1. */
+  interruptWindow: 128,
 } as const;
 
 /** How memory is accessed, as in FAULT_INFO. */

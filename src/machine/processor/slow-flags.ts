@@ -5,7 +5,7 @@ import { PRIMARY, SECONDARY } from '../vtx/controls.ts';
 import { NON_ROOT } from '../vtx/operation.ts';
 
 /**
- * Publishes SLOW_FLAGS. Call after any change of CR0, CR4, CPL, RFLAGS.AC, or of the VMX operation and its controls.
+ * Publishes SLOW_FLAGS. Call after any change of CR0, CR4, CPL, RFLAGS.VM, RFLAGS.AC, or of the VMX operation and its controls.
  *
  * A bit only sends the instruction to its TypeScript handler, which then decides: setting one too many is harmless.
  */
@@ -24,5 +24,19 @@ export function updateSlowFlags(p: Processor): void {
       slow |= SLOW.rdtsc;
     if (primary & PRIMARY.PAUSE || secondary & SECONDARY.PAUSE_LOOP) slow |= SLOW.pause;
   }
+  if (cpl !== 0 || p.v86) slow |= SLOW.interruptFlag;
+  if (windowWanted(p)) slow |= SLOW.interruptWindow;
   p.write32(SLOW_FLAGS, slow);
+}
+
+/** Whether an interrupt, or an interrupt-window exit, waits for RFLAGS.IF. */
+function windowWanted({ vtx, apic }: Processor): boolean {
+  return apic.interruptPending || (vtx.operation === NON_ROOT && (vtx.primary & PRIMARY.INTERRUPT_WINDOW) !== 0);
+}
+
+/** The part of updateSlowFlags that changes as interrupts come and go: after events have been looked at. */
+export function updateInterruptWindow(p: Processor): void {
+  const slow = p.read32(SLOW_FLAGS);
+  const now = windowWanted(p) ? slow | SLOW.interruptWindow : slow & ~SLOW.interruptWindow;
+  if (now !== slow) p.write32(SLOW_FLAGS, now);
 }

@@ -1,4 +1,7 @@
 /** Segment registers, descriptor tables and selectors. @sdm Volume 2, the instructions named */
+import { FS, GS, SEG_BASE, SEGMENT_SIZE, SEGMENTS, SLOW } from '../../engine/layout.ts';
+import type { Cpu } from '../cpu.ts';
+import { truncate } from '../expr.ts';
 import { ASSIST, define } from '../row.ts';
 
 const stack = { default64: true, implicitMemory: true } as const;
@@ -42,9 +45,15 @@ define('LSS', { dst: 'w' }, '0F B2 Gv,Mp', ASSIST);
 define('LFS', { dst: 'w' }, '0F B4 Gv,Mp', ASSIST);
 define('LGS', { dst: 'w' }, '0F B5 Gv,Mp', ASSIST);
 
+const readBase =
+  (n: number) =>
+  (cpu: Cpu): void => {
+    cpu.assistIfSlow(SLOW.fsgsbase);
+    cpu.write(0, truncate(cpu.state(SEGMENTS + n * SEGMENT_SIZE + SEG_BASE, 64), cpu.width(0)));
+  };
 define('SWAPGS', {}, '0F 01 =F8; 64', ASSIST);
-define('RDFSBASE', { dst: 'w', feature: 'fsgsbase' }, 'F3 0F AE /0 reg Ry; 64', ASSIST);
-define('RDGSBASE', { dst: 'w', feature: 'fsgsbase' }, 'F3 0F AE /1 reg Ry; 64', ASSIST);
+define('RDFSBASE', { dst: 'w', feature: 'fsgsbase' }, 'F3 0F AE /0 reg Ry; 64', readBase(FS));
+define('RDGSBASE', { dst: 'w', feature: 'fsgsbase' }, 'F3 0F AE /1 reg Ry; 64', readBase(GS));
 define('WRFSBASE', { dst: 'r', feature: 'fsgsbase' }, 'F3 0F AE /2 reg Ry; 64', ASSIST);
 define('WRGSBASE', { dst: 'r', feature: 'fsgsbase' }, 'F3 0F AE /3 reg Ry; 64', ASSIST);
 

@@ -9,6 +9,7 @@ import { BLOCKED_BY_MOV_SS, FLAG_IF, MWAITING, type Processor, SHUTDOWN, WAIT_SI
 import { mwaitEnds } from '../../system/monitor.ts';
 import { OUTSIDE } from '../../vtx/operation.ts';
 import { init, startup } from '../reset.ts';
+import { updateInterruptWindow } from '../slow-flags.ts';
 import { deliverDebugTrap, deliverEvent } from './deliver.ts';
 import { EVENT, externalInterrupt } from './event.ts';
 
@@ -63,7 +64,10 @@ export function pollEvents(p: Processor): Outcome {
   for (;;) {
     p.eventsPending = false;
     const outcome = takeOne(p);
-    if (outcome !== JUMPED) return outcome === DONE ? result : outcome;
+    if (outcome === VMEXIT) return VMEXIT;
+    if (outcome === DONE) break;
     result = JUMPED;
   }
+  updateInterruptWindow(p);
+  return result;
 }
