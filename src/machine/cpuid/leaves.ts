@@ -30,6 +30,10 @@ const CLFLUSH_BYTES = 64;
 /** IA32_MISC_ENABLE bit 18: MONITOR/MWAIT are offered. */
 const MISC_ENABLE = 0x1a0;
 const ENABLE_MONITOR = 1n << 18n;
+/** Bit 22: leaf 0 names leaf 2 as the largest, for old operating systems. */
+const LIMIT_CPUID = 1n << 22n;
+const LIMITED_LEAF = 2;
+const miscEnable = (p: Processor): bigint => p.msrs.get(MISC_ENABLE) ?? ENABLE_MONITOR;
 /** IA32_APIC_BASE bit 11. */
 const APIC_ENABLED = 1n << 11n;
 
@@ -107,9 +111,8 @@ function xsaveState(p: Processor, subleaf: number, profile: Profile): CpuidResul
 }
 
 function processorInfo(p: Processor, _subleaf: number, profile: Profile): CpuidResult {
-  const miscEnable = p.msrs.get(MISC_ENABLE) ?? ENABLE_MONITOR;
   let ecx = word(profile, 1, 0, 'ecx');
-  if (!(miscEnable & ENABLE_MONITOR)) ecx &= ~(1 << 3);
+  if (!(miscEnable(p) & ENABLE_MONITOR)) ecx &= ~(1 << 3);
   if (p.cr4 & CR4_OSXSAVE) ecx |= 1 << 27;
   let edx = word(profile, 1, 0, 'edx');
   if (!(p.apic.readApicBase() & APIC_ENABLED)) edx &= ~(1 << 9);
@@ -139,9 +142,10 @@ const indexed = (leaf: number, name: string, read: Read): LeafRow => ({ leaf, na
 
 /** @sdm "CPUID—CPU Identification" */
 export const LEAVES: readonly LeafRow[] = [
-  plain(0, 'vendor and largest leaf', (_p, _s, { vendor }) =>
-    result(MAX_BASIC_LEAF, text4(vendor, 0), text4(vendor, 8), text4(vendor, 4)),
-  ),
+  plain(0, 'vendor and largest leaf', (p, _s, { vendor }) => {
+    const largest = miscEnable(p) & LIMIT_CPUID ? LIMITED_LEAF : MAX_BASIC_LEAF;
+    return result(largest, text4(vendor, 0), text4(vendor, 8), text4(vendor, 4));
+  }),
   plain(1, 'signature and features', processorInfo),
   // Descriptor FF sends the reader to leaf 4 for caches, FE to leaf 18 for TLBs; F0 is a 64-byte prefetch.
   plain(2, 'cache descriptors', () => result(0x00feff01, 0xf0, 0, 0)),

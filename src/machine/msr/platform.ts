@@ -44,7 +44,7 @@ const archCapabilities = (p: Processor): bigint =>
 
 /** Fast strings on, branch trace store and PEBS unavailable, MONITOR offered. */
 const MISC_ENABLE_INITIAL = 1n | (1n << 11n) | (1n << 12n) | (1n << 18n);
-const MISC_ENABLE_WRITABLE = 1n | (1n << 3n) | (1n << 16n) | (1n << 18n) | (1n << 22n) | (1n << 23n) | (1n << 34n);
+const MISC_ENABLE_WRITABLE = 1n | (1n << 3n) | (1n << 16n) | (1n << 18n) | (1n << 22n) | (1n << 23n);
 const MISC_ENABLE_READ_ONLY = (1n << 11n) | (1n << 12n);
 
 function writeMiscEnable(p: Processor, value: bigint): boolean {

@@ -33,8 +33,10 @@ export function monitor(p: Processor, insn: Insn): Outcome {
   if (linear === undefined) return p.outcome;
   const hpa = translate(p, linear, ACCESS.read, false);
   if (hpa === undefined) return p.outcome;
+  const { memory } = p.machine;
   const address = hpa - (hpa % MONITOR_LINE);
-  p.monitor = { address, line: p.machine.memory.readBytes(address, MONITOR_LINE) };
+  // Only write-back memory can be monitored: elsewhere MWAIT does not wait.
+  p.monitor = memory.isRam(address) ? { address, line: memory.readBytes(address, MONITOR_LINE) } : null;
   return DONE;
 }
 
