@@ -8,7 +8,7 @@ import { Engine } from './engine/engine.ts';
 import { MAX_PROCESSORS, STATE, STATE_SIZE } from './engine/layout.ts';
 import { PhysicalMemory } from './memory.ts';
 import { Mmu } from './mmu/state.ts';
-import { engineDropWriteEntries } from './mmu/tlb.ts';
+import { engineDropWriteEntries, tlbContextChanged } from './mmu/tlb.ts';
 import { Processor } from './processor.ts';
 import { runProcessor, STOP } from './run.ts';
 import { Vtx } from './vtx/vtx.ts';
@@ -55,6 +55,7 @@ export class Machine {
       this.processors.push(p);
       p.vtx = new Vtx(p);
       p.mmu = new Mmu(this);
+      tlbContextChanged(p);
       p.apic = new ProcessorApic(p, this.apicBus, this);
     }
   }
