@@ -11,7 +11,6 @@ import {
   MWAITING,
   type Processor,
   type Segment,
-  WAIT_SIPI,
 } from '../processor.ts';
 import { EXIT_CONTROL, PIN } from './controls.ts';
 import { RF_CLEAR, RF_SET } from './exit-info.ts';

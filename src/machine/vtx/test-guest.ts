@@ -1,9 +1,10 @@
 /** For tests: a processor in VMX root operation with a current VMCS that passes every check of VM entry. */
 import { Machine } from '../machine.ts';
+import { flushAll } from '../mmu/tlb.ts';
 import { reset } from '../processor/reset.ts';
 import { CR4_PAE, CR4_VMXE, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, type Processor } from '../processor.ts';
 import { VMCS_REVISION } from './capabilities.ts';
-import { ENTRY_CONTROL, EXIT_CONTROL } from './controls.ts';
+import { ENTRY_CONTROL, EXIT_CONTROL, PRIMARY, SECONDARY } from './controls.ts';
 import { F, type FieldName } from './field-slots.ts';
 import { encodingByName } from './fields.ts';
 import { VM_SUCCEED } from './operation.ts';
@@ -89,6 +90,7 @@ export function hostProcessor(): Processor {
   p.vtx = new Vtx(p);
   memory.fill(0, 1 << 20);
   reset(p);
+  flushAll(p);
   p.cr0 = 0x8005_0033;
   p.cr3 = 0x1_0000n;
   p.cr4 = CR4_PAE | CR4_VMXE;
@@ -137,3 +139,52 @@ export function change(v: Vtx, name: FieldName, set1: number, clear = 0): void {
 
 /** Number of the last VMfailValid. */
 export const failure = (v: Vtx): number => v.current!.low(F.INSTRUCTION_ERROR);
+
+const PML4 = 0x1_0000;
+const PDPT = 0x1_1000;
+const EPT_PML4 = 0x1_2000;
+const EPT_PDPT = 0x1_3000;
+const EPT_DIRECTORY = 0x1_4000;
+/** Where test code lies. */
+export const CODE = 0x5000;
+/** The guest's paging maps 1 GiB, EPT maps this much of it, one to one. */
+export const MAPPED: number = 2 << 20;
+
+/** The valid VMCS with a 64-bit guest that runs `code` on identity-mapped memory under EPT, in ring 0. */
+export function guestWith(code: readonly number[]): Vtx {
+  const v = validVmcs();
+  const { memory } = v.p.machine;
+  memory.write64(PML4, BigInt(PDPT) | 7n);
+  memory.write64(PDPT, 0x87n);
+  memory.write64(EPT_PML4, BigInt(EPT_PDPT) | 7n);
+  memory.write64(EPT_PDPT, BigInt(EPT_DIRECTORY) | 7n);
+  memory.write64(EPT_DIRECTORY, 0xb7n);
+  memory.writeBytes(CODE, Uint8Array.from(code));
+  change(v, 'PRIMARY_CONTROLS', PRIMARY.SECONDARY);
+  set(v, 'SECONDARY_CONTROLS', SECONDARY.EPT | SECONDARY.UNRESTRICTED_GUEST);
+  set(v, 'EPT_POINTER', EPT_PML4 | 0x1e);
+  set(v, 'GUEST_RIP', CODE);
+  return v;
+}
+
+/** Entries of EPT's page directory, for tests that take rights away. */
+export const EPT_ENTRY: number = EPT_DIRECTORY;
+
+/** VMLAUNCH or VMRESUME, and what the exit tells. */
+export function run(v: Vtx): {
+  reason: number;
+  qualification: bigint;
+  length: number;
+  information: number;
+  rip: number;
+} {
+  const result = v.current!.launched ? v.vmresume() : v.vmlaunch();
+  if (result !== VM_SUCCEED) throw new Error(`VM entry failed: ${result}, error ${failure(v)}`);
+  return {
+    reason: Number(get(v, 'EXIT_REASON')),
+    qualification: get(v, 'EXIT_QUALIFICATION'),
+    length: Number(get(v, 'EXIT_INSTRUCTION_LENGTH')),
+    information: Number(get(v, 'EXIT_INSTRUCTION_INFO')),
+    rip: Number(get(v, 'GUEST_RIP')),
+  };
+}
