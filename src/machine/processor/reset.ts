@@ -5,7 +5,7 @@
  */
 import { profileOf } from '../cpuid/cpuid.ts';
 import { CS, FCS, FCW, FDP, FDS, FIP, FOP, FSW, FTAG, FTOP, MXCSR, RDX } from '../engine/layout.ts';
-import { flushTlb } from '../mmu/tlb.ts';
+import { flushAll } from '../mmu/invalidate.ts';
 import { resetMsrs } from '../msr/msr.ts';
 import {
   ACTIVE,
@@ -58,7 +58,7 @@ function initialise(p: Processor): void {
 function publish(p: Processor): void {
   p.syncSegments();
   privilegeChanged(p);
-  flushTlb(p, { global: true });
+  flushAll(p);
   p.eventsPending = true;
 }
 

@@ -506,7 +506,8 @@ describe('events at boundaries', () => {
     set(blocked, 'GUEST_INTERRUPTIBILITY', 8);
     makeGdt(blocked);
     const { memory: ram } = blocked.p.machine;
-    [CODE + 0x10, 0x10, 2, 0x9000, 0x18].forEach((value, i) => ram.write64(FREE_PAGE + 8 * i, BigInt(value)));
+    for (const [i, value] of [CODE + 0x10, 0x10, 2, 0x9000, 0x18].entries())
+      ram.write64(FREE_PAGE + 8 * i, BigInt(value));
     set(blocked, 'GUEST_RSP', FREE_PAGE);
     expect(run(blocked)).toMatchObject({ reason: REASON.NMI_WINDOW, rip: CODE + 0x10 });
     expect(get(blocked, 'GUEST_INTERRUPTIBILITY')).toBe(0n);

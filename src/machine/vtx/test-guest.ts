@@ -1,6 +1,5 @@
 /** For tests: a processor in VMX root operation with a current VMCS that passes every check of VM entry. */
 import { Machine } from '../machine.ts';
-import { flushAll } from '../mmu/tlb.ts';
 import { reset } from '../processor/reset.ts';
 import { CR4_PAE, CR4_VMXE, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, type Processor } from '../processor.ts';
 import { VMCS_REVISION } from './capabilities.ts';
@@ -90,7 +89,6 @@ export function hostProcessor(): Processor {
   p.vtx = new Vtx(p);
   memory.fill(0, 1 << 20);
   reset(p);
-  flushAll(p);
   p.cr0 = 0x8005_0033;
   p.cr3 = 0x1_0000n;
   p.cr4 = CR4_PAE | CR4_VMXE;
