@@ -81,11 +81,17 @@ export function atPrivilege(p: Processor, cpl: number, access: () => Outcome): O
 /** Loads CS (hidden part included), CPL and RIP, all checked before. */
 export function enterCode(p: Processor, code: Segment, cpl: number, rip: bigint): void {
   const before = p.codeSize;
-  Object.assign(p.segments[CS]!, code);
+  const cs = p.segments[CS]!;
+  cs.selector = code.selector;
+  cs.base = code.base;
+  cs.limit = code.limit;
+  cs.attributes = code.attributes;
   p.rip = rip;
-  // The code's mode decides whether ES to DS have bases and limits, and how wide the stack pointer is.
-  p.syncSegments();
-  if (p.cpl === cpl && p.codeSize === before) return;
+  const after = p.codeSize;
+  // 64-bit mode decides whether the other segments have bases and limits, and how wide the stack pointer is.
+  if ((before === 64) !== (after === 64)) p.syncSegments();
+  else p.syncSegment(CS);
+  if (p.cpl === cpl && after === before) return;
   p.cpl = cpl;
   privilegeChanged(p);
 }
