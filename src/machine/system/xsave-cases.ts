@@ -1,0 +1,45 @@
+/** Cases of saving and restoring x87 and SSE state, by seed: what was recorded on a real processor, and the test of it. */
+import { Random } from '../../util/random.ts';
+
+export const AREA_BYTES = 576;
+export const XSAVE_KINDS: readonly string[] = ['XSAVE', 'XSAVEOPT', 'XSAVEC', 'FXSAVE'];
+
+export interface XsaveCase {
+  /** Area that is restored first. */
+  readonly from: Uint8Array;
+  /** Area that is saved into, as it is before. */
+  readonly to: Uint8Array;
+  /** EAX of XRSTOR and of the save. */
+  readonly restore: number;
+  readonly save: number;
+  /** Index into XSAVE_KINDS. */
+  readonly kind: number;
+  /** With REX.W. */
+  readonly wide: boolean;
+}
+
+/**
+ * The case of a seed. Components are either not present (so they are initial) or random, since processors may count
+ * initial values that were loaded as in use. The instruction pointer is canonical in 48 bits.
+ */
+export function xsaveCase(seed: number): XsaveCase {
+  const random = new Random(seed);
+  const from = new Uint8Array(AREA_BYTES);
+  for (let i = 0; i < 416; i++) from[i] = random.below(256);
+  const view = new DataView(from.buffer);
+  view.setBigInt64(8, BigInt.asIntN(48, view.getBigInt64(8, true)), true);
+  view.setUint32(24, random.below(3) === 0 ? 0x1f80 : random.below(0x10000), true);
+  view.setUint32(512, random.below(3) === 0 ? random.below(4) : 3, true);
+  if (random.below(4) === 0) view.setBigUint64(520, (1n << 63n) | 3n, true);
+  const to = new Uint8Array(AREA_BYTES).fill(0xa5, 0, 512);
+  to[512] = random.below(4);
+  const mask = (): number => (random.below(3) === 0 ? random.below(4) : 3);
+  return { from, to, restore: mask(), save: mask(), kind: seed % 4, wide: random.below(2) === 1 };
+}
+
+/** FNV-1a, 32 bits. */
+export function fnv1a(bytes: Uint8Array): number {
+  let hash = 0x811c9dc5;
+  for (const byte of bytes) hash = Math.imul(hash ^ byte, 0x01000193);
+  return hash >>> 0;
+}
