@@ -12,7 +12,7 @@ describe('effectiveAddress', () => {
     ['long', '67 8b 43 ff', 0xfffn, 'the 67 prefix cuts to 32 bits'],
     ['protected', '8b 05 00 90 00 00', 0x9000n, 'absolute'],
     ['real', '8b 40 ff', 0x100fn, 'BX + SI + disp8'],
-  ] as const)('%s %s', (mode, code, expected) => {
+  ] as const)('%s %s', (mode, code, expected, _rule) => {
     const lab = new Lab(mode);
     lab.p.setGpr(RBX, 0x1000n);
     lab.p.setGpr(RSI, 0x10n);

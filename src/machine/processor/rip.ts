@@ -8,11 +8,6 @@ import { AR_L, FLAG_AC } from '../processor.ts';
 import { isCanonical } from './canonical.ts';
 import { updateSlowFlags } from './slow-flags.ts';
 
-/** Sets RIP as it is; checks are the caller's. */
-export function setRip(p: Processor, rip: bigint): void {
-  p.rip = rip;
-}
-
 /** Sets RIP and ends the handler. */
 export function jumpTo(p: Processor, rip: bigint): Outcome {
   p.rip = rip;

@@ -33,13 +33,6 @@ export function codeBreakpoints({ dr7 }: Processor): boolean {
   return false;
 }
 
-/** Whether a data breakpoint is enabled. Cheap when no breakpoint is. */
-export function dataBreakpoints({ dr7 }: Processor): boolean {
-  if ((dr7 & 0xff) === 0) return false;
-  for (let n = 0; n < 4; n++) if (enabled(dr7, n) && (watches(dr7, n) & 1) !== 0) return true;
-  return false;
-}
-
 /** Whether breakpoint `n` watches an access of that kind. I/O breakpoints need CR4.DE. */
 function catches(p: Processor, n: number, access: number): boolean {
   switch (watches(p.dr7, n)) {
