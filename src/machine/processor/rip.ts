@@ -2,17 +2,11 @@
 import { CS } from '../engine/layout.ts';
 import type { Insn } from '../isa/insn.ts';
 import { tlbContextChanged } from '../mmu/tlb.ts';
-import { DONE, GP, JUMPED, type Outcome } from '../outcome.ts';
+import { DONE, GP, type Outcome } from '../outcome.ts';
 import type { Processor, Segment } from '../processor.ts';
 import { AR_L, FLAG_AC } from '../processor.ts';
 import { isCanonical } from './canonical.ts';
 import { updateSlowFlags } from './slow-flags.ts';
-
-/** Sets RIP and ends the handler. */
-export function jumpTo(p: Processor, rip: bigint): Outcome {
-  p.rip = rip;
-  return JUMPED;
-}
 
 /** RIP of the instruction after one at p.rip: 32 bits wide outside 64-bit mode. */
 export function nextRip(p: Processor, length: number): bigint {
