@@ -22,6 +22,7 @@ import './tables/string.ts';
 import './tables/system.ts';
 import './tables/transfer.ts';
 import './tables/vmx.ts';
+import './tables/x87-control.ts';
 import './tables/xsave.ts';
 
 export { rows } from './row.ts';

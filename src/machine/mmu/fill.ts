@@ -5,7 +5,7 @@
  *   write     RAM, guest and EPT dirty flags set, no decoded code, no breakpoint in it
  *   execute   RAM
  */
-import { RAM_BASE, TLB_EXECUTE, TLB_READ } from '../engine/layout.ts';
+import { RAM_BASE, TLB_EXECUTE, TLB_READ, TLB_WRITE } from '../engine/layout.ts';
 import type { Processor } from '../processor.ts';
 import { pageIsWatched } from './breakpoints.ts';
 import { EPT_DIRTY, EPT_READ, EPT_WRITE } from './ept.ts';
@@ -16,7 +16,9 @@ import type { PrivilegeClass } from './tlb-context.ts';
 import { writePermitted } from './walk.ts';
 
 /**
- * After a successful walk for data: enters what the page may have. False where the access the walk was for has no entry, so
+ * After a successful walk for data: enters what the access needs and, into a free entry, what the page may have beside it.
+ * An entry in use is left alone: a copy between two pages of the same index would evict its own other half for ever.
+ * False where the access the walk was for has no entry, so
  * that it must be done the slow way.
  */
 export function fillData(p: Processor, m: Mmu, cls: PrivilegeClass, need: number): boolean {
@@ -27,9 +29,11 @@ export function fillData(p: Processor, m: Mmu, cls: PrivilegeClass, need: number
   const tag = (low & 0xffff_f000) >>> 0;
   const watched = context.watched !== '';
   const bank = bankFor(p, m, cls);
+  const offset = entryOffset(low);
+  const forWrite = (need & NEED_WRITE) !== 0;
   let filled = false;
   if ((!m.ept || m.eptRights & EPT_READ) && !(watched && pageIsWatched(p, m.linear, false))) {
-    m.tlb.fill(bank + TLB_READ + entryOffset(low), tag, high, RAM_BASE + page, page);
+    if (!forWrite || m.tlb.isFree(bank + TLB_READ + offset)) m.tlb.fill(bank + TLB_READ + offset, tag, high, RAM_BASE + page, page);
     filled = true;
   }
   const writable =
@@ -37,8 +41,9 @@ export function fillData(p: Processor, m: Mmu, cls: PrivilegeClass, need: number
     writePermitted(m, needOf(cls)) &&
     (!m.ept || (m.eptRights & (EPT_WRITE | EPT_DIRTY)) === (EPT_WRITE | EPT_DIRTY));
   if (writable && !(watched && pageIsWatched(p, m.linear, true)) && !machine.engine.hasCode(page)) {
-    m.tlb.fillWrite(bank, tag, high, page);
-  } else if (need & NEED_WRITE) {
+    if (forWrite || m.tlb.isFree(bank + TLB_WRITE + offset)) m.tlb.fillWrite(bank, tag, high, page);
+    if (forWrite) filled = true;
+  } else if (forWrite) {
     filled = false;
   }
   if (m.pageShift !== 12) context.noteLargePage(low, high, m.pageShift);

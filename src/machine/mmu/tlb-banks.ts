@@ -139,6 +139,11 @@ export class TlbBanks {
     this.fill(bank + TLB_WRITE + offset, tagLow, tagHigh, RAM_BASE + page, page);
   }
 
+  /** Whether an entry holds nothing that would be lost. */
+  isFree(entry: number): boolean {
+    return this.words[(entry >>> 2) + 3] === NO_FRAME;
+  }
+
   /** Makes one entry match nothing. */
   drop(entry: number): void {
     const index = (entry >> 4) & (TLB_ENTRIES - 1);

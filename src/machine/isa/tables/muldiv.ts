@@ -75,6 +75,20 @@ define(
   },
 );
 
+/** One operand: the double-width product; CF and OF say whether the upper half is more than a sign extension. */
+define('IMUL1', { ...multiplyFlags, dst: 'r' }, `
+    F6 /5 Eb
+    F7 /5 Ev`, (cpu) => {
+  const src = cpu.read(0);
+  const { width } = src;
+  const a = cpu.gpr(RAX, width);
+  const { low, lost } = signedProduct(cpu, a, src);
+  const high = width === 64
+    ? callPure(64, cpu.support.mulHighS, a, src)
+    : truncate(sar(mul(signExtend(a, 64), signExtend(src, 64)), u8(width)), width);
+  cpu.setFlags(flagsOfResult(low, carryAndOverflow(lost)));
+  setPair(cpu, high as Expr<Width>, low);
+});
 function unsignedProduct(cpu: Cpu, a: Expr<Width>, b: Expr<Width>): [high: Expr<Width>, low: Expr<Width>] {
   const { width } = a;
   if (width === 64) return [callPure(64, cpu.support.mulHighU, a, b), mul(a, b)];
