@@ -7,6 +7,8 @@ const WBINVD = 1 << 0;
 const PROC_C1 = 1 << 2;
 const SLP_BUTTON_NOT_FIXED = 1 << 5;
 const RTC_NOT_FIXED = 1 << 6;
+/** The PM timer has 32 bits. */
+const TMR_VAL_EXT = 1 << 8;
 const RESET_REG_SUP = 1 << 10;
 const LEGACY_DEVICES = 1 << 0;
 const VGA_NOT_PRESENT = 1 << 2;
@@ -34,7 +36,7 @@ export function fadtBody(facs: number, dsdt: number): Uint8Array {
     .u8(0, 0, 0, 0, RTC_CENTURY)
     .u16(LEGACY_DEVICES | VGA_NOT_PRESENT)
     .u8(0)
-    .u32(WBINVD | PROC_C1 | SLP_BUTTON_NOT_FIXED | RTC_NOT_FIXED | RESET_REG_SUP);
+    .u32(WBINVD | PROC_C1 | SLP_BUTTON_NOT_FIXED | RTC_NOT_FIXED | TMR_VAL_EXT | RESET_REG_SUP);
   port(out, RESET_PORT, 8, 1);
   out
     .u8(RESET_VALUE)

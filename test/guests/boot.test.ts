@@ -1,0 +1,97 @@
+/** Unmodified distribution kernels boot as VMs. `SOFTVT_GUESTS=all` adds the suite that moves. */
+
+import { beforeAll, describe, expect, test } from 'vitest';
+import { USERSPACE_MARKER } from '../../src/cli/images/index.ts';
+import { type GuestFiles, guestFiles, reportOf, softvt } from './softvt.ts';
+
+const MINUTES = 60_000;
+const KERNELS = ['6.1-cloud', '6.12-cloud', ...(process.env['SOFTVT_GUESTS'] === 'all' ? ['7.2-cloud'] : [])];
+
+/** The command line of the contract. */
+const command = ({ vmlinuz, initrd }: GuestFiles, cpus = 1): string[] =>
+  ['run', '--type', 'vm', '--kernel', vmlinuz, '--initrd', initrd, '--append', 'console=ttyS0'].concat([
+    '--memory',
+    '256M',
+    '--cpus',
+    String(cpus),
+    '--timeout',
+    '600',
+    '--json',
+  ]);
+
+describe.each(KERNELS)('%s', (name) => {
+  let files: GuestFiles | string;
+  beforeAll(async () => {
+    files = await guestFiles(name);
+    if (typeof files === 'string') console.log(`${name} is not tested: ${files}`);
+  }, 5 * MINUTES);
+
+  test(
+    'boots to userspace and powers off with exit code 0',
+    async ({ skip }) => {
+      if (typeof files === 'string') return skip(files);
+      const result = await softvt(command(files));
+      expect(result.stdout).toContain(USERSPACE_MARKER);
+      expect(result.stdout).toContain('softvt: nproc 1');
+      expect(result.code).toBe(0);
+      expect(reportOf(result).reason).toBe('power-off');
+    },
+    10 * MINUTES,
+  );
+});
+
+describe('6.1-cloud', () => {
+  let files: GuestFiles | string;
+  beforeAll(async () => {
+    files = await guestFiles('6.1-cloud');
+  }, 5 * MINUTES);
+
+  test(
+    'with --cpus 4 nproc says so',
+    async ({ skip }) => {
+      if (typeof files === 'string') return skip(files);
+      const result = await softvt(command(files, 4));
+      expect(result.stdout).toContain('softvt: nproc 4');
+      expect(result.code).toBe(0);
+    },
+    10 * MINUTES,
+  );
+
+  test(
+    'the same run is the same run',
+    async ({ skip }) => {
+      if (typeof files === 'string') return skip(files);
+      const args = [...command(files), '--seed', '7'];
+      const [one, two] = await Promise.all([softvt(args), softvt(args)]);
+      const { instructions, stateHash, virtualSeconds, exits } = reportOf(one);
+      expect(reportOf(two)).toMatchObject({ instructions, stateHash, virtualSeconds, exits });
+      expect(two.stdout).toBe(one.stdout);
+    },
+    10 * MINUTES,
+  );
+
+  test(
+    'the console is interactive: a shell runs what is typed and pasted',
+    async ({ skip }) => {
+      const shell = await guestFiles('6.1-cloud', 'shell');
+      if (typeof shell === 'string') return skip(shell);
+      const paste = Array.from({ length: 200 }, (_, n) => `echo line-$((${n} * 7))\n`).join('');
+      let stage = 0;
+      const result = await softvt(command(shell), {
+        onOutput: (stdout, type, end) => {
+          if (stage === 0 && /[#$] $/.test(stdout)) {
+            stage = 1;
+            type(paste);
+          } else if (stage === 1 && stdout.includes(`line-${199 * 7}\r\n`)) {
+            stage = 2;
+            type('exit\n');
+            end();
+          }
+        },
+      });
+      for (let n = 0; n < 200; n++) expect(result.stdout).toContain(`\nline-${n * 7}\r\n`);
+      expect(result.code).toBe(0);
+    },
+    10 * MINUTES,
+  );
+});

@@ -1,0 +1,80 @@
+/** Runs the `softvt` command as a user does, and gets guest images for tests. */
+
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { buildInitramfs, ensureBusybox, ensureImage, type InitMode } from '../../src/cli/images/index.ts';
+import { SoftvtError } from '../../src/util/errors.ts';
+
+/** What a run came to. */
+export interface CommandResult {
+  readonly code: number | null;
+  readonly signal: string | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** The object of `--json`. */
+export interface JsonReport {
+  readonly reason: string;
+  readonly instructions: number;
+  readonly virtualSeconds: number;
+  readonly stateHash: string;
+  readonly exits: Readonly<Record<string, number>>;
+}
+
+/** What goes on around the command while it runs. */
+export interface Interaction {
+  /** Called with all of stdout so far whenever some comes; may type or end the input. */
+  readonly onOutput?: (stdout: string, type: (text: string) => void, end: () => void) => void;
+}
+
+/** Runs `softvt` with `args`; stdin is empty unless something is typed. */
+export function softvt(args: readonly string[], { onOutput }: Interaction = {}): Promise<CommandResult> {
+  const child = spawn(process.execPath, ['src/cli/main.ts', ...args], { stdio: 'pipe' });
+  let stdout = '';
+  let stderr = '';
+  if (onOutput === undefined) child.stdin.end();
+  child.stdin.on('error', () => {});
+  child.stdout.on('data', (chunk: Buffer) => {
+    stdout += chunk.toString('latin1');
+    onOutput?.(
+      stdout,
+      (text) => child.stdin.write(text),
+      () => child.stdin.end(),
+    );
+  });
+  child.stderr.on('data', (chunk: Buffer) => {
+    stderr += chunk.toString();
+  });
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code, signal) => resolve({ code, signal, stdout, stderr }));
+  });
+}
+
+/** The report of a run with `--json`: the last line of stderr. */
+export function reportOf({ stderr }: CommandResult): JsonReport {
+  return JSON.parse(stderr.trimEnd().split('\n').at(-1) ?? '') as JsonReport;
+}
+
+/** Files of a guest. */
+export interface GuestFiles {
+  readonly vmlinuz: string;
+  readonly initrd: string;
+}
+
+/** Kernel and initramfs by name, or why they cannot be had; in CI that is an error. */
+export async function guestFiles(name: string, init: InitMode = 'poweroff'): Promise<GuestFiles | string> {
+  try {
+    const { vmlinuz } = await ensureImage(name);
+    const busybox = readFileSync(await ensureBusybox());
+    const initrd = join(mkdtempSync(join(tmpdir(), 'softvt-guest-')), 'initrd');
+    writeFileSync(initrd, buildInitramfs({ busybox, init }));
+    return { vmlinuz, initrd };
+  } catch (error) {
+    if (!(error instanceof SoftvtError) || process.env['CI'] === 'true') throw error;
+    return error.line;
+  }
+}
