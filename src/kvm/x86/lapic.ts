@@ -1,0 +1,389 @@
+/**
+ * In-kernel local APICs: the model of src/devices, connected to a vCPU.
+ *
+ * Timer expiries and messages go straight into the IRR; what follows (a request, a kick) is the backend's
+ * `deliverInterrupt`. Timers run on the host's clock.
+ *
+ * @upstream arch/x86/kvm/lapic.c
+ */
+import { DeliveryMode, type InterruptMessage } from '../../devices/interrupt-message.ts';
+import { LocalApic } from '../../devices/lapic.ts';
+import { APIC, REGISTER_WORDS } from '../../devices/lapic-registers.ts';
+import { EINVAL, EOPNOTSUPP, type Errno } from '../../host/errno.ts';
+import { type Gpa, PAGE_SIZE } from '../../util/address.ts';
+import { trace } from '../../util/trace.ts';
+import { kvmMakeRequest, kvmVcpuKick } from '../virt/kvm_host.ts';
+import { guestCpuidHas } from './cpuid_caps.ts';
+import { kvmIrqDeliveryToApic, kvmSplitIrqchipHandlesEoi } from './irq_comm.ts';
+import { KVM_REQ_EVENT, KVM_REQ_IOAPIC_EOI_EXIT, KVM_REQ_NMI, type X86Vcpu } from './kvm_host.ts';
+import { kvmL1TscToHostNs } from './tsc.ts';
+
+/** Bits of {@link KvmLapic.pendingEvents}. @upstream KVM_APIC_INIT, KVM_APIC_SIPI */
+export const KVM_APIC_INIT = 1;
+export const KVM_APIC_SIPI = 2;
+
+/** Shortest period of the timer's periodic mode. @upstream min_timer_period_us */
+const MIN_TIMER_PERIOD_NS = 200_000;
+/** KVM_X86_QUIRK_LINT0_REENABLED and KVM_X86_QUIRK_LAPIC_MMIO_HOLE. */
+const QUIRK_LINT0_REENABLED = 1n << 0n;
+const QUIRK_LAPIC_MMIO_HOLE = 1n << 2n;
+/** LINT0 that lets the PIC's request through. */
+const LVT_EXTINT = 0x700;
+
+/** What of the guest's CPUID and the VM's interrupt controllers shapes a local APIC. */
+interface LapicShape {
+  readonly x2apic: boolean;
+  readonly tscDeadline: boolean;
+  readonly directedEoi: boolean;
+  readonly physicalAddressBits: number;
+}
+
+function shapeOf(vcpu: X86Vcpu): LapicShape {
+  const x2apic = guestCpuidHas(vcpu, 'x2apic');
+  return {
+    x2apic,
+    tscDeadline: guestCpuidHas(vcpu, 'tsc_deadline_timer'),
+    // The in-kernel IOAPIC has no EOI register, so EOIs to it must be broadcast. @upstream kvm_apic_set_version()
+    directedEoi: x2apic && vcpu.kvm.arch.vioapic === null,
+    physicalAddressBits: vcpu.arch.maxphyaddr,
+  };
+}
+
+/** The local APIC of a vCPU. @upstream struct kvm_lapic */
+export class KvmLapic extends LocalApic {
+  readonly vcpu: X86Vcpu;
+  readonly shape: LapicShape;
+  /** INIT and SIPI that the vCPU has not taken yet: KVM_APIC_* bits. */
+  pendingEvents = 0;
+  sipiVector = 0;
+  /** Where the register page lies, as a number. */
+  baseAddress = 0;
+
+  constructor(vcpu: X86Vcpu, shape: LapicShape) {
+    const { kvm } = vcpu;
+    super({
+      id: vcpu.vcpuId,
+      clock: kvm.host.timers,
+      bootstrap: vcpu.vcpuId === kvm.arch.bspVcpuId,
+      cmci: false,
+      busCycleNs: kvm.arch.apicBusCycleNs,
+      minPeriodNs: MIN_TIMER_PERIOD_NS,
+      ...shape,
+      owner: {
+        pendingChanged: (vector) => {
+          if (vector >= 0) kvmMakeRequest(KVM_REQ_EVENT, vcpu);
+        },
+        sendIpi: (message, shorthand) => this.#sendIpi(message, shorthand),
+        endOfInterrupt: (vector, broadcast) => this.#endOfInterrupt(vector, broadcast),
+        nmi: () => {
+          vcpu.arch.nmiQueued++;
+          kvmMakeRequest(KVM_REQ_NMI, vcpu);
+          kvmVcpuKick(vcpu);
+        },
+        // Not reached: accept() refuses what has no meaning here.
+        smi: () => {},
+        init: () => {
+          // An INIT cancels a SIPI that came before it.
+          this.pendingEvents = KVM_APIC_INIT;
+          this.#wake();
+        },
+        startup: (vector) => {
+          this.sipiVector = vector;
+          this.pendingEvents |= KVM_APIC_SIPI;
+          this.#wake();
+        },
+        // The PIC is asked directly, by kvmApicAcceptPicIntr.
+        extInt: () => {},
+        timeOfTsc: (tsc) => kvmL1TscToHostNs(vcpu, tsc),
+      },
+    });
+    this.vcpu = vcpu;
+    this.shape = shape;
+    this.baseChanged();
+  }
+
+  /** IA32_APIC_BASE has changed. */
+  baseChanged(): void {
+    this.baseAddress = Number(BigInt.asUintN(52, this.readApicBase()) & ~0xfffn);
+  }
+
+  /** Takes a message or local interrupt. @upstream __apic_accept_irq() */
+  override accept(deliveryMode: number, vector: number, levelTriggered: boolean, asserted = true): boolean {
+    // There is no SMM, and the PIC's interrupts do not come by message.
+    if (deliveryMode === DeliveryMode.smi || deliveryMode === DeliveryMode.extInt) return false;
+    const accepted = super.accept(deliveryMode, vector, levelTriggered, asserted);
+    trace.kvm_apic_accept_irq?.(this.apicId, deliveryMode, levelTriggered, vector);
+    if (accepted && deliveryMode <= DeliveryMode.lowestPriority) {
+      const { vcpu } = this;
+      vcpu.kvm.ops.deliverInterrupt(vcpu, deliveryMode, levelTriggered ? 1 : 0, vector);
+    }
+    return accepted;
+  }
+
+  #wake(): void {
+    kvmMakeRequest(KVM_REQ_EVENT, this.vcpu);
+    kvmVcpuKick(this.vcpu);
+  }
+
+  #sendIpi(message: InterruptMessage, shorthand: number): void {
+    trace.kvm_apic_ipi?.(this.register(APIC.ICR), message.destination);
+    kvmIrqDeliveryToApic(this.vcpu.kvm, this, message, shorthand);
+  }
+
+  /** @upstream apic_set_eoi(), kvm_ioapic_send_eoi() */
+  #endOfInterrupt(vector: number, broadcast: boolean): void {
+    const { vcpu } = this;
+    const { arch } = vcpu.kvm;
+    trace.kvm_eoi?.(this.apicId, vector);
+    if (arch.vioapic !== null) {
+      arch.vioapic.updateEoi(vector, broadcast);
+    } else if (broadcast && arch.irqchipMode === 'split' && kvmSplitIrqchipHandlesEoi(vcpu.kvm, vector)) {
+      vcpu.arch.pendingIoapicEoi = vector;
+      kvmMakeRequest(KVM_REQ_IOAPIC_EOI_EXIT, vcpu);
+    }
+    kvmMakeRequest(KVM_REQ_EVENT, vcpu);
+  }
+}
+
+// ------------------------------------------------------------------ life
+
+/** @upstream kvm_create_lapic() */
+export function kvmCreateLapic(vcpu: X86Vcpu): Errno {
+  vcpu.arch.apic = new KvmLapic(vcpu, shapeOf(vcpu));
+  return 0;
+}
+
+/** @upstream kvm_free_lapic() */
+export function kvmFreeLapic(vcpu: X86Vcpu): void {
+  // Stops the timer.
+  vcpu.arch.apic?.reset();
+  vcpu.arch.apic = null;
+}
+
+/** Power-on, or INIT which leaves mode and identifier. @upstream kvm_lapic_reset() */
+export function kvmLapicReset(vcpu: X86Vcpu, initEvent: boolean): void {
+  const { apic } = vcpu.arch;
+  if (apic === null) return;
+  if (initEvent) {
+    apic.initReset();
+  } else {
+    apic.reset();
+    apic.pendingEvents = 0;
+    apic.baseChanged();
+  }
+  const { arch } = vcpu.kvm;
+  if (vcpu.vcpuId === arch.bspVcpuId && !(arch.disabledQuirks & QUIRK_LINT0_REENABLED)) {
+    apic.setRegister(APIC.LVT_LINT0, LVT_EXTINT);
+  }
+}
+
+/** The guest's CPUID may have other APIC features now. @upstream kvm_vcpu_after_set_cpuid(), kvm_apic_set_version() */
+export function kvmApicAfterSetCpuid(vcpu: X86Vcpu): void {
+  const { apic } = vcpu.arch;
+  if (apic === null) return;
+  const shape = shapeOf(vcpu);
+  const before = apic.shape;
+  if (
+    shape.x2apic === before.x2apic &&
+    shape.tscDeadline === before.tscDeadline &&
+    shape.directedEoi === before.directedEoi &&
+    shape.physicalAddressBits === before.physicalAddressBits
+  ) {
+    return;
+  }
+  const next = new KvmLapic(vcpu, shape);
+  const version = next.register(APIC.VERSION);
+  next.restore(apic.state);
+  next.setRegister(APIC.VERSION, version);
+  next.pendingEvents = apic.pendingEvents;
+  next.sipiVector = apic.sipiVector;
+  next.baseChanged();
+  apic.reset();
+  vcpu.arch.apic = next;
+}
+
+// ------------------------------------------------------------------ interrupts
+
+/** Highest vector that can be delivered now, −1 for none. @upstream kvm_apic_has_interrupt() */
+export function kvmApicHasInterrupt(vcpu: X86Vcpu): number {
+  const { apic } = vcpu.arch;
+  return apic === null ? -1 : apic.pendingVector;
+}
+
+/** Highest vector requested, −1 for none. @upstream kvm_lapic_find_highest_irr() */
+export function kvmLapicFindHighestIrr(vcpu: X86Vcpu): number {
+  const { apic } = vcpu.arch;
+  return apic === null ? -1 : apic.highestIrr;
+}
+
+/** Whether a request of the PIC reaches the vCPU. @upstream kvm_apic_accept_pic_intr() */
+export function kvmApicAcceptPicIntr(vcpu: X86Vcpu): boolean {
+  const { apic } = vcpu.arch;
+  return apic === null || apic.acceptsExtInt();
+}
+
+/** An interrupt for this vCPU from KVM itself; whether its APIC took it. @upstream kvm_apic_set_irq() */
+export function kvmApicAcceptIrq(
+  vcpu: X86Vcpu,
+  deliveryMode: number,
+  vector: number,
+  levelTriggered: boolean,
+): boolean {
+  return vcpu.arch.apic?.accept(deliveryMode, vector, levelTriggered) ?? false;
+}
+
+/** CR8. @upstream kvm_lapic_get_cr8() */
+export function kvmLapicGetCr8(vcpu: X86Vcpu): number {
+  const { apic } = vcpu.arch;
+  return apic === null ? 0 : apic.tpr >> 4;
+}
+
+/** A write of CR8. @upstream kvm_lapic_set_tpr() */
+export function kvmLapicSetTpr(vcpu: X86Vcpu, cr8: number): void {
+  vcpu.arch.apic?.setTpr((cr8 & 15) << 4);
+}
+
+/** The whole task-priority register. */
+export function kvmLapicTpr(vcpu: X86Vcpu): number {
+  const { apic } = vcpu.arch;
+  return apic === null ? 0 : apic.tpr;
+}
+
+/** The guest changed the task priority in its virtual-APIC page, without an exit. */
+export function kvmLapicSyncTpr(vcpu: X86Vcpu, tpr: number): void {
+  vcpu.arch.apic?.setTpr(tpr);
+}
+
+// ------------------------------------------------------------------ registers
+
+/** IA32_APIC_BASE. @upstream kvm_get_apic_base() */
+export function kvmGetApicBase(vcpu: X86Vcpu): bigint {
+  const { apic } = vcpu.arch;
+  return apic === null ? vcpu.arch.apicBase : apic.readApicBase();
+}
+
+const APIC_BASE_ENABLED = 1n << 11n;
+const APIC_BASE_X2APIC = 1n << 10n;
+const APIC_BASE_RESERVED = 0x2ffn;
+
+/** Writes IA32_APIC_BASE: 0, or 1 for #GP. The host may change between modes as it likes. @upstream kvm_apic_set_base() */
+export function kvmApicSetBase(vcpu: X86Vcpu, value: bigint, hostInitiated: boolean): Errno {
+  const { apic } = vcpu.arch;
+  if (apic === null) {
+    const x2apic = guestCpuidHas(vcpu, 'x2apic') ? 0n : APIC_BASE_X2APIC;
+    if (value >> BigInt(vcpu.arch.maxphyaddr) || value & (APIC_BASE_RESERVED | x2apic)) return 1;
+    if (value & APIC_BASE_X2APIC && !(value & APIC_BASE_ENABLED)) return 1;
+    vcpu.arch.apicBase = value;
+    return 0;
+  }
+  let done = apic.writeApicBase(value);
+  if (!done && hostInitiated) {
+    // A mode that the guest could not have gone to in one step.
+    const before = apic.readApicBase();
+    const between = value & APIC_BASE_X2APIC ? APIC_BASE_ENABLED : 0n;
+    const base = before & ~(APIC_BASE_ENABLED | APIC_BASE_X2APIC);
+    done = apic.writeApicBase(base | between) && apic.writeApicBase(value);
+    if (!done) {
+      apic.writeApicBase(base);
+      if (before & APIC_BASE_X2APIC) apic.writeApicBase(base | APIC_BASE_ENABLED);
+      apic.writeApicBase(before);
+    }
+  }
+  apic.baseChanged();
+  return done ? 0 : 1;
+}
+
+/** Reads MSR 800h to 8FFh; undefined is #GP. @upstream kvm_x2apic_msr_read() */
+export function kvmX2apicMsrRead(vcpu: X86Vcpu, msr: number): bigint | undefined {
+  const { apic } = vcpu.arch;
+  const value = apic === null ? undefined : apic.readMsr(msr);
+  trace.kvm_apic?.(false, (msr - 0x800) << 4, value ?? 0n);
+  return value;
+}
+
+/** Writes MSR 800h to 8FFh; false is #GP. @upstream kvm_x2apic_msr_write() */
+export function kvmX2apicMsrWrite(vcpu: X86Vcpu, msr: number, data: bigint): boolean {
+  trace.kvm_apic?.(true, (msr - 0x800) << 4, data);
+  const { apic } = vcpu.arch;
+  return apic?.writeMsr(msr, data) ?? false;
+}
+
+/** IA32_TSC_DEADLINE; 0 while disarmed or in another timer mode. @upstream kvm_get_lapic_tscdeadline_msr() */
+export function kvmGetLapicTscdeadlineMsr(vcpu: X86Vcpu): bigint {
+  return vcpu.arch.apic?.readTscDeadline() ?? 0n;
+}
+
+/** @upstream kvm_set_lapic_tscdeadline_msr() */
+export function kvmSetLapicTscdeadlineMsr(vcpu: X86Vcpu, data: bigint): void {
+  vcpu.arch.apic?.writeTscDeadline(data);
+}
+
+/** Whether an access is to the register page, and the page's answer: 'hole' where xAPIC mode is off. */
+function inPage(vcpu: X86Vcpu, apic: KvmLapic, gpa: Gpa): 'page' | 'hole' | undefined {
+  const offset = gpa - apic.baseAddress;
+  if (offset < 0 || offset >= PAGE_SIZE) return undefined;
+  if (apic.mode === 'xapic') return 'page';
+  return vcpu.kvm.arch.disabledQuirks & QUIRK_LAPIC_MMIO_HOLE ? undefined : 'hole';
+}
+
+/** Reads the register page; −EOPNOTSUPP for anything else. @upstream apic_mmio_read() */
+export function kvmLapicMmioRead(vcpu: X86Vcpu, gpa: Gpa, length: number, data: Uint8Array): Errno {
+  const { apic } = vcpu.arch;
+  if (apic === null) return -EOPNOTSUPP;
+  const place = inPage(vcpu, apic, gpa);
+  if (place === undefined) return -EOPNOTSUPP;
+  if (place === 'hole') {
+    data.fill(0xff, 0, length);
+    return 0;
+  }
+  const offset = gpa - apic.baseAddress;
+  const value = apic.mmioRead(offset, length);
+  trace.kvm_apic?.(false, offset, BigInt(value));
+  for (let i = 0; i < length; i++) data[i] = i < 4 ? value >>> (8 * i) : 0;
+  return 0;
+}
+
+/** Writes the register page; −EOPNOTSUPP for anything else. @upstream apic_mmio_write() */
+export function kvmLapicMmioWrite(vcpu: X86Vcpu, gpa: Gpa, length: number, data: Uint8Array): Errno {
+  const { apic } = vcpu.arch;
+  if (apic === null) return -EOPNOTSUPP;
+  const place = inPage(vcpu, apic, gpa);
+  if (place === undefined) return -EOPNOTSUPP;
+  if (place === 'hole' || length !== 4) return 0;
+  const value = (data[0]! | (data[1]! << 8) | (data[2]! << 16) | (data[3]! << 24)) >>> 0;
+  const offset = gpa - apic.baseAddress;
+  trace.kvm_apic?.(true, offset, BigInt(value));
+  apic.mmioWrite(offset, 4, value);
+  return 0;
+}
+
+// ------------------------------------------------------------------ state
+
+const STATE_BYTES: number = REGISTER_WORDS * 4;
+
+/** KVM_GET_LAPIC: the 1 KiB register page. Empty without an in-kernel APIC. @upstream kvm_apic_get_state() */
+export function kvmApicGetState(vcpu: X86Vcpu): Uint8Array {
+  const { apic } = vcpu.arch;
+  if (apic === null) return new Uint8Array(0);
+  const image = apic.registerImage();
+  if (apic.mode === 'x2apic' && !vcpu.kvm.arch.x2apicFormat) image[APIC.ID >> 2]! <<= 24;
+  return new Uint8Array(image.buffer);
+}
+
+/** KVM_SET_LAPIC. @upstream kvm_apic_set_state(), kvm_apic_state_fixup() */
+export function kvmApicSetState(vcpu: X86Vcpu, regs: Uint8Array): Errno {
+  const { apic } = vcpu.arch;
+  if (apic === null || regs.length !== STATE_BYTES) return -EINVAL;
+  const image = new Uint32Array(regs.slice().buffer);
+  if (apic.mode === 'x2apic') {
+    const id = vcpu.vcpuId;
+    if (vcpu.kvm.arch.x2apicFormat && image[APIC.ID >> 2] !== id) return -EINVAL;
+    // The logical identifier follows from the identifier, which cannot be changed.
+    image[APIC.ID >> 2] = id;
+    image[APIC.LDR >> 2] = ((id >>> 4) << 16) | (1 << (id & 15));
+  }
+  image[APIC.VERSION >> 2] = apic.register(APIC.VERSION);
+  apic.loadRegisters(image);
+  kvmMakeRequest(KVM_REQ_EVENT, vcpu);
+  return 0;
+}
