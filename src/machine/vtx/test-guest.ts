@@ -152,8 +152,9 @@ export const MAPPED: number = 2 << 20;
 export function guestWith(code: readonly number[]): Vtx {
   const v = validVmcs();
   const { memory } = v.p.machine;
-  memory.write64(PML4, BigInt(PDPT) | 7n);
-  memory.write64(PDPT, 0x87n);
+  // Accessed and dirty flags are set, so that walks write nothing.
+  memory.write64(PML4, BigInt(PDPT) | 0x27n);
+  memory.write64(PDPT, 0xe7n);
   memory.write64(EPT_PML4, BigInt(EPT_PDPT) | 7n);
   memory.write64(EPT_PDPT, BigInt(EPT_DIRECTORY) | 7n);
   memory.write64(EPT_DIRECTORY, 0xb7n);
