@@ -110,7 +110,8 @@ export class Engine {
       return reason;
     }
     this.#stepInsn = null;
-    if (reason === EXIT.stop)
+    // A branch that is not taken stops before the stop record, with the budget gone.
+    if (reason === EXIT.stop || view.getUint32(STOPPED_AT, true) === SCRATCH_RECORDS + RECORD_SIZE)
       view.setBigUint64(RIP, (start + BigInt(decoded.length)) & view.getBigUint64(CODE_MASK, true), true);
     return EXIT.stop;
   }
