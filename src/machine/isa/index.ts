@@ -17,6 +17,7 @@ import './tables/simd-arithmetic.ts';
 import './tables/simd-move.ts';
 import './tables/simd-shuffle.ts';
 import './tables/simd-test.ts';
+import './tables/sse-control.ts';
 import './tables/stack.ts';
 import './tables/string.ts';
 import './tables/system.ts';
