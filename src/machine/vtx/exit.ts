@@ -99,9 +99,9 @@ export function takeVmExit(v: Vtx): void {
   const vpidOff = (v.secondary & SECONDARY.VPID) === 0;
   recordInformation(v, vmcs);
   saveGuest(v, vmcs);
-  const stored = storeMsrs(v, vmcs);
   leaveNonRoot(v);
-  if (!stored) return abort(v, vmcs, VMX_ABORT.MSR_STORE);
+  // Only now: the TSC is stored without the guest's offset.
+  if (!storeMsrs(v, vmcs)) return abort(v, vmcs, VMX_ABORT.MSR_STORE);
   enterHost(v, vmcs, guestWasLong, vpidOff);
   if (exit.reason === REASON.EXCEPTION_OR_NMI && isNmi(exit.interruptionInfo)) p.nmiBlocked = true;
 }
