@@ -81,9 +81,10 @@ export function loadEptPointer(v: Vtx, vmcs: Vmcs): void {
 }
 
 function loadSegment(vmcs: Vmcs, n: number, segment: Segment): void {
-  const rights = vmcs.low(F.GUEST_ES_ACCESS_RIGHTS + n);
-  segment.selector = vmcs.low(F.GUEST_ES_SELECTOR + n);
-  segment.limit = vmcs.low(F.GUEST_ES_LIMIT + n);
+  const { u32 } = vmcs;
+  const rights = u32[2 * (F.GUEST_ES_ACCESS_RIGHTS + n)]!;
+  segment.selector = u32[2 * (F.GUEST_ES_SELECTOR + n)]!;
+  segment.limit = u32[2 * (F.GUEST_ES_LIMIT + n)]!;
   segment.attributes = rights;
   if (rights & AR_UNUSABLE && n !== CS && n < FS) {
     // ES, SS and DS have 32-bit bases; an unusable SS keeps its DPL, which is the CPL.
@@ -137,7 +138,7 @@ export function loadRegisters(v: Vtx, vmcs: Vmcs): void {
     p.dr7 = ((vmcs.low(F.GUEST_DR7) & ~DR7_CLEARED) | DR7_SET) >>> 0;
     setMsr(p, DEBUGCTL, vmcs.get64(F.GUEST_DEBUGCTL));
   }
-  setMsr(p, SYSENTER_CS, vmcs.get64(F.GUEST_SYSENTER_CS));
+  setMsr(p, SYSENTER_CS, BigInt(vmcs.low(F.GUEST_SYSENTER_CS)));
   setMsr(p, SYSENTER_ESP, vmcs.get64(F.GUEST_SYSENTER_ESP));
   setMsr(p, SYSENTER_EIP, vmcs.get64(F.GUEST_SYSENTER_EIP));
   if (entry & ENTRY_CONTROL.LOAD_PAT) setMsr(p, PAT, vmcs.get64(F.GUEST_PAT));

@@ -55,7 +55,7 @@ function loadSegments(p: Processor, vmcs: Vmcs, host64: boolean): void {
 function loadMsrs(v: Vtx, vmcs: Vmcs, exit: number, host64: boolean): void {
   const { p } = v;
   setMsr(p, DEBUGCTL, 0n);
-  setMsr(p, SYSENTER_CS, vmcs.get64(F.HOST_SYSENTER_CS));
+  setMsr(p, SYSENTER_CS, BigInt(vmcs.low(F.HOST_SYSENTER_CS)));
   setMsr(p, SYSENTER_ESP, vmcs.get64(F.HOST_SYSENTER_ESP));
   setMsr(p, SYSENTER_EIP, vmcs.get64(F.HOST_SYSENTER_EIP));
   if (exit & EXIT_CONTROL.LOAD_PAT) setMsr(p, PAT, vmcs.get64(F.HOST_PAT));

@@ -13,7 +13,7 @@ import { BLOCKED_BY_MOV_SS, CR4_VMXE } from '../processor.ts';
 import { VMCS_REVISION } from './capabilities.ts';
 import { eptPointerValid } from './ept-pointer.ts';
 import { F } from './field-slots.ts';
-import { FIELDS } from './fields.ts';
+import { FIELDS, type Field } from './fields.ts';
 import { FAULTED, OUTSIDE, ROOT, VM_FAIL_INVALID, VM_FAIL_VALID, VM_SUCCEED } from './operation.ts';
 import { VM_ERROR } from './reasons.ts';
 import { clearLaunchState, Vmcs } from './vmcs.ts';
@@ -123,6 +123,8 @@ function slotOf(v: Vtx, encoding: number): number {
   return encoding & 1 && (slot < 0 || FIELDS[slot]!.width !== 64) ? -1 : slot;
 }
 
+const isWide = ({ width }: Field): boolean => width === 64 || width === 'natural';
+
 /** Checks of VMREAD; then the value is readField's. */
 export function vmread(v: Vtx, encoding: number): number {
   if (v.operation === OUTSIDE) return FAULTED | UD;
@@ -134,7 +136,8 @@ export function vmread(v: Vtx, encoding: number): number {
 export function readField(v: Vtx, encoding: number): bigint {
   const vmcs = v.current!;
   const slot = slotOf(v, encoding);
-  return encoding & 1 ? BigInt(vmcs.high(slot)) : vmcs.get64(slot);
+  if (encoding & 1) return BigInt(vmcs.high(slot));
+  return isWide(FIELDS[slot]!) ? vmcs.get64(slot) : BigInt(vmcs.low(slot));
 }
 
 /** VMWRITE with its checks; the value is cut to the field's width. */
@@ -146,13 +149,15 @@ export function vmwrite(v: Vtx, encoding: number, value: bigint | number): numbe
   if (slot < 0) return vmFail(v, VM_ERROR.UNSUPPORTED_FIELD);
   // all checks passed; exit-information fields are writable (IA32_VMX_MISC bit 29)
   vmcs.touch(slot);
-  const { width } = FIELDS[slot]!;
+  const field = FIELDS[slot]!;
   if (encoding & 1) {
-    vmcs.set64(slot, (BigInt(value) << 32n) | BigInt(vmcs.low(slot)));
-  } else if (typeof value === 'number' && value >= 0 && value <= 0xffff_ffff) {
-    vmcs.setNumber(slot, width === 16 ? value & 0xffff : value);
+    vmcs.set64(slot, BigInt.asUintN(64, BigInt(value) << 32n) | BigInt(vmcs.low(slot)));
+  } else if (isWide(field)) {
+    if (typeof value === 'number' && value >= 0 && value <= 0xffff_ffff) vmcs.setNumber(slot, value);
+    else vmcs.set64(slot, BigInt.asUintN(64, BigInt(value)));
   } else {
-    vmcs.set64(slot, BigInt.asUintN(width === 'natural' ? 64 : width, BigInt(value)));
+    const low = typeof value === 'number' ? value >>> 0 : Number(BigInt.asUintN(32, value));
+    vmcs.setLow(slot, field.width === 16 ? low & 0xffff : low);
   }
   return VM_SUCCEED;
 }

@@ -24,9 +24,10 @@ import type { Vtx } from './vtx.ts';
 const RIGHTS_DEFINED = 0x1_f0ff;
 
 function saveSegment(vmcs: Vmcs, n: number, { selector, base, limit, attributes }: Segment): void {
-  vmcs.setLow(F.GUEST_ES_SELECTOR + n, selector);
-  vmcs.setLow(F.GUEST_ES_LIMIT + n, limit);
-  vmcs.setLow(F.GUEST_ES_ACCESS_RIGHTS + n, attributes & RIGHTS_DEFINED);
+  const { u32 } = vmcs;
+  u32[2 * (F.GUEST_ES_SELECTOR + n)] = selector;
+  u32[2 * (F.GUEST_ES_LIMIT + n)] = limit;
+  u32[2 * (F.GUEST_ES_ACCESS_RIGHTS + n)] = attributes & RIGHTS_DEFINED;
   // Bases of ES, SS and DS have 32 bits; of unusable ones they are undefined, and must not stop the next entry.
   if (attributes & AR_UNUSABLE && n !== CS && n < FS) vmcs.setNumber(F.GUEST_ES_BASE + n, 0);
   else vmcs.set64(F.GUEST_ES_BASE + n, base);
@@ -47,7 +48,7 @@ function saveSegments(p: Processor, vmcs: Vmcs): void {
 
 function saveMsrs(v: Vtx, vmcs: Vmcs): void {
   const { p, exitControls } = v;
-  vmcs.set64(F.GUEST_SYSENTER_CS, msrOf(p, SYSENTER_CS));
+  vmcs.setLow(F.GUEST_SYSENTER_CS, Number(msrOf(p, SYSENTER_CS)));
   vmcs.set64(F.GUEST_SYSENTER_ESP, msrOf(p, SYSENTER_ESP));
   vmcs.set64(F.GUEST_SYSENTER_EIP, msrOf(p, SYSENTER_EIP));
   if (exitControls & EXIT_CONTROL.SAVE_DEBUG) {

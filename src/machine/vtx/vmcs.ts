@@ -21,7 +21,10 @@ export const VMCS_BYTES: number = DATA_OFFSET + FIELDS.length * 8;
 /** Groups of fields whose checks at VM entry are remembered until one of them is written. */
 export const DIRTY_CONTROLS = 1;
 export const DIRTY_HOST = 2;
-/** Fields that decide what generated code sees of the segments. */
+/**
+ * Fields that the checks of segments and descriptor tables look at, and that decide what generated code sees of them.
+ * What an exit saves is valid as the processor's own state is.
+ */
 export const DIRTY_SEGMENTS = 4;
 const DIRTY_ALL: number = DIRTY_CONTROLS | DIRTY_HOST | DIRTY_SEGMENTS;
 
@@ -46,8 +49,20 @@ const DIRTY_BY_SLOT: Uint8Array = Uint8Array.from(FIELDS, ({ type, slot }) =>
 // The host checks look at the exit controls, the control checks do so too.
 DIRTY_BY_SLOT[F.EXIT_CONTROLS] = DIRTY_CONTROLS | DIRTY_HOST;
 DIRTY_BY_SLOT[F.ENTRY_CONTROLS] = DIRTY_ALL;
-for (const slot of [F.GUEST_CR0, F.GUEST_EFER, F.GUEST_RFLAGS]) DIRTY_BY_SLOT[slot] = DIRTY_SEGMENTS;
-for (let n = 0; n < 6; n++) {
+DIRTY_BY_SLOT[F.PRIMARY_CONTROLS] = DIRTY_CONTROLS | DIRTY_SEGMENTS;
+DIRTY_BY_SLOT[F.SECONDARY_CONTROLS] = DIRTY_CONTROLS | DIRTY_SEGMENTS;
+for (const slot of [
+  F.GUEST_CR0,
+  F.GUEST_EFER,
+  F.GUEST_RFLAGS,
+  F.GUEST_GDTR_BASE,
+  F.GUEST_GDTR_LIMIT,
+  F.GUEST_IDTR_BASE,
+  F.GUEST_IDTR_LIMIT,
+]) {
+  DIRTY_BY_SLOT[slot] = DIRTY_SEGMENTS;
+}
+for (let n = 0; n < 8; n++) {
   for (const slot of [F.GUEST_ES_SELECTOR, F.GUEST_ES_LIMIT, F.GUEST_ES_ACCESS_RIGHTS, F.GUEST_ES_BASE]) {
     DIRTY_BY_SLOT[slot + n] = DIRTY_SEGMENTS;
   }
@@ -95,6 +110,7 @@ export class Vmcs {
   high(slot: number): number {
     return this.u32[slot * 2 + 1]!;
   }
+  /** A field of more than 32 bits. */
   get64(slot: number): bigint {
     const box = this.#boxes[slot];
     if (box !== undefined) return box;
@@ -109,10 +125,9 @@ export class Vmcs {
 
   // The setters are for the processor itself: they do not make checks necessary.
 
-  /** For fields of at most 32 bits. */
+  /** For fields of at most 32 bits, which get64 does not read. */
   setLow(slot: number, value: number): void {
     this.u32[slot * 2] = value;
-    this.#boxes[slot] = undefined;
   }
   /** A value of at most 32 bits into a 64-bit field. */
   setNumber(slot: number, value: number): void {
