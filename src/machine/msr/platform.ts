@@ -79,8 +79,8 @@ export const cpuidFaults = (p: Processor): boolean => ((p.msrs.get(MISC_FEATURES
 
 /** LBR and BTF. */
 const DEBUGCTL_WRITABLE = 3n;
-/** IBRS, STIBP, SSBD. */
-const SPEC_CTRL_WRITABLE = 7n;
+/** IBRS, STIBP, SSBD, BHI_DIS_S. Kernels that may set the last one need no loop against branch history in each system call. */
+const SPEC_CTRL_WRITABLE = 0x407n;
 
 export const PLATFORM_MSRS: readonly MsrRow[] = [
   constant(0x17, 'IA32_PLATFORM_ID', 0n),
