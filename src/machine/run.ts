@@ -6,10 +6,9 @@
  */
 import { EXIT, type Exit, FSW } from './engine/layout.ts';
 import './handlers.ts';
-import { TOO_LONG, TRUNCATED } from './isa/decode.ts';
+import { fetchInsn, fetchStraddling } from './fetch-insn.ts';
 import { handlerOf } from './isa/handlers.ts';
 import type { Insn } from './isa/insn.ts';
-import { loadLinearBytes } from './mmu/access.ts';
 import { raiseSegment } from './mmu/data-fault.ts';
 import { fetchPage } from './mmu/fetch.ts';
 import { handleMiss } from './mmu/miss.ts';
@@ -143,40 +142,9 @@ function lookup(p: Processor): Outcome {
   return DONE;
 }
 
-/** The instruction at RIP, fetched as the processor fetches: bytes beyond its end are not touched. */
-function fetchInsn(p: Processor): Insn | undefined {
-  const { engine } = p.machine;
-  const size = p.codeSize;
-  const linear = engine.linearRip();
-  const inPage = 4096 - Number(linear & 0xfffn);
-  const fetch = (length: number): Uint8Array | undefined => {
-    const bytes = loadLinearBytes(p, linear, length, false, true);
-    return bytes;
-  };
-  let bytes = fetch(Math.min(15, inPage));
-  if (bytes === undefined) return undefined;
-  let insn = engine.decodeBytes(bytes, size);
-  if (insn === TRUNCATED && inPage < 15) {
-    bytes = fetch(15);
-    // The second page may be missing although the instruction ends before it needs all 15 bytes: fetch what it needs.
-    for (let n = inPage + 1; bytes === undefined && n < 15; n++) {
-      const some = fetch(n);
-      if (some === undefined) return undefined;
-      insn = engine.decodeBytes(some, size);
-      if (typeof insn !== 'string') return insn;
-    }
-    if (bytes === undefined) return undefined;
-    insn = engine.decodeBytes(bytes, size);
-  }
-  if (typeof insn !== 'string') return insn;
-  if (insn === TOO_LONG) p.raise(GP, 0);
-  else p.raise(UD);
-  return undefined;
-}
-
 /** An instruction that crosses a page boundary is executed by itself. */
 function straddle(p: Processor): Outcome {
-  const insn = fetchInsn(p);
+  const insn = fetchStraddling(p);
   return insn === undefined ? p.outcome : executeAlone(p, insn);
 }
 

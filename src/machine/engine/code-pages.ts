@@ -44,6 +44,8 @@ export class CodePages {
   #runStarts: number[] = [];
   #runPages: CodePage[] = [];
   #insns: Map<number, Insn> = new Map();
+  /** Page-crossing instructions by their straddle record, with the bytes they have in the second page. */
+  readonly straddling: Map<number, { readonly insn: Insn; readonly tail: Uint8Array }> = new Map();
   /** Called when a page gets its first decoded code: write TLB entries to it must go. */
   onNewCode: (page: Hpa) => void = () => {};
   /** Called when everything was dropped: execute TLB entries must go. */
@@ -99,6 +101,7 @@ export class CodePages {
     this.#runStarts = [];
     this.#runPages = [];
     this.#insns.clear();
+    this.straddling.clear();
     this.onFlush();
   }
 
@@ -183,6 +186,8 @@ export class CodePages {
     const offset = this.#memory.view.getUint16(record + 6, true) & 0xfff;
     const base = RAM_BASE + page.page;
     const insn = decode(this.#memory.bytes, base + offset, base + 4096, page.size);
-    return typeof insn === 'string' ? undefined : insn;
+    if (typeof insn === 'string') return undefined;
+    this.#insns.set(record, insn);
+    return insn;
   }
 }

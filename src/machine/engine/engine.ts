@@ -74,12 +74,25 @@ export class Engine {
   /** Instructions retired by the last run() or step(). */
   executed = 0;
 
+  // The offset that the last guest had, as a number: offsets change rarely, and BigInt sums are slow.
+  #tscOffset = 0n;
+  #guestOffset = 0n;
+  #offset = 0;
+
   #setTscOrigin(p: Processor, budget: number): void {
-    this.#view.setBigUint64(
-      TSC_ORIGIN,
-      BigInt.asUintN(64, BigInt(this.#machine.clock.now() + budget) + p.tscOffset + p.vtx.tscOffset),
-      true,
-    );
+    if (p.tscOffset !== this.#tscOffset || p.vtx.tscOffset !== this.#guestOffset) {
+      this.#tscOffset = p.tscOffset;
+      this.#guestOffset = p.vtx.tscOffset;
+      this.#offset = Number(BigInt.asIntN(64, p.tscOffset + p.vtx.tscOffset));
+    }
+    const origin = this.#machine.clock.now() + budget + this.#offset;
+    if (Number.isSafeInteger(origin) && Number.isSafeInteger(this.#offset)) {
+      this.#view.setInt32(TSC_ORIGIN, origin % 0x1_0000_0000, true);
+      this.#view.setInt32(TSC_ORIGIN + 4, Math.floor(origin / 0x1_0000_0000), true);
+      return;
+    }
+    const exact = BigInt(this.#machine.clock.now() + budget) + p.tscOffset + p.vtx.tscOffset;
+    this.#view.setBigUint64(TSC_ORIGIN, BigInt.asUintN(64, exact), true);
   }
 
   /**
@@ -95,8 +108,11 @@ export class Engine {
     if (decoded === undefined) return EXIT.lookup;
     const shaped = { insn: decoded, local: false };
     const offset = Number(linear & 0xfffn);
-    writeRecord(view, SCRATCH_RECORDS, shaped, this.handlers.single(shaped), offset, 0);
-    this.handlers.compileQueue();
+    if (decoded.handler < 0) {
+      decoded.handler = this.handlers.single(shaped);
+      this.handlers.compileQueue();
+    }
+    writeRecord(view, SCRATCH_RECORDS, shaped, decoded.handler, offset, 0);
     view.setUint32(SCRATCH_RECORDS + RECORD_SIZE, SPECIAL.stop, true);
     view.setUint32(SCRATCH_RECORDS + RECORD_SIZE + 4, 0, true);
     view.setBigUint64(PAGE_RIP, BigInt.asUintN(64, start - BigInt(offset)), true);

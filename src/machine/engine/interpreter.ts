@@ -82,7 +82,7 @@ export function generateInterpreter(hot: readonly HandlerBody[]): Uint8Array<Arr
   for (let i = 0; i < SPECIAL_COUNT; i++) arm(special[i]!);
   for (const body of hot) {
     arm(() => {
-      body.forEach((shaped, n) => cpu.step(shaped, n));
+      for (const [n, shaped] of body.entries()) cpu.step(shaped, n);
       cpu.advance(body.length);
     });
   }
@@ -127,7 +127,7 @@ export function generateCold(bodies: readonly HandlerBody[]): Uint8Array<ArrayBu
     const func = module.declare();
     const code = new Code(2, 1024);
     const cpu = new InterpreterCpu(code, support, { budget: -1, tlb: 1, reason: -1 });
-    body.forEach((shaped, n) => cpu.step(shaped, n));
+    for (const [n, shaped] of body.entries()) cpu.step(shaped, n);
     cpu.advance(body.length);
     code.flush();
     code.out.getLocal(IP);

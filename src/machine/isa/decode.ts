@@ -381,6 +381,7 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
     rep: repeat === 0 || row.prefix === 'F3' || row.prefix === 'F2' ? 'none' : repeat === 0xf3 ? 'rep' : 'repne',
     rex,
     condition: row.condition,
+    handler: -1,
   };
 }
 

@@ -68,4 +68,6 @@ export interface Insn {
   readonly rex: number;
   /** Condition code of Jcc, SETcc, CMOVcc. */
   readonly condition: number;
+  /** The engine's handler for executing it alone, or -1 while that is not known. */
+  handler: number;
 }
