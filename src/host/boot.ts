@@ -1,6 +1,6 @@
 /**
- * What firmware and the host kernel's own start leave behind on a processor: 64-bit mode with flat segments, paging on,
- * VMX unlocked by IA32_FEATURE_CONTROL, and the local APIC in x2APIC mode.
+ * What the host kernel's start leaves behind on a processor: 64-bit mode with flat segments, paging on, and the local
+ * APIC in x2APIC mode. Firmware has set up the MSRs (IA32_FEATURE_CONTROL among them) before.
  */
 import { writeMsr } from '../machine/msr/msr.ts';
 import {
@@ -45,11 +45,8 @@ const CODE_64: number = AR_P | AR_S | AR_L | AR_G | 0xb;
 const DATA: number = AR_P | AR_S | AR_DB | AR_G | 0x3;
 const BUSY_TSS: number = AR_P | 0xb;
 
-const MSR_FEATURE_CONTROL = 0x3a;
 const MSR_APIC_BASE = 0x1b;
 const MSR_X2APIC_SPURIOUS = 0x80f;
-const FEATURE_CONTROL_LOCKED = 1n;
-const FEATURE_CONTROL_VMX = 4n;
 const APIC_BASE_BOOTSTRAP = 0x100n;
 const APIC_BASE_X2APIC = 0x400n;
 const APIC_BASE_ENABLE = 0x800n;
@@ -80,7 +77,6 @@ export function bootProcessor(p: Processor, pageTable: Hpa, descriptors: Hpa): v
   p.cpl = 0;
   p.activity = ACTIVE;
   p.syncSegments();
-  writeMsr(p, MSR_FEATURE_CONTROL, FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMX);
   const bootstrap = p.index === 0 ? APIC_BASE_BOOTSTRAP : 0n;
   writeMsr(p, MSR_APIC_BASE, 0xfee0_0000n | APIC_BASE_ENABLE | bootstrap);
   writeMsr(p, MSR_APIC_BASE, 0xfee0_0000n | APIC_BASE_ENABLE | APIC_BASE_X2APIC | bootstrap);

@@ -13,13 +13,16 @@ import { EBUSY, EINVAL, type Errno } from './errno.ts';
 
 /** One CPU of the host: a logical processor and what the kernel keeps about it. */
 export class Cpu {
+  /** All the CPUs of the same host. */
+  readonly cpus: Cpus;
   readonly id: number;
   readonly processor: Processor;
   online = false;
   /** Progress through the hotplug states while the CPU comes up or goes down. */
   hotplugState: number = CPUHP.offline;
 
-  constructor(id: number, processor: Processor) {
+  constructor(cpus: Cpus, id: number, processor: Processor) {
+    this.cpus = cpus;
     this.id = id;
     this.processor = processor;
   }
@@ -54,7 +57,7 @@ export class Cpus {
   readonly #steps: HotplugStep[] = [];
 
   constructor(processors: readonly Processor[]) {
-    this.possible = processors.map((processor, id) => new Cpu(id, processor));
+    this.possible = processors.map((processor, id) => new Cpu(this, id, processor));
     this.current = this.possible[0]!;
     for (const cpu of this.possible) {
       cpu.online = true;

@@ -5,7 +5,7 @@
  * on them.
  */
 import type { Machine } from '../machine/machine.ts';
-import { NON_ROOT } from '../machine/vtx/vtx.ts';
+import { NON_ROOT } from '../machine/vtx/operation.ts';
 import { traceContext } from '../util/trace.ts';
 import { bootProcessor } from './boot.ts';
 import { type Cpu, Cpus } from './cpus.ts';
@@ -31,6 +31,8 @@ export class Host {
   readonly misc: MiscDevices = new MiscDevices();
   readonly tdx: TdxHost;
   readonly platform: Platform;
+  /** Wall time (UTC) in ns since 1970 when the machine started; set by whoever composes it. */
+  epochNs = 0n;
   /** Receives what the kernel logs. */
   log: (message: string) => void = () => {};
 
@@ -57,6 +59,11 @@ export class Host {
     traceContext.now = () => machine.clock.now();
     const pageTable = this.#kernelPage();
     for (const cpu of this.cpus.possible) bootProcessor(cpu.processor, pageTable, this.#kernelPage());
+  }
+
+  /** Wall time (UTC) in ns since 1970: the epoch plus machine time. */
+  wallClockNs(): bigint {
+    return this.epochNs + BigInt(this.timers.now());
   }
 
   /** smp_processor_id() */

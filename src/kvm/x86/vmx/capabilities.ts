@@ -1,0 +1,172 @@
+/**
+ * What VT-x offers, as KVM uses it: the VMCS configuration computed from the capability MSRs.
+ *
+ * @upstream arch/x86/kvm/vmx/capabilities.h, vmx.c setup_vmcs_config()
+ */
+import { EIO, type Errno } from '../../../host/errno.ts';
+import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from '../../../machine/vtx/controls.ts';
+
+const MSR_IA32_VMX_BASIC = 0x480;
+const MSR_IA32_VMX_PINBASED_CTLS = 0x481;
+const MSR_IA32_VMX_PROCBASED_CTLS = 0x482;
+const MSR_IA32_VMX_EXIT_CTLS = 0x483;
+const MSR_IA32_VMX_ENTRY_CTLS = 0x484;
+const MSR_IA32_VMX_MISC = 0x485;
+const MSR_IA32_VMX_PROCBASED_CTLS2 = 0x48b;
+const MSR_IA32_VMX_EPT_VPID_CAP = 0x48c;
+
+/** The controls KVM will use on every CPU. @upstream struct vmcs_config, struct vmx_capability */
+export interface VmcsConfig {
+  readonly revisionId: number;
+  readonly size: number;
+  readonly pinBased: number;
+  readonly cpuBased: number;
+  readonly secondary: number;
+  readonly vmexit: number;
+  readonly vmentry: number;
+  readonly misc: number;
+  readonly ept: number;
+  readonly vpid: number;
+}
+
+/** Reads an MSR of the CPU that is asked; undefined for #GP. */
+export type ReadMsr = (index: number) => bigint | undefined;
+
+const REQUIRED_PIN: number = PIN.EXTERNAL_INTERRUPT_EXITING | PIN.NMI_EXITING;
+const OPTIONAL_PIN: number = PIN.VIRTUAL_NMIS | PIN.PREEMPTION_TIMER;
+const REQUIRED_CPU: number =
+  PRIMARY.INTERRUPT_WINDOW |
+  PRIMARY.TSC_OFFSETTING |
+  PRIMARY.HLT |
+  PRIMARY.INVLPG |
+  PRIMARY.MWAIT |
+  PRIMARY.RDPMC |
+  PRIMARY.CR3_LOAD |
+  PRIMARY.CR3_STORE |
+  PRIMARY.CR8_LOAD |
+  PRIMARY.CR8_STORE |
+  PRIMARY.MOV_DR |
+  PRIMARY.UNCONDITIONAL_IO |
+  PRIMARY.MONITOR;
+const OPTIONAL_CPU: number =
+  PRIMARY.RDTSC |
+  PRIMARY.TPR_SHADOW |
+  PRIMARY.NMI_WINDOW |
+  PRIMARY.IO_BITMAPS |
+  PRIMARY.MONITOR_TRAP_FLAG |
+  PRIMARY.MSR_BITMAPS |
+  PRIMARY.PAUSE |
+  PRIMARY.SECONDARY;
+const OPTIONAL_SECONDARY: number =
+  SECONDARY.EPT |
+  SECONDARY.DESCRIPTOR_TABLE |
+  SECONDARY.RDTSCP |
+  SECONDARY.VPID |
+  SECONDARY.WBINVD |
+  SECONDARY.UNRESTRICTED_GUEST |
+  SECONDARY.PAUSE_LOOP |
+  SECONDARY.RDRAND |
+  SECONDARY.INVPCID |
+  SECONDARY.RDSEED |
+  SECONDARY.XSAVES |
+  SECONDARY.TSC_SCALING;
+const REQUIRED_EXIT: number = EXIT_CONTROL.SAVE_DEBUG | EXIT_CONTROL.HOST_64 | EXIT_CONTROL.ACKNOWLEDGE_INTERRUPT;
+const OPTIONAL_EXIT: number =
+  EXIT_CONTROL.SAVE_PAT |
+  EXIT_CONTROL.LOAD_PAT |
+  EXIT_CONTROL.SAVE_EFER |
+  EXIT_CONTROL.LOAD_EFER |
+  EXIT_CONTROL.SAVE_PREEMPTION_TIMER;
+const REQUIRED_ENTRY: number = ENTRY_CONTROL.LOAD_DEBUG | ENTRY_CONTROL.IA32E_GUEST;
+const OPTIONAL_ENTRY: number = ENTRY_CONTROL.LOAD_PAT | ENTRY_CONTROL.LOAD_EFER;
+
+const low = (value: bigint): number => Number(value & 0xffff_ffffn);
+const high = (value: bigint): number => Number(value >> 32n);
+
+/** Required and optional bits against a control MSR; undefined if a required bit is missing. @upstream adjust_vmx_controls() */
+function adjustVmxControls(required: number, optional: number, msr: bigint | undefined): number | undefined {
+  if (msr === undefined) return undefined;
+  // Bits the MSR's low half has must be 1, bits its high half lacks must be 0.
+  const controls = (((required | optional) & high(msr)) | low(msr)) >>> 0;
+  return (required & ~controls) !== 0 ? undefined : controls;
+}
+
+const EPT_PAGE_WALK_4 = 1 << 6;
+const EPT_WB = 1 << 14;
+const EPT_2M = 1 << 16;
+const EPT_1G = 1 << 17;
+const EPT_INVEPT = 1 << 20;
+const EPT_AD = 1 << 21;
+const EPT_INVEPT_CONTEXT = 1 << 25;
+const EPT_INVEPT_GLOBAL = 1 << 26;
+const VPID_INVVPID = 1;
+const VPID_ADDR = 1 << 8;
+const VPID_SINGLE = 1 << 9;
+const VPID_GLOBAL = 1 << 10;
+
+/** The configuration of one CPU, or −EIO if it lacks something that KVM needs. */
+export function setupVmcsConfig(read: ReadMsr): VmcsConfig | Errno {
+  const basic = read(MSR_IA32_VMX_BASIC);
+  if (basic === undefined) return -EIO;
+  let cpuBased = adjustVmxControls(REQUIRED_CPU, OPTIONAL_CPU, read(MSR_IA32_VMX_PROCBASED_CTLS));
+  if (cpuBased === undefined) return -EIO;
+  if (cpuBased & PRIMARY.TPR_SHADOW) cpuBased &= ~(PRIMARY.CR8_LOAD | PRIMARY.CR8_STORE);
+  let secondary = 0;
+  if (cpuBased & PRIMARY.SECONDARY) {
+    const adjusted = adjustVmxControls(0, OPTIONAL_SECONDARY, read(MSR_IA32_VMX_PROCBASED_CTLS2));
+    if (adjusted === undefined) return -EIO;
+    secondary = adjusted;
+  }
+  const eptVpid = read(MSR_IA32_VMX_EPT_VPID_CAP) ?? 0n;
+  const ept = secondary & SECONDARY.EPT ? low(eptVpid) : 0;
+  const vpid = secondary & SECONDARY.VPID ? high(eptVpid) : 0;
+  if (secondary & SECONDARY.EPT)
+    // With EPT the guest's page tables are its own business.
+    cpuBased &= ~(PRIMARY.CR3_LOAD | PRIMARY.CR3_STORE | PRIMARY.INVLPG);
+  const pinBased = adjustVmxControls(REQUIRED_PIN, OPTIONAL_PIN, read(MSR_IA32_VMX_PINBASED_CTLS));
+  const vmexit = adjustVmxControls(REQUIRED_EXIT, OPTIONAL_EXIT, read(MSR_IA32_VMX_EXIT_CTLS));
+  const vmentry = adjustVmxControls(REQUIRED_ENTRY, OPTIONAL_ENTRY, read(MSR_IA32_VMX_ENTRY_CTLS));
+  if (pinBased === undefined || vmexit === undefined || vmentry === undefined) return -EIO;
+  const size = high(basic) & 0x1fff;
+  const writeBack = (high(basic) >>> 18) & 15;
+  if (size > 4096 || basic & (1n << 48n) || writeBack !== 6) return -EIO;
+  return {
+    revisionId: low(basic) & 0x7fff_ffff,
+    size,
+    pinBased,
+    cpuBased: cpuBased >>> 0,
+    secondary: secondary >>> 0,
+    vmexit,
+    vmentry,
+    misc: low(read(MSR_IA32_VMX_MISC) ?? 0n),
+    ept,
+    vpid,
+  };
+}
+
+/** Whether two CPUs offer the same. */
+export const sameVmcsConfig = (a: VmcsConfig, b: VmcsConfig): boolean =>
+  (Object.keys(a) as (keyof VmcsConfig)[]).every((key) => a[key] === b[key]);
+
+/** EPT can be used: 4-level walk, write-back paging structures, INVEPT for all contexts. */
+export const cpuHasVmxEpt = (config: VmcsConfig): boolean =>
+  (config.secondary & SECONDARY.EPT) !== 0 &&
+  [EPT_PAGE_WALK_4, EPT_WB, EPT_INVEPT, EPT_INVEPT_GLOBAL].every((bit) => config.ept & bit);
+export const cpuHasVmxEpt2mPage = (config: VmcsConfig): boolean => (config.ept & EPT_2M) !== 0;
+export const cpuHasVmxEpt1gPage = (config: VmcsConfig): boolean => (config.ept & EPT_1G) !== 0;
+export const cpuHasVmxEptAdBits = (config: VmcsConfig): boolean => (config.ept & EPT_AD) !== 0;
+export const cpuHasVmxInveptContext = (config: VmcsConfig): boolean => (config.ept & EPT_INVEPT_CONTEXT) !== 0;
+/** VPIDs can be used: INVVPID for one context or for all. */
+export const cpuHasVmxVpid = (config: VmcsConfig): boolean =>
+  (config.secondary & SECONDARY.VPID) !== 0 &&
+  (config.vpid & VPID_INVVPID) !== 0 &&
+  (config.vpid & (VPID_SINGLE | VPID_GLOBAL)) !== 0;
+export const cpuHasVmxInvvpidIndividualAddr = (config: VmcsConfig): boolean => (config.vpid & VPID_ADDR) !== 0;
+export const cpuHasVmxInvvpidSingle = (config: VmcsConfig): boolean => (config.vpid & VPID_SINGLE) !== 0;
+export const cpuHasVmxUnrestrictedGuest = (config: VmcsConfig): boolean =>
+  (config.secondary & SECONDARY.UNRESTRICTED_GUEST) !== 0;
+export const cpuHasVmxPreemptionTimer = (config: VmcsConfig): boolean => (config.pinBased & PIN.PREEMPTION_TIMER) !== 0;
+export const cpuHasVmxTprShadow = (config: VmcsConfig): boolean => (config.cpuBased & PRIMARY.TPR_SHADOW) !== 0;
+export const cpuHasVmxMsrBitmap = (config: VmcsConfig): boolean => (config.cpuBased & PRIMARY.MSR_BITMAPS) !== 0;
+export const cpuHasVirtualNmis = (config: VmcsConfig): boolean => (config.pinBased & PIN.VIRTUAL_NMIS) !== 0;
+export const cpuHasVmxPle = (config: VmcsConfig): boolean => (config.secondary & SECONDARY.PAUSE_LOOP) !== 0;
