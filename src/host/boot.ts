@@ -33,6 +33,8 @@ import {
   type Processor,
   type Segment,
 } from '../machine/processor.ts';
+import { reset } from '../machine/processor/reset.ts';
+import { privilegeChanged } from '../machine/processor/rip.ts';
 import type { Hpa } from '../util/address.ts';
 import { SPURIOUS_APIC_VECTOR } from './vectors.ts';
 
@@ -61,6 +63,7 @@ function setSegment(segment: Segment, selector: number, limit: number, attribute
 
 /** @param descriptors physical page with the CPU's descriptor tables and TSS, identity-mapped for the host */
 export function bootProcessor(p: Processor, pageTable: Hpa, descriptors: Hpa): void {
+  reset(p);
   p.cr0 = (CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG) >>> 0;
   p.cr3 = BigInt(pageTable);
   p.cr4 = CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE;
@@ -77,6 +80,7 @@ export function bootProcessor(p: Processor, pageTable: Hpa, descriptors: Hpa): v
   p.cpl = 0;
   p.activity = ACTIVE;
   p.syncSegments();
+  privilegeChanged(p);
   const bootstrap = p.index === 0 ? APIC_BASE_BOOTSTRAP : 0n;
   writeMsr(p, MSR_APIC_BASE, 0xfee0_0000n | APIC_BASE_ENABLE | bootstrap);
   writeMsr(p, MSR_APIC_BASE, 0xfee0_0000n | APIC_BASE_ENABLE | APIC_BASE_X2APIC | bootstrap);
