@@ -19,7 +19,7 @@ const PASSED_ON: ReadonlySet<string> = new Set(
    fsgsbase tsc_adjust bmi1 avx2 fdp_excptn_only smep bmi2 erms invpcid zero_fcs_fds rdseed adx smap clflushopt clwb sha_ni
    umip pku la57 rdpid gfni vaes vpclmulqdq movdiri movdir64b
    fsrm md_clear serialize spec_ctrl stibp arch_capabilities ssbd
-   fzrm fsrs fsrcs mcdt_no
+   fzrm fsrs fsrcs bhi_ctrl mcdt_no
    xsaveopt xsavec xgetbv1 xsaves
    lahf_lm abm 3dnowprefetch syscall nx pdpe1gb rdtscp lm constant_tsc wbnoinvd`
     .trim()
