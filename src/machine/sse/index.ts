@@ -1,0 +1,7 @@
+/** Registers the TypeScript handlers of SSE floating-point, cryptographic and string instructions. */
+import './arithmetic.ts';
+import './compare.ts';
+import './convert.ts';
+import './aes.ts';
+import './sha.ts';
+import './string-compare.ts';
