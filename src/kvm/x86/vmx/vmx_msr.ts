@@ -125,7 +125,7 @@ export function vmxSetMsr(vcpu: X86Vcpu, index: number, value: bigint, hostIniti
       return true;
     }
     case MSR_IA32_SPEC_CTRL:
-      if (value & ~7n) return false;
+      if (value & ~0x407n) return false;
       vcpu.arch.specCtrl = value;
       return true;
     case MSR_IA32_CR_PAT:
