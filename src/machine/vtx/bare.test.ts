@@ -4,10 +4,9 @@ import { CR4_VMXE, FLAG_CF, FLAG_ZF, type Processor, STATUS_FLAGS } from '../pro
 import { runProcessor, STOP } from '../run.ts';
 import { ROOT } from './operation.ts';
 import { REASON } from './reasons.ts';
-import { CODE, FREE_PAGE, failure, get, guestWith, set, VMCS_REGION, VMXON_REGION } from './test-guest.ts';
+import { bytes, CODE, FREE_PAGE, failure, get, guestWith, set, VMCS_REGION, VMXON_REGION } from './test-guest.ts';
 import type { Vtx } from './vtx.ts';
 
-const bytes = (hex: string): number[] => hex.split(' ').map((byte) => Number.parseInt(byte, 16));
 const HOST_CODE = 0x6000;
 const EXIT_CODE = 0x6800;
 

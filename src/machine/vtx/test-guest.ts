@@ -1,4 +1,6 @@
 /** For tests: a processor in VMX root operation with a current VMCS that passes every check of VM entry. */
+
+import { RAX, RBX, RCX, RDI, RDX, RSI } from '../engine/layout.ts';
 import { Machine } from '../machine.ts';
 import { reset } from '../processor/reset.ts';
 import { CR4_PAE, CR4_VMXE, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, type Processor } from '../processor.ts';
@@ -186,4 +188,22 @@ export function run(v: Vtx): {
     information: Number(get(v, 'EXIT_INSTRUCTION_INFO')),
     rip: Number(get(v, 'GUEST_RIP')),
   };
+}
+
+/** Bytes written as hexadecimal numbers with spaces between. */
+export const bytes = (hex: string): number[] => hex.split(' ').map((byte) => Number.parseInt(byte, 16));
+
+/** A guest that runs these bytes, with more controls on; RAX to RDI hold distinct addresses. */
+export function guest(hex: string, primary = 0, secondary = 0): Vtx {
+  const v = guestWith(bytes(hex));
+  change(v, 'PRIMARY_CONTROLS', primary);
+  change(v, 'SECONDARY_CONTROLS', secondary);
+  const { p } = v;
+  p.setGpr(RAX, BigInt(FREE_PAGE));
+  p.setGpr(RCX, 0x10n);
+  p.setGpr(RDX, 0x3f8n);
+  p.setGpr(RBX, 0x5555n);
+  p.setGpr(RSI, BigInt(FREE_PAGE + 0x100));
+  p.setGpr(RDI, BigInt(FREE_PAGE + 0x200));
+  return v;
 }
