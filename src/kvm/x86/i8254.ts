@@ -39,6 +39,8 @@ export class KvmPit implements KvmIoDevice, KvmIrqAckNotifier {
   /** Ticks not given yet, and whether the guest is ready for one. */
   #pending = 0;
   #acked = true;
+  /** The guest is writing a register. */
+  #programming = false;
 
   constructor(kvm: X86Vm) {
     this.#kvm = kvm;
@@ -51,7 +53,7 @@ export class KvmPit implements KvmIoDevice, KvmIrqAckNotifier {
 
   /** Counter 0 has run out. @upstream pit_timer_fn() */
   #tick(): void {
-    if (this.hpetLegacy) return;
+    if (this.hpetLegacy || this.#programming) return;
     if (this.reinject) this.#pending++;
     this.#inject();
   }
@@ -101,7 +103,10 @@ export class KvmPit implements KvmIoDevice, KvmIrqAckNotifier {
   write(address: number, _length: number, data: Uint8Array): Errno {
     // A new count for counter 0 makes what was pending of the old one void. @upstream create_pit_timer()
     if ((address & 3) === 0) this.resetReinject();
+    // That the output goes to a mode's idle level is no tick.
+    this.#programming = true;
     this.model.portWrite(address, 1, data[0]!);
+    this.#programming = false;
     return 0;
   }
 }
