@@ -1,6 +1,5 @@
 /** The options of commands that run a guest. */
 
-import type { ArgsDef } from 'citty';
 import { parseInteger, parseSize, usageError } from './usage.ts';
 
 /** Options that `run` shares with `profile`. */
@@ -19,7 +18,7 @@ export const RUN_ARGS = {
   timeout: { type: 'string', valueHint: 'SECONDS', description: 'end the run after so much wall time' },
   trace: { type: 'string', valueHint: 'FILE', description: 'trace events: text, or Chrome JSON in a .json file' },
   json: { type: 'boolean', description: 'one JSON object as the last line of stderr' },
-} as const satisfies ArgsDef;
+} as const;
 
 /** What citty makes of {@link RUN_ARGS}. */
 export type RawRunOptions = { readonly [Name in keyof typeof RUN_ARGS]?: string | boolean | undefined };

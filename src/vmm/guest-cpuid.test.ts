@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { type CpuidEntry, guestCpuid } from './guest-cpuid.ts';
+import { guestCpuid } from './guest-cpuid.ts';
+import type { CpuidEntry } from './kvm-api.ts';
 
 const leaf = (fn: number, index: number, registers: Partial<CpuidEntry> = {}): CpuidEntry => ({
   function: fn,

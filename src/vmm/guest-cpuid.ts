@@ -1,15 +1,6 @@
 /** Shapes the CPUID that KVM offers into what one vCPU of a VM shows. */
 
-/** One leaf. @upstream struct kvm_cpuid_entry2 */
-export interface CpuidEntry {
-  readonly function: number;
-  readonly index: number;
-  readonly flags: number;
-  readonly eax: number;
-  readonly ebx: number;
-  readonly ecx: number;
-  readonly edx: number;
-}
+import type { CpuidEntry } from './kvm-api.ts';
 
 /** The subleaf counts. @upstream KVM_CPUID_FLAG_SIGNIFCANT_INDEX */
 const SIGNIFICANT_INDEX = 1;

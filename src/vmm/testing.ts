@@ -4,8 +4,7 @@ import { ManualClock } from '../devices/manual-clock.ts';
 import type { UserMemory } from '../host/index.ts';
 import { EXIT_SHUTDOWN, KvmRun, type VcpuExit } from '../kvm/virt/kvm_run.ts';
 import { PhysicalMemory } from '../machine/memory.ts';
-import type { CpuidEntry } from './guest-cpuid.ts';
-import type { Errno, VcpuRegs, VcpuSregs, VmmHost, VmmKvm, VmmVcpu, VmmVm } from './kvm-api.ts';
+import type { CpuidEntry, Errno, VcpuRegs, VcpuSregs, VmmHost, VmmKvm, VmmVcpu, VmmVm } from './kvm-api.ts';
 import type { RamSlot } from './vm-memory.ts';
 
 const EINTR = 4;
@@ -91,8 +90,26 @@ class FakeVcpu implements VmmVcpu {
     this.#isStopped = true;
     this.#stop();
   }
-  state(): unknown {
-    return this.regs;
+  getXsave(): Uint8Array {
+    return new Uint8Array(4096);
+  }
+  getXcrs(): { xcr: number; value: bigint }[] {
+    return [{ xcr: 0, value: 3n }];
+  }
+  getDebugregs(): ReturnType<VmmVcpu['getDebugregs']> {
+    return { db: [0n, 0n, 0n, 0n], dr6: 0n, dr7: 0x400n };
+  }
+  getVcpuEvents(): ReturnType<VmmVcpu['getVcpuEvents']> {
+    return {} as ReturnType<VmmVcpu['getVcpuEvents']>;
+  }
+  getMpState(): number {
+    return 0;
+  }
+  getLapic(): Uint8Array {
+    return new Uint8Array(1024);
+  }
+  getMsrs(indices: readonly number[]): { index: number; data: bigint }[] {
+    return indices.map((index) => ({ index, data: 0n }));
   }
 }
 
@@ -158,8 +175,15 @@ export class FakeVm implements VmmVm {
     this.calls.push('pit');
     return 0;
   }
-  irqLine(irq: number, level: boolean): void {
-    this.lines.set(irq, level);
+  irqLine({ irq, level }: { irq: number; level: number }): number {
+    this.lines.set(irq, level !== 0);
+    return 0;
+  }
+  getIrqchip(): Uint8Array {
+    return new Uint8Array(512);
+  }
+  getPit2(): Uint8Array {
+    return new Uint8Array(112);
   }
   createVcpu(id: number): VmmVcpu {
     const vcpu = new FakeVcpu(id, this.#script);
@@ -197,7 +221,8 @@ export class FakeHost {
       platform: { turn: (done) => setTimeout(done, 0) },
     };
     this.kvm = {
-      tscDeadline: true,
+      checkExtension: () => 1,
+      getMsrIndexList: () => [0x10],
       getSupportedCpuid: () => [{ function: 1, index: 0, flags: 0, eax: 0, ebx: 0, ecx: 0, edx: 0 }],
       createVm: () => {
         const vm = new FakeVm(memory, script);

@@ -15,6 +15,7 @@ import { Board } from './pc/board.ts';
 import { runVcpu } from './run-loop.ts';
 import type { SerialConsole } from './serial-console.ts';
 import type { StateHash } from './state-hash.ts';
+import { vcpuState } from './vcpu-state.ts';
 import { VmMemory } from './vm-memory.ts';
 
 /** What a VM is built on. */
@@ -23,6 +24,10 @@ export interface VmSurroundings {
   readonly kvm: VmmKvm;
   readonly console: SerialConsole;
 }
+
+const KVM_CAP_TSC_DEADLINE_TIMER = 72;
+/** PIC master, PIC slave, IOAPIC. */
+const IRQCHIPS = [0, 1, 2] as const;
 
 /** A KVM call that must not fail did. */
 function expectOk<T>(call: string, result: T | Errno): T {
@@ -53,7 +58,7 @@ export class VirtualMachine {
     expectOk('KVM_SET_TSS_ADDR', vm.setTssAddr(KVM_TSS_ADDRESS));
     expectOk('KVM_SET_IDENTITY_MAP_ADDR', vm.setIdentityMapAddr(KVM_IDENTITY_MAP_ADDRESS));
     expectOk('KVM_CREATE_IRQCHIP', vm.createIrqchip());
-    expectOk('KVM_CREATE_PIT2', vm.createPit2());
+    expectOk('KVM_CREATE_PIT2', vm.createPit2({ flags: 0 }));
     for (const slot of this.#memory.slots) {
       expectOk('KVM_SET_USER_MEMORY_REGION', vm.setUserMemoryRegion(slot));
     }
@@ -61,7 +66,7 @@ export class VirtualMachine {
     this.#board = new Board({
       clock: host.timers,
       setIrq: (irq, level) => {
-        if (!this.#closed) vm.irqLine(irq, level);
+        if (!this.#closed) vm.irqLine({ irq, level: level ? 1 : 0 });
       },
       end: (end) => this.stop(end),
       console,
@@ -112,7 +117,10 @@ export class VirtualMachine {
   /** Feeds RAM and vCPU state to a hash. */
   hash(hash: StateHash): void {
     this.#memory.hash(hash);
-    for (const vcpu of this.#vcpus) hash.value(vcpu.state());
+    const { kvm } = this.#surroundings;
+    for (const vcpu of this.#vcpus) hash.value(vcpuState(kvm, vcpu));
+    for (const chip of IRQCHIPS) hash.value(this.#vm.getIrqchip(chip));
+    hash.value(this.#vm.getPit2());
   }
 
   /** Gives everything back. */
@@ -126,9 +134,10 @@ export class VirtualMachine {
   #createVcpus(cpus: number): void {
     const { kvm } = this.#surroundings;
     const supported = kvm.getSupportedCpuid();
+    const tscDeadline = kvm.checkExtension(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
     for (let id = 0; id < cpus; id++) {
       const vcpu = expectOk('KVM_CREATE_VCPU', this.#vm.createVcpu(id));
-      const entries = guestCpuid(supported, { apicId: id, cpus, tscDeadline: kvm.tscDeadline });
+      const entries = guestCpuid(supported, { apicId: id, cpus, tscDeadline });
       expectOk('KVM_SET_CPUID2', vcpu.setCpuid2(entries));
       this.#vcpus.push(vcpu);
     }

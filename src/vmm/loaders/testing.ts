@@ -94,7 +94,10 @@ export function makeElf(shape: ElfShape = {}): Uint8Array {
 }
 
 /** A Multiboot image that names its addresses, with `code` at its entry. */
-export function makeMultiboot(code: Uint8Array, { flags = 0x10003, loadAddress = MIB, padding = 64 } = {}): Uint8Array {
+export function makeMultiboot(
+  code: Uint8Array,
+  { flags = 0x10003, loadAddress = MIB, padding = 64 }: { flags?: number; loadAddress?: number; padding?: number } = {},
+): Uint8Array {
   const headerAddress = loadAddress + padding;
   const entry = headerAddress + 48;
   return new ByteWriter()
