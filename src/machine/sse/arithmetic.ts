@@ -77,6 +77,7 @@ for (const [suffix, format] of FORMS.slice(0, 2)) {
 /**
  * Dot products: the products that immediate bits 7:4 choose, summed pairwise; the sum goes where bits 3:0 say.
  * Exceptions of each step are those of the steps before and its own; an unmasked one ends the instruction at its step.
+ * Each lane of the result adds in its own order, as the processor does; that shows when NaNs meet.
  */
 for (const [mnemonic, format] of [
   ['DPPS', S],
@@ -88,14 +89,19 @@ for (const [mnemonic, format] of [
     twoOperands(p, insn, format.bits, (a, b) => {
       const env = environmentOf(p);
       const imm = Number(insn.immediate) & 0xff;
-      let terms = a.map((x, i) => ((imm >> (4 + i)) & 1 ? times(env, format, x, b[i]!) : 0n));
-      while (terms.length > 1 && env.unmasked === 0) {
-        const sums: bigint[] = [];
-        for (let i = 0; i < terms.length; i += 2) sums.push(plus(env, format, terms[i]!, terms[i + 1]!));
-        terms = sums;
-      }
-      const result = a.map((_, i) => ((imm >> i) & 1 ? terms[0]! : 0n));
-      return finish(p, env, () => void writeLanes(p, insn, 0, format.bits, result));
+      let sums: readonly bigint[] = a.map((x, i) => ((imm >> (4 + i)) & 1 ? times(env, format, x, b[i]!) : 0n));
+      let kept = 0;
+      const sum = (first: number, second: number): void => {
+        if (env.unmasked !== 0) return;
+        kept |= env.flags;
+        env.flags = 0;
+        const terms = sums;
+        sums = terms.map((_, i) => plus(env, format, terms[i ^ first]!, terms[i ^ second]!));
+      };
+      if (format === S) sum(1, 0);
+      sum(0, format === S ? 2 : 1);
+      const result = a.map((_, i) => ((imm >> i) & 1 ? sums[i]! : 0n));
+      return finish(p, env, () => void writeLanes(p, insn, 0, format.bits, result), kept);
     }),
   );
 }

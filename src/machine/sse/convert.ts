@@ -47,11 +47,9 @@ function lanes(mnemonic: string, from: LaneWidth, to: LaneWidth, count: number, 
     const env = environmentOf(p);
     const result = source.slice(0, count).map((value) => one(env, value));
     for (let i = 0; i < clear; i++) result.push(0n);
-    return finish(p, env, () => {
-      if (insn.operands.some((o) => o.file === 'mmx')) touchMmx(p);
-      writeLanes(p, insn, 0, to, result);
-      return undefined;
-    });
+    // The change to MMX happens even if the conversion faults.
+    if (insn.operands.some((o) => o.file === 'mmx')) touchMmx(p);
+    return finish(p, env, () => void writeLanes(p, insn, 0, to, result));
   });
 }
 lanes('CVTPI2PS', 32, 32, 2, fromInt(F32, 32));

@@ -23,10 +23,12 @@ export function environmentOf(p: Processor): Environment {
 /**
  * Ends an instruction: flags into MXCSR, then either an exception or `write`. An unmasked exception found before the
  * computation leaves no flags of later ones.
+ *
+ * @param kept flags of earlier steps of the instruction, which are raised in any case
  */
-export function finish(p: Processor, env: Environment, write: () => Outcome | undefined): Outcome {
+export function finish(p: Processor, env: Environment, write: () => Outcome | undefined, kept = 0): Outcome {
   if (env.unmasked & PRE_COMPUTATION) env.flags &= PRE_COMPUTATION;
-  if (env.flags !== 0) p.write32(MXCSR, p.read32(MXCSR) | env.flags);
+  if ((env.flags | kept) !== 0) p.write32(MXCSR, p.read32(MXCSR) | env.flags | kept);
   if (env.unmasked !== 0) return p.raise(p.cr4 & CR4_OSXMMEXCPT ? XM : UD);
   return write() ?? DONE;
 }

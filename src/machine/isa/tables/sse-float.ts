@@ -1,0 +1,126 @@
+/** SSE floating-point arithmetic and comparison. @sdm "ADDPS", "ADDPD", "ADDSS", "ADDSD" … "CMPPS", "COMISS", "DPPS", "RCPPS" */
+import type { Cpu } from '../cpu.ts';
+import { and, constant, type Expr, eq, neg, or, zeroExtend } from '../expr.ts';
+import { at, CF, flagsFromWord, STATUS, ZF } from '../flags.ts';
+import { ASSIST, define } from '../row.ts';
+import { lane, splat, type V, v2, vAnyTrue, vConst, vOr, vSelect, vXor, vZero } from '../vector.ts';
+import { sse } from './simd-lanes.ts';
+import {
+  type Arithmetic,
+  DOUBLE,
+  extraordinary,
+  greatest,
+  type Lanes,
+  least,
+  minus,
+  need,
+  over,
+  pairs,
+  plus,
+  root,
+  SINGLE,
+  times,
+} from './sse-fast.ts';
+
+/** [suffix, mandatory prefix, operand size, feature, lanes]; the first two are whole vectors. */
+const FORMS = [
+  ['PS', 'NP', 'dq', 'sse', SINGLE],
+  ['PD', '66', 'dq', 'sse2', DOUBLE],
+  ['SS', 'F3', 'd', 'sse', SINGLE],
+  ['SD', 'F2', 'q', 'sse2', DOUBLE],
+] as const;
+
+/** A vector operand, or a scalar copied to all lanes: then all lanes have the same cares. */
+const operand = (cpu: Cpu, index: number, size: string): V =>
+  cpu.code.let(size === 'dq' ? cpu.readVector(index) : splat(cpu.read(index)));
+const result = (cpu: Cpu, size: string, lanes: Lanes, value: V): void =>
+  size === 'dq' ? cpu.writeVector(0, value) : cpu.write(0, lane(value, lanes.bits, 0));
+
+for (const [mnemonic, opcode, compute, unary] of [
+  ['SQRT', '51', root, true],
+  ['ADD', '58', plus, false],
+  ['MUL', '59', times, false],
+  ['SUB', '5C', minus, false],
+  ['MIN', '5D', least, false],
+  ['DIV', '5E', over, false],
+  ['MAX', '5F', greatest, false],
+] as const) {
+  for (const [suffix, prefix, size, feature, lanes] of FORMS) {
+    define(mnemonic + suffix, sse(feature), `${prefix} 0F ${opcode} V${size},W${size}`, (cpu) => {
+      const b = operand(cpu, 1, size);
+      const a = unary ? b : operand(cpu, 0, size);
+      result(cpu, size, lanes, (compute as Arithmetic)(cpu, lanes, a, b));
+    });
+  }
+}
+
+// ---- SSE3
+for (const [suffix, prefix, lanes] of [
+  ['PS', 'F2', SINGLE],
+  ['PD', '66', DOUBLE],
+] as const) {
+  const horizontal = (mnemonic: string, opcode: string, compute: Arithmetic): void =>
+    define(mnemonic + suffix, sse('pni'), `${prefix} 0F ${opcode} Vdq,Wdq`, (cpu) => {
+      const [even, odd] = pairs(lanes, operand(cpu, 0, 'dq'), operand(cpu, 1, 'dq'));
+      cpu.writeVector(0, compute(cpu, lanes, cpu.code.let(even), cpu.code.let(odd)));
+    });
+  horizontal('HADD', '7C', plus);
+  horizontal('HSUB', '7D', minus);
+  define(`ADDSUB${suffix}`, sse('pni'), `${prefix} 0F D0 Vdq,Wdq`, (cpu) => {
+    // Even lanes are subtracted: the sign of the second operand is turned there.
+    const signs = lanes.bits === 32 ? [3, 11] : [7];
+    const turned = vXor(
+      operand(cpu, 1, 'dq'),
+      vConst(Array.from({ length: 16 }, (_, i) => (signs.includes(i) ? 128 : 0))),
+    );
+    cpu.writeVector(0, plus(cpu, lanes, operand(cpu, 0, 'dq'), cpu.code.let(turned)));
+  });
+}
+
+// ---- comparison
+
+/** All ones if bit `n` of the immediate is set. */
+const everywhereIf = (immediate: Expr<8>, n: number): V =>
+  splat(neg(zeroExtend(eq(and(immediate, constant(8, 1 << n)), constant(8, 1 << n)), 64)));
+
+for (const [suffix, prefix, size, feature, lanes] of FORMS) {
+  define(`CMP${suffix}`, sse(feature), `${prefix} 0F C2 V${size},W${size},Ib`, (cpu) => {
+    const a = operand(cpu, 0, size),
+      b = operand(cpu, 1, size);
+    const predicate = cpu.code.let(cpu.read(2) as Expr<8>);
+    need(cpu, vOr(extraordinary(lanes, a), extraordinary(lanes, b)));
+    // Ordered operands: EQ, LT, LE are what they say and UNORD is false; bit 2 negates.
+    const odd = everywhereIf(predicate, 0),
+      high = everywhereIf(predicate, 1),
+      negated = everywhereIf(predicate, 2);
+    const low = vSelect(v2(lanes.lt, a, b), v2(lanes.eq, a, b), odd);
+    const upper = vSelect(vZero(), v2(lanes.le, a, b), odd);
+    result(cpu, size, lanes, vXor(vSelect(upper, low, high), negated));
+  });
+}
+
+for (const [mnemonic, opcode] of [
+  ['UCOMIS', '2E'],
+  ['COMIS', '2F'],
+] as const) {
+  for (const [suffix, prefix, size, feature, lanes] of [
+    ['S', 'NP', 'd', 'sse', SINGLE],
+    ['D', '66', 'q', 'sse2', DOUBLE],
+  ] as const) {
+    define(
+      mnemonic + suffix,
+      sse(feature, { dst: 'r', writes: STATUS }),
+      `${prefix} 0F ${opcode} V${size},W${size}`,
+      (cpu) => {
+        const a = operand(cpu, 0, size),
+          b = operand(cpu, 1, size);
+        need(cpu, vOr(extraordinary(lanes, a), extraordinary(lanes, b)));
+        cpu.setFlags(flagsFromWord(or(at(vAnyTrue(v2(lanes.eq, a, b)), ZF), at(vAnyTrue(v2(lanes.lt, a, b)), CF))));
+      },
+    );
+  }
+}
+
+// ---- all TypeScript's
+define('DPPS', sse('sse4_1'), '66 0F3A 40 Vdq,Wdq,Ib', ASSIST);
+define('DPPD', sse('sse4_1'), '66 0F3A 41 Vdq,Wdq,Ib', ASSIST);
