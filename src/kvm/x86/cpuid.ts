@@ -20,6 +20,7 @@ import {
   type X86Vcpu,
 } from './kvm_host.ts';
 import { KVM_CPUID_FEATURES_BITS, KVM_CPUID_SIGNATURE } from './kvm_para.ts';
+import { kvmApicAfterSetCpuid } from './lapic.ts';
 import { kvmSkipEmulatedInstruction } from './skip.ts';
 
 /** The index of an entry counts. */
@@ -215,6 +216,7 @@ export function kvmVcpuAfterSetCpuid(vcpu: X86Vcpu): void {
   const xss = kvmFindCpuidEntry(vcpu, 0xd, 1);
   arch.guestSupportedXss = xss === undefined ? 0n : BigInt((xss.ecx & hostXss.ecx) >>> 0);
   arch.cr4GuestRsvdBits = cr4GuestRsvdBits(vcpu);
+  kvmApicAfterSetCpuid(vcpu);
   kvmUpdateCpuidRuntime(vcpu);
   if (vcpu.kvm.arch.vmType !== KVM_X86_TDX_VM) vcpu.kvm.ops.vcpuAfterSetCpuid(vcpu);
 }
