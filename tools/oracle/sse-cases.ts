@@ -1,8 +1,8 @@
 /** The SSE instructions under test, with the operands that they like. */
-import { AT, DATA, Frame, FX } from './frame.ts';
+import { AT, DATA, Frame, FX, STATUS } from './frame.ts';
 import type { Values } from './values.ts';
 
-export type LaneType = 'f32' | 'f64' | 'i32' | 'i64' | 'byte';
+export type LaneType = 'f32' | 'f64' | 'i32' | 'i64' | 'byte' | 'text';
 
 /** An instruction on XMM1 (operand 0) and XMM2, [RDI] or a register (operand 1). */
 export interface SseCase {
@@ -49,6 +49,10 @@ for (const [suffix, prefix, lanes] of FORMS) {
     add(name + suffix, `${prefix}0F ${opcode}`, lanes);
   add(`CMP${suffix}`, `${prefix}0F C2`, lanes, { immediate: true });
 }
+add('RSQRTPS', '0F 52', 'f32');
+add('RSQRTSS', 'F3 0F 52', 'f32');
+add('RCPPS', '0F 53', 'f32');
+add('RCPSS', 'F3 0F 53', 'f32');
 add('UCOMISS', '0F 2E', 'f32');
 add('UCOMISD', '66 0F 2E', 'f64');
 add('COMISS', '0F 2F', 'f32');
@@ -96,6 +100,35 @@ add('CVTTPS2PI', '0F 2C', 'f32', { mmx: true });
 add('CVTTPD2PI', '66 0F 2C', 'f64', { mmx: true });
 add('CVTPS2PI', '0F 2D', 'f32', { mmx: true });
 add('CVTPD2PI', '66 0F 2D', 'f64', { mmx: true });
+for (const [name, opcode] of [
+  ['SHA1NEXTE', '0F 38 C8'],
+  ['SHA1MSG1', '0F 38 C9'],
+  ['SHA1MSG2', '0F 38 CA'],
+  ['SHA256RNDS2', '0F 38 CB'],
+  ['SHA256MSG1', '0F 38 CC'],
+  ['SHA256MSG2', '0F 38 CD'],
+  ['AESIMC', '66 0F 38 DB'],
+  ['AESENC', '66 0F 38 DC'],
+  ['AESENCLAST', '66 0F 38 DD'],
+  ['AESDEC', '66 0F 38 DE'],
+  ['AESDECLAST', '66 0F 38 DF'],
+] as const)
+  add(name, opcode, 'byte');
+for (const [name, opcode] of [
+  ['SHA1RNDS4', '0F 3A CC'],
+  ['PCLMULQDQ', '66 0F 3A 44'],
+  ['AESKEYGENASSIST', '66 0F 3A DF'],
+] as const)
+  add(name, opcode, 'byte', { immediate: true });
+for (const [name, opcode] of [
+  ['PCMPESTRM', '66 0F 3A 60'],
+  ['PCMPESTRI', '66 0F 3A 61'],
+  ['PCMPESTRM q', '66 48 0F 3A 60'],
+  ['PCMPESTRI q', '66 48 0F 3A 61'],
+  ['PCMPISTRM', '66 0F 3A 62'],
+  ['PCMPISTRI', '66 0F 3A 63'],
+] as const)
+  add(name, opcode, 'text', { immediate: true });
 
 export const sseCases: readonly SseCase[] = cases;
 
@@ -116,6 +149,12 @@ function lane(values: Values, type: LaneType): bigint {
 export function vector(values: Values, type: LaneType): Uint8Array {
   const bytes = new Uint8Array(16);
   const view = new DataView(bytes.buffer);
+  if (type === 'text') {
+    // Few different characters, and zeros that end strings.
+    const wide = values.chance(2);
+    for (let i = 0; i < 16; i++) bytes[i] = wide && i & 1 ? 0 : values.pick([0, 1, 2, 3, 4, 0x7f, 0x80, 0xff, 1, 2]);
+    return bytes;
+  }
   if (type === 'byte') for (let i = 0; i < 16; i++) bytes[i] = values.u32();
   else if (type === 'f32' || type === 'i32')
     for (let i = 0; i < 4; i++) view.setUint32(i * 4, Number(lane(values, type)), true);
@@ -171,6 +210,13 @@ export function sseFrame(values: Values, test: SseCase): Frame {
   frame.memory.set(b);
   frame.setGpr(0, values.integer(64));
   frame.setGpr(1, values.integer(64));
+  frame.setGpr(2, values.integer(64));
+  if (test.lanes === 'text') {
+    // Lengths near those of the operands, and flags to be overwritten.
+    if (!values.chance(4)) frame.setGpr(0, BigInt(values.below(40) - 20));
+    if (!values.chance(4)) frame.setGpr(2, BigInt(values.below(40) - 20));
+    frame.flags |= values.u32() & STATUS;
+  }
   if (test.mmx) {
     frame.fx.set(vector(values, 'byte').subarray(0, 8), FX.st + 16);
     frame.fx.set(b.subarray(0, 8), FX.st + 32);

@@ -1,4 +1,5 @@
 /** Registers the TypeScript handlers of SSE floating-point, cryptographic and string instructions. */
+import './approximations.ts';
 import './arithmetic.ts';
 import './compare.ts';
 import './convert.ts';

@@ -122,5 +122,9 @@ for (const [mnemonic, opcode] of [
 }
 
 // ---- all TypeScript's
+define('RSQRTPS', sse('sse', { dst: 'w' }), 'NP 0F 52 Vdq,Wdq', ASSIST);
+define('RSQRTSS', sse('sse', { dst: 'w' }), 'F3 0F 52 Vd,Wd', ASSIST);
+define('RCPPS', sse('sse', { dst: 'w' }), 'NP 0F 53 Vdq,Wdq', ASSIST);
+define('RCPSS', sse('sse', { dst: 'w' }), 'F3 0F 53 Vd,Wd', ASSIST);
 define('DPPS', sse('sse4_1'), '66 0F3A 40 Vdq,Wdq,Ib', ASSIST);
 define('DPPD', sse('sse4_1'), '66 0F3A 41 Vdq,Wdq,Ib', ASSIST);
