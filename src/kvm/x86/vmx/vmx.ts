@@ -7,7 +7,7 @@
  */
 import { HOST_CS, HOST_DS, HOST_TR } from '../../../host/boot.ts';
 import type { Cpu, Cpus } from '../../../host/cpus.ts';
-import { ENOMEM, EOPNOTSUPP, type Errno } from '../../../host/errno.ts';
+import { EEXIST, ENOMEM, EOPNOTSUPP, type Errno } from '../../../host/errno.ts';
 import type { Host } from '../../../host/host.ts';
 import { PAGE_OWNER } from '../../../host/pages.ts';
 import { GPR } from '../../../machine/engine/layout.ts';
@@ -169,6 +169,7 @@ const NMI_VECTOR = 2;
 
 /** (*): reads what the boot CPU offers and prepares what enabling depends on. @upstream vmx_init_early(), setup_vmcs_config() */
 export function vmxInitEarly(host: Host): Errno {
+  if (loaded.has(host.cpus)) return -EEXIST;
   const config = setupVmcsConfig((index) => readMsr(host.cpu.processor, index));
   if (typeof config === 'number') return config;
   loaded.set(host.cpus, new VmxHardware(host, config));
