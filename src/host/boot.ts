@@ -3,6 +3,8 @@
  * APIC in x2APIC mode. Firmware has set up the MSRs (IA32_FEATURE_CONTROL among them) before.
  */
 import { writeMsr } from '../machine/msr/msr.ts';
+import { reset } from '../machine/processor/reset.ts';
+import { privilegeChanged } from '../machine/processor/rip.ts';
 import {
   ACTIVE,
   AR_DB,
@@ -33,8 +35,6 @@ import {
   type Processor,
   type Segment,
 } from '../machine/processor.ts';
-import { reset } from '../machine/processor/reset.ts';
-import { privilegeChanged } from '../machine/processor/rip.ts';
 import type { Hpa } from '../util/address.ts';
 import { SPURIOUS_APIC_VECTOR } from './vectors.ts';
 

@@ -8,7 +8,6 @@
 /** 0 or a negative error number. */
 export type Errno = number;
 
-export const EPERM = 1;
 export const ENOENT = 2;
 export const EINTR = 4;
 export const EIO = 5;
@@ -17,41 +16,10 @@ export const E2BIG = 7;
 export const EBADF = 9;
 export const EAGAIN = 11;
 export const ENOMEM = 12;
-export const EACCES = 13;
 export const EFAULT = 14;
 export const EBUSY = 16;
 export const EEXIST = 17;
 export const ENODEV = 19;
 export const EINVAL = 22;
-export const ENOSPC = 28;
 export const ENOTTY = 25;
-export const ENOSYS = 38;
 export const EOPNOTSUPP = 95;
-/** The call was interrupted before it did anything and may be made again. */
-export const ERESTARTSYS = 512;
-
-const NAMES: Readonly<Record<number, string>> = {
-  [EPERM]: 'EPERM',
-  [ENOENT]: 'ENOENT',
-  [EINTR]: 'EINTR',
-  [EIO]: 'EIO',
-  [ENXIO]: 'ENXIO',
-  [E2BIG]: 'E2BIG',
-  [EBADF]: 'EBADF',
-  [EAGAIN]: 'EAGAIN',
-  [ENOMEM]: 'ENOMEM',
-  [EACCES]: 'EACCES',
-  [EFAULT]: 'EFAULT',
-  [EBUSY]: 'EBUSY',
-  [EEXIST]: 'EEXIST',
-  [ENODEV]: 'ENODEV',
-  [EINVAL]: 'EINVAL',
-  [ENOSPC]: 'ENOSPC',
-  [ENOTTY]: 'ENOTTY',
-  [ENOSYS]: 'ENOSYS',
-  [EOPNOTSUPP]: 'EOPNOTSUPP',
-  [ERESTARTSYS]: 'ERESTARTSYS',
-};
-
-/** The name of an error number, positive or negative, for messages. */
-export const errnoName = (errno: Errno): string => NAMES[Math.abs(errno)] ?? `errno ${errno}`;

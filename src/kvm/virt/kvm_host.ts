@@ -95,7 +95,6 @@ export class Kvm {
 /** Where a vCPU is. @upstream vcpu->mode */
 export const OUTSIDE_GUEST_MODE = 0;
 export const IN_GUEST_MODE = 1;
-export const EXITING_GUEST_MODE = 2;
 
 /** A vCPU. Architectures derive from it. @upstream struct kvm_vcpu */
 export class KvmVcpu {
@@ -171,10 +170,6 @@ export function kvmMakeRequest(request: number, vcpu: KvmVcpu): void {
 }
 /** @upstream kvm_test_request() */
 export const kvmTestRequest = (request: number, vcpu: KvmVcpu): boolean => (vcpu.requests & (1 << request)) !== 0;
-/** @upstream kvm_clear_request() */
-export function kvmClearRequest(request: number, vcpu: KvmVcpu): void {
-  vcpu.requests &= ~(1 << request);
-}
 /** Tests and clears. @upstream kvm_check_request() */
 export function kvmCheckRequest(request: number, vcpu: KvmVcpu): boolean {
   if ((vcpu.requests & (1 << request)) === 0) return false;
@@ -216,10 +211,4 @@ export function kvmVmDead(kvm: Kvm): void {
     kvmMakeRequest(KVM_REQ_VM_DEAD, vcpu);
     kvmVcpuKick(vcpu);
   }
-}
-
-/** Reports a broken invariant of one VM; true if it is broken. @upstream KVM_BUG_ON() */
-export function kvmBugOn(condition: boolean, kvm: Kvm, message: string): boolean {
-  if (condition) kvmVmBugged(kvm, message);
-  return condition;
 }

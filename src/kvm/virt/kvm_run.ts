@@ -290,4 +290,3 @@ export const EXIT_IRQ_WINDOW_OPEN: PlainExit = {
   kind: 'irq-window-open',
   exitReason: KVM_EXIT.IRQ_WINDOW_OPEN,
 };
-export const EXIT_SET_TPR: PlainExit = { kind: 'set-tpr', exitReason: KVM_EXIT.SET_TPR };

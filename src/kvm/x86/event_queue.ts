@@ -9,18 +9,15 @@ import { KVM_REQ_EVENT, KVM_REQ_TRIPLE_FAULT, type X86Vcpu } from './kvm_host.ts
 
 export const DE_VECTOR = 0;
 export const DB_VECTOR = 1;
-export const NMI_VECTOR = 2;
 export const BP_VECTOR = 3;
 export const OF_VECTOR = 4;
 export const UD_VECTOR = 6;
 export const DF_VECTOR = 8;
 export const TS_VECTOR = 10;
-export const NP_VECTOR = 11;
 export const SS_VECTOR = 12;
 export const GP_VECTOR = 13;
 export const PF_VECTOR = 14;
 export const AC_VECTOR = 17;
-export const MC_VECTOR = 18;
 
 const BENIGN = 0;
 const CONTRIBUTORY = 1;
@@ -49,11 +46,6 @@ export function kvmQueueInterrupt(vcpu: X86Vcpu, nr: number, soft: boolean): voi
 export function kvmClearInterruptQueue(vcpu: X86Vcpu): void {
   vcpu.arch.interrupt.injected = false;
 }
-/** An event is on its way in; nothing else may be injected with it. @upstream kvm_event_needs_reinjection() */
-export const kvmEventNeedsReinjection = (vcpu: X86Vcpu): boolean =>
-  vcpu.arch.exception.injected || vcpu.arch.interrupt.injected || vcpu.arch.nmiInjected;
-/** @upstream kvm_is_exception_pending() */
-export const kvmIsExceptionPending = (vcpu: X86Vcpu): boolean => vcpu.arch.exception.pending;
 
 /** @upstream kvm_multiple_exception() */
 function kvmMultipleException(

@@ -3,14 +3,7 @@
  *
  * @upstream arch/x86/kvm/kvm_cache_regs.h
  */
-import {
-  VCPU_EXREG_CR0,
-  VCPU_EXREG_CR3,
-  VCPU_EXREG_CR4,
-  VCPU_REGS_RIP,
-  VCPU_REGS_RSP,
-  type X86Vcpu,
-} from './kvm_host.ts';
+import { VCPU_EXREG_CR0, VCPU_EXREG_CR3, VCPU_EXREG_CR4, VCPU_REGS_RIP, type X86Vcpu } from './kvm_host.ts';
 
 /** Upstream's kvm_register_is_available(). */
 export const kvmRegisterIsAvailable = (vcpu: X86Vcpu, reg: number): boolean => (vcpu.arch.regsAvail & (1 << reg)) !== 0;
@@ -44,10 +37,6 @@ export function kvmRegisterWrite32(vcpu: X86Vcpu, reg: number, value: number): v
 export const kvmRipRead = (vcpu: X86Vcpu): bigint => kvmRegisterReadRaw(vcpu, VCPU_REGS_RIP);
 export function kvmRipWrite(vcpu: X86Vcpu, value: bigint): void {
   kvmRegisterWriteRaw(vcpu, VCPU_REGS_RIP, value);
-}
-export const kvmRspRead = (vcpu: X86Vcpu): bigint => kvmRegisterReadRaw(vcpu, VCPU_REGS_RSP);
-export function kvmRspWrite(vcpu: X86Vcpu, value: bigint): void {
-  kvmRegisterWriteRaw(vcpu, VCPU_REGS_RSP, value);
 }
 
 /** CR0, unsigned 32 bits; guest-owned bits are read only if asked for. @upstream kvm_read_cr0_bits() */

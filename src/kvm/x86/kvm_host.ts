@@ -5,7 +5,7 @@
  */
 import type { Cpu } from '../../host/cpus.ts';
 import type { Task } from '../../host/sched.ts';
-import type { Gpa, Hpa } from '../../util/address.ts';
+import type { Gpa } from '../../util/address.ts';
 import { KVM_REQ_ARCH_BASE, Kvm, type KvmModule, KvmVcpu } from '../virt/kvm_host.ts';
 import { KvmRun } from '../virt/kvm_run.ts';
 import type { KvmCpuidEntry2 } from './cpuid.ts';
@@ -20,7 +20,6 @@ import type { VcpuVt } from './vmx/common.ts';
 
 /** VM types. @upstream KVM_X86_*_VM */
 export const KVM_X86_DEFAULT_VM = 0;
-export const KVM_X86_SW_PROTECTED_VM = 1;
 export const KVM_X86_TDX_VM = 5;
 
 // ---- requests
@@ -35,7 +34,6 @@ export const KVM_REQ_SCAN_IOAPIC: number = KVM_REQ_ARCH_BASE + 6;
 export const KVM_REQ_IOAPIC_EOI_EXIT: number = KVM_REQ_ARCH_BASE + 7;
 export const KVM_REQ_TLB_FLUSH_CURRENT: number = KVM_REQ_ARCH_BASE + 8;
 export const KVM_REQ_TLB_FLUSH_GUEST: number = KVM_REQ_ARCH_BASE + 9;
-export const KVM_REQ_STEAL_UPDATE: number = KVM_REQ_ARCH_BASE + 10;
 export const KVM_REQ_RECALC_INTERCEPTS: number = KVM_REQ_ARCH_BASE + 11;
 
 // ---- registers
@@ -45,7 +43,6 @@ export const VCPU_REGS_RCX = 1;
 export const VCPU_REGS_RDX = 2;
 export const VCPU_REGS_RBX = 3;
 export const VCPU_REGS_RSP = 4;
-export const VCPU_REGS_RBP = 5;
 export const VCPU_REGS_RSI = 6;
 export const VCPU_REGS_RDI = 7;
 export const VCPU_REGS_RIP = 16;
@@ -96,8 +93,6 @@ export interface KvmQueuedInterrupt {
 
 /** MSRs that user space emulates. @upstream KVM_MSR_EXIT_REASON_* */
 export const KVM_MSR_EXIT_REASON_INVAL = 1;
-export const KVM_MSR_EXIT_REASON_UNKNOWN = 2;
-export const KVM_MSR_EXIT_REASON_FILTER = 4;
 
 /** A segment register as KVM hands it around. @upstream struct kvm_segment */
 export interface KvmSegment {
@@ -331,6 +326,3 @@ export class X86Vcpu extends KvmVcpu {
 
 /** vCPUs of a VM, typed. */
 export const vcpusOf = (kvm: X86Vm): readonly X86Vcpu[] => kvm.vcpus as X86Vcpu[];
-
-/** The page that a guest frame lies in, as the host sees it. */
-export type HostPage = Hpa;

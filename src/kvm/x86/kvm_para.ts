@@ -30,7 +30,6 @@ export const MSR_KVM_POLL_CONTROL = 0x4b56_4d05;
 
 export const KVM_HC_VAPIC_POLL_IRQ = 1;
 export const KVM_HC_KICK_CPU = 5;
-export const KVM_HC_CLOCK_PAIRING = 9;
 export const KVM_HC_SEND_IPI = 10;
 export const KVM_HC_SCHED_YIELD = 11;
 export const KVM_HC_MAP_GPA_RANGE = 12;

@@ -14,7 +14,6 @@ import type { KvmDtable, KvmSegment, X86Vcpu, X86Vm } from './kvm_host.ts';
 export const EXIT_FASTPATH_NONE = 0;
 export const EXIT_FASTPATH_REENTER_GUEST = 1;
 export const EXIT_FASTPATH_EXIT_HANDLED = 2;
-export const EXIT_FASTPATH_EXIT_USERSPACE = 3;
 export type Fastpath = 0 | 1 | 2 | 3;
 
 /** What is known of the last exit, for traces and reports. */
@@ -28,10 +27,7 @@ export interface KvmExitInfo {
 
 /** Whether the emulator may work on an instruction. @upstream X86EMUL_* results of check_emulate_instruction */
 export const X86EMUL_CONTINUE = 0;
-export const X86EMUL_UNHANDLEABLE = 1;
-export const X86EMUL_PROPAGATE_FAULT = 2;
 export const X86EMUL_RETRY_INSTR = 3;
-export const X86EMUL_IO_NEEDED = 5;
 
 /** @upstream struct kvm_x86_ops */
 export interface KvmX86Ops {

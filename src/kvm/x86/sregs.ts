@@ -303,7 +303,6 @@ export interface KvmVcpuEvents {
 }
 
 export const KVM_VCPUEVENT_VALID_NMI_PENDING = 1;
-export const KVM_VCPUEVENT_VALID_SIPI_VECTOR = 2;
 export const KVM_VCPUEVENT_VALID_SHADOW = 4;
 export const KVM_VCPUEVENT_VALID_PAYLOAD = 0x10;
 export const KVM_VCPUEVENT_VALID_TRIPLE_FAULT = 0x20;

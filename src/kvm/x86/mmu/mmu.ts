@@ -11,12 +11,10 @@ import {
   KVM_REQ_TLB_FLUSH,
   type KvmMemorySlot,
   kvmMakeAllCpusRequest,
-  kvmMakeRequest,
 } from '../../virt/kvm_host.ts';
 import { gfnToHvaMemslot, kvmVcpuGfnToMemslot, markPageDirtyInSlot } from '../../virt/memslots.ts';
 import { kvmEmulateInstruction } from '../emulate.ts';
 import type { X86Vcpu, X86Vm } from '../kvm_host.ts';
-import { KVM_REQ_LOAD_MMU_PGD } from '../kvm_host.ts';
 import { PFERR_PRESENT_MASK, PFERR_WRITE_MASK } from './pferr.ts';
 import {
   EPT_DIRTY,
@@ -162,9 +160,4 @@ export function kvmMmuWriteProtectPtMasked(kvm: X86Vm, slot: KvmMemorySlot, offs
     const gfn = slot.baseGfn + offset + (31 - Math.clz32(bits & -bits));
     kvm.arch.tdpMmu.writeProtect(gfn, gfn + 1);
   }
-}
-
-/** The paging mode or root changed: load it again before entry. */
-export function kvmMmuResetContext(vcpu: X86Vcpu): void {
-  kvmMakeRequest(KVM_REQ_LOAD_MMU_PGD, vcpu);
 }

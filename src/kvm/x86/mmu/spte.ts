@@ -14,7 +14,6 @@ import type { Gfn, Hpa } from '../../../util/address.ts';
 export const EPT_READABLE = 1n;
 export const EPT_WRITABLE = 2n;
 export const EPT_EXECUTABLE = 4n;
-export const EPT_MT_WB: bigint = 6n << 3n;
 export const EPT_LARGE = 0x80n;
 export const EPT_ACCESSED = 0x100n;
 export const EPT_DIRTY = 0x200n;

@@ -94,7 +94,6 @@ function adjustVmxControls(required: number, optional: number, msr: bigint | und
 const EPT_PAGE_WALK_4 = 1 << 6;
 const EPT_WB = 1 << 14;
 const EPT_2M = 1 << 16;
-const EPT_1G = 1 << 17;
 const EPT_INVEPT = 1 << 20;
 const EPT_AD = 1 << 21;
 const EPT_INVEPT_CONTEXT = 1 << 25;
@@ -102,7 +101,6 @@ const EPT_INVEPT_GLOBAL = 1 << 26;
 const VPID_INVVPID = 1;
 const VPID_ADDR = 1 << 8;
 const VPID_SINGLE = 1 << 9;
-const VPID_GLOBAL = 1 << 10;
 
 /** The configuration of one CPU, or −EIO if it lacks something that KVM needs. */
 export function setupVmcsConfig(read: ReadMsr): VmcsConfig | Errno {
@@ -148,25 +146,16 @@ export function setupVmcsConfig(read: ReadMsr): VmcsConfig | Errno {
 export const sameVmcsConfig = (a: VmcsConfig, b: VmcsConfig): boolean =>
   (Object.keys(a) as (keyof VmcsConfig)[]).every((key) => a[key] === b[key]);
 
-/** EPT can be used: 4-level walk, write-back paging structures, INVEPT for all contexts. */
+/** EPT can be used: 4-level walk, write-back paging structures, 2 MiB pages, INVEPT for one context and for all. */
 export const cpuHasVmxEpt = (config: VmcsConfig): boolean =>
   (config.secondary & SECONDARY.EPT) !== 0 &&
-  [EPT_PAGE_WALK_4, EPT_WB, EPT_INVEPT, EPT_INVEPT_GLOBAL].every((bit) => config.ept & bit);
-export const cpuHasVmxEpt2mPage = (config: VmcsConfig): boolean => (config.ept & EPT_2M) !== 0;
-export const cpuHasVmxEpt1gPage = (config: VmcsConfig): boolean => (config.ept & EPT_1G) !== 0;
+  [EPT_PAGE_WALK_4, EPT_WB, EPT_2M, EPT_INVEPT, EPT_INVEPT_CONTEXT, EPT_INVEPT_GLOBAL].every((bit) => config.ept & bit);
 export const cpuHasVmxEptAdBits = (config: VmcsConfig): boolean => (config.ept & EPT_AD) !== 0;
-export const cpuHasVmxInveptContext = (config: VmcsConfig): boolean => (config.ept & EPT_INVEPT_CONTEXT) !== 0;
-/** VPIDs can be used: INVVPID for one context or for all. */
+/** VPIDs can be used: INVVPID for one address and for one context. */
 export const cpuHasVmxVpid = (config: VmcsConfig): boolean =>
-  (config.secondary & SECONDARY.VPID) !== 0 &&
-  (config.vpid & VPID_INVVPID) !== 0 &&
-  (config.vpid & (VPID_SINGLE | VPID_GLOBAL)) !== 0;
-export const cpuHasVmxInvvpidIndividualAddr = (config: VmcsConfig): boolean => (config.vpid & VPID_ADDR) !== 0;
-export const cpuHasVmxInvvpidSingle = (config: VmcsConfig): boolean => (config.vpid & VPID_SINGLE) !== 0;
+  (config.secondary & SECONDARY.VPID) !== 0 && [VPID_INVVPID, VPID_ADDR, VPID_SINGLE].every((bit) => config.vpid & bit);
 export const cpuHasVmxUnrestrictedGuest = (config: VmcsConfig): boolean =>
   (config.secondary & SECONDARY.UNRESTRICTED_GUEST) !== 0;
-export const cpuHasVmxPreemptionTimer = (config: VmcsConfig): boolean => (config.pinBased & PIN.PREEMPTION_TIMER) !== 0;
 export const cpuHasVmxTprShadow = (config: VmcsConfig): boolean => (config.cpuBased & PRIMARY.TPR_SHADOW) !== 0;
 export const cpuHasVmxMsrBitmap = (config: VmcsConfig): boolean => (config.cpuBased & PRIMARY.MSR_BITMAPS) !== 0;
-export const cpuHasVirtualNmis = (config: VmcsConfig): boolean => (config.pinBased & PIN.VIRTUAL_NMIS) !== 0;
 export const cpuHasVmxPle = (config: VmcsConfig): boolean => (config.secondary & SECONDARY.PAUSE_LOOP) !== 0;

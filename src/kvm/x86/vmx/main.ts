@@ -100,6 +100,16 @@ import {
   vmxSetIdt,
   vmxSetSegment,
 } from './vmx_state.ts';
+import type { TdxBackend, VmxBackend } from './x86_ops.ts';
+
+/** The backends' life cycles, as x86_ops.ts declares them. */
+const vmxBackend: VmxBackend = {
+  vmxInitEarly,
+  vmxExit,
+  vmxHardwareSetup,
+  vmxHardwareUnsetup,
+};
+const tdxBackend: TdxBackend = { tdxBringup, tdxCleanup };
 
 const hiddenSegment = (): KvmSegment => ({
   base: 0n,
@@ -139,8 +149,8 @@ function vtEmergencyDisableVirtualizationCpu(cpu: Cpu): void {
 
 /** Undoes vtHardwareSetup in reverse order. */
 function vtHardwareUnsetup(host: Host): void {
-  tdxCleanup(host);
-  vmxHardwareUnsetup(host);
+  tdxBackend.tdxCleanup(host);
+  vmxBackend.vmxHardwareUnsetup(host);
 }
 
 /** From here on, faults of VMX instructions are expected. */
@@ -150,7 +160,7 @@ function vtRebooting(host: Host): void {
 
 /** The TDX module is initialised while VMX is on everywhere. */
 function vtPostHardwareEnableSetup(host: Host): Errno {
-  return tdxBringup(host);
+  return tdxBackend.tdxBringup(host);
 }
 
 /** A TD's MSRs are the module's, but for a short list. */
@@ -635,7 +645,7 @@ export const vtX86Ops: KvmX86Ops = {
 
 /** @upstream vt_hardware_setup(): VMX first, TDX builds on it. */
 function vtHardwareSetup(host: Host): Errno {
-  return vmxHardwareSetup(host);
+  return vmxBackend.vmxHardwareSetup(host);
 }
 
 /** @upstream vt_init_ops */
@@ -649,11 +659,11 @@ export const vtInitOps: KvmX86InitOps = { hardwareSetup: vtHardwareSetup, runtim
  */
 export function vtInit(host: Host, parameters: KvmModuleParameters = {}): KvmModule | Errno {
   // (*) Lists of loaded VMCSs: the way out of VMX operation walks them.
-  const early = vmxInitEarly(host);
+  const early = vmxBackend.vmxInitEarly(host);
   if (early !== 0) return early;
   const module = kvmInit(host, new X86ArchHooks(host, vtInitOps), parameters);
   if (typeof module === 'number') {
-    vmxExit(host);
+    vmxBackend.vmxExit(host);
     return module;
   }
   // (**) Per-CPU state of posted interrupts and the crash handler's pointer would be set up here: nothing needs them yet.
@@ -663,5 +673,5 @@ export function vtInit(host: Host, parameters: KvmModuleParameters = {}): KvmMod
 /** Unloads the module. @upstream vt_exit() */
 export function vtExit(module: KvmModule): void {
   kvmExit(module);
-  vmxExit(module.host);
+  vmxBackend.vmxExit(module.host);
 }

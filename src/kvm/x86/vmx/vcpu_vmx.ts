@@ -6,6 +6,7 @@
 import type { Processor } from '../../../machine/processor.ts';
 import type { Vtx } from '../../../machine/vtx/vtx.ts';
 import type { Hpa } from '../../../util/address.ts';
+import { kvmVmBugged } from '../../virt/kvm_host.ts';
 import {
   VCPU_EXREG_CR0,
   VCPU_EXREG_CR3,
@@ -188,7 +189,7 @@ export function vmxCacheReg(vcpu: X86Vcpu, reg: number): void {
       break;
     }
     default:
-      throw new Error(`register ${reg} is not cached`);
+      kvmVmBugged(vcpu.kvm, `register ${reg} is not cached`);
   }
 }
 

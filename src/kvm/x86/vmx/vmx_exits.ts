@@ -413,6 +413,3 @@ function failEntry(vcpu: X86Vcpu, reason: bigint): number {
   vcpu.run.setExit(exit);
   return 0;
 }
-
-/** Whether exits of this reason are handled; for the table's test. */
-export const vmxHandlesExit = (reason: number): boolean => handlers[reason] !== undefined;

@@ -1,26 +1,23 @@
 /**
- * What each backend must offer to main.ts, by upstream's names.
+ * What main.ts calls of each backend beside the operations that it wraps: coming up and going down with the module.
  *
  * @upstream arch/x86/kvm/vmx/x86_ops.h
  */
 import type { Errno } from '../../../host/errno.ts';
 import type { Host } from '../../../host/host.ts';
-import type { X86Vcpu, X86Vm } from '../kvm_host.ts';
 
-/** Operations of the VMX backend that main.ts wraps and a TD does differently, with its life cycle. */
+/** The VMX backend. */
 export interface VmxBackend {
+  /** (*): everything that enabling hardware depends on. */
   vmxInitEarly(host: Host): Errno;
   vmxExit(host: Host): void;
   vmxHardwareSetup(host: Host): Errno;
   vmxHardwareUnsetup(host: Host): void;
-  vmxVmInit(kvm: X86Vm): Errno;
-  vmxVcpuCreate(vcpu: X86Vcpu): Errno;
-  vmxVcpuFree(vcpu: X86Vcpu): void;
-  vmxVcpuReset(vcpu: X86Vcpu, initEvent: boolean): void;
 }
 
-/** Operations of the TDX backend. */
+/** The TDX backend. */
 export interface TdxBackend {
+  /** Initialises the TDX module, with VMX on on every CPU. */
   tdxBringup(host: Host): Errno;
   tdxCleanup(host: Host): void;
 }
