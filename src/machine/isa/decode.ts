@@ -178,7 +178,7 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
   const modrm = withModrm ? u8() : 0;
   let row: Row | undefined;
   for (const candidate of list) {
-    if (candidate.prefix !== '' && candidate.prefix !== mandatory) continue;
+    if (candidate.prefix === 'NR' ? repeat !== 0 : candidate.prefix !== '' && candidate.prefix !== mandatory) continue;
     if (candidate.only !== 'all' && (candidate.only === '64') !== (mode === 64)) continue;
     if (candidate.modrm >= 0) {
       if (candidate.modrm !== modrm) continue;

@@ -1,8 +1,9 @@
 /**
  * The instruction table: one row per encoding, written in the SDM's opcode-map notation.
  *
- *   [NP|66|F3|F2] [VEX.L0|VEX.L1] [REX.W|W0] [0F|0F38|0F3A] OP[+r|+cc] [=MODRM] [/n] [mem|reg] [operands] [; 64|no64]
+ *   [NP|NR|66|F3|F2] [VEX.L0|VEX.L1] [REX.W|W0] [0F|0F38|0F3A] OP[+r|+cc] [=MODRM] [/n] [mem|reg] [operands] [; 64|no64]
  *
+ *   NP  none of 66, F3, F2     NR  no F3 or F2; 66 is an operand size prefix
  *   E  register or memory by ModRM.rm      G  register by ModRM.reg      Z  register in the opcode
  *   M  memory only   R  register by rm     I  immediate   J  branch target   O  memory at an absolute offset   A  far pointer
  *   S C D  segment, control, debug register by reg      B  register by VEX.vvvv
@@ -62,7 +63,7 @@ export interface Row {
   /** 0 one-byte, 1 0F, 2 0F38, 3 0F3A */
   readonly map: 0 | 1 | 2 | 3;
   readonly opcode: number;
-  readonly prefix: '' | 'NP' | '66' | 'F3' | 'F2';
+  readonly prefix: '' | 'NP' | 'NR' | '66' | 'F3' | 'F2';
   /** -1 for legacy encodings, else VEX.L. */
   readonly vex: -1 | 0 | 1;
   readonly rexW: -1 | 0 | 1;
@@ -88,7 +89,7 @@ export type Traits = Partial<Omit<Operation, 'mnemonic' | 'semantics'>>;
 export const ASSIST: Semantics = (cpu) => cpu.assist();
 
 const LINE =
-  /^(?:(NP|66|F3|F2) )?(?:VEX\.L([01]) )?(?:(REX\.W|W0) )?(?:(0F38|0F3A|0F) )?([0-9A-F]{2})(\+r|\+cc)?(?: =([0-9A-F]{2}))?(?: ?\/(\d))?(?: (mem|reg))?(?: +([^;\s]+))?\s*(?:; ?(64|no64))?$/;
+  /^(?:(NP|NR|66|F3|F2) )?(?:VEX\.L([01]) )?(?:(REX\.W|W0) )?(?:(0F38|0F3A|0F) )?([0-9A-F]{2})(\+r|\+cc)?(?: =([0-9A-F]{2}))?(?: ?\/(\d))?(?: (mem|reg))?(?: +([^;\s]+))?\s*(?:; ?(64|no64))?$/;
 const MAPS: Record<string, 0 | 1 | 2 | 3> = { '': 0, '0F': 1, '0F38': 2, '0F3A': 3 };
 const MODRM_LETTERS = 'EGMRSCDVWUPQNT';
 

@@ -1,5 +1,6 @@
 /** Registers the TypeScript handlers of segments, control transfers, software interrupts and privileged flags. */
 import './instructions/descriptor-queries.ts';
+import './instructions/divide.ts';
 import './instructions/flags.ts';
 import './instructions/halt.ts';
 import './instructions/segment-registers.ts';

@@ -150,10 +150,8 @@ define(
   'MOVBE',
   { dst: 'w', feature: 'movbe' },
   `
-    NP 0F38 F0 Gv,Mv
-    66 0F38 F0 Gw,Mw
-    NP 0F38 F1 Mv,Gv
-    66 0F38 F1 Mw,Gw`,
+    NR 0F38 F0 Gv,Mv
+    NR 0F38 F1 Mv,Gv`,
   (cpu) => cpu.write(0, swapped(cpu.read(1))),
 );
 define('MOVNTI', { dst: 'w' }, 'NP 0F C3 My,Gy', (cpu) => cpu.write(0, cpu.read(1)));

@@ -1,5 +1,5 @@
 /** MMX and SSE moves. @sdm "MOVD/MOVQ", "MOVDQA", "MOVDQU", "MOVAPS", "MOVUPS", "MOVSS", "MOVSD", "MOVHPS", "MOVLPS", "MOVNT…", "EMMS" … */
-import { FTAG, RDI } from '../../engine/layout.ts';
+import { FTAG, FTOP, RDI } from '../../engine/layout.ts';
 import type { Cpu } from '../cpu.ts';
 import { constant, type Expr, zeroExtend } from '../expr.ts';
 import { define } from '../row.ts';
@@ -137,5 +137,8 @@ define('MASKMOVQ', mmx({ dst: 'r', implicitMemory: true, feature: 'sse' }), 'NP 
   touchMmx(cpu);
 });
 
-/** Empties the x87 tag word. */
-define('EMMS', mmx(), 'NP 0F 77', (cpu) => cpu.setState(FTAG, constant(8, 0)));
+/** Empties the x87 tag word, and like the other MMX instructions resets TOP. */
+define('EMMS', mmx(), 'NP 0F 77', (cpu) => {
+  cpu.setState(FTOP, constant(8, 0));
+  cpu.setState(FTAG, constant(8, 0));
+});
