@@ -172,8 +172,12 @@ describe('a guest ends', () => {
     fake.host.sched.onStuck();
     await pause();
     guest.endInput();
-    fake.host.sched.onStuck();
     expect(await guest.done).toEqual({ reason: 'halted' });
+    const other = start(function* () {});
+    other.guest.endInput();
+    await pause();
+    other.fake.host.sched.onStuck();
+    expect(await other.guest.done).toEqual({ reason: 'halted' });
   });
 });
 

@@ -23,6 +23,8 @@ export class GuestRunner implements GuestRun {
   #machine: VirtualMachine;
   #stopped: GuestEnd | undefined;
   #inputOpen = true;
+  /** Only input can wake the guest. */
+  #isStuck = false;
 
   constructor(host: GuestHost, config: GuestConfig, sink: ConsoleSink) {
     this.#host = host;
@@ -41,6 +43,7 @@ export class GuestRunner implements GuestRun {
   }
 
   input(bytes: Uint8Array): boolean {
+    this.#isStuck = false;
     return this.#console.input(bytes);
   }
 
@@ -50,6 +53,7 @@ export class GuestRunner implements GuestRun {
 
   endInput(): void {
     this.#inputOpen = false;
+    if (this.#isStuck) this.#stuck();
   }
 
   statistics(): GuestStatistics {
@@ -81,12 +85,16 @@ export class GuestRunner implements GuestRun {
         this.#earlierExits[reason] = (this.#earlierExits[reason] ?? 0) + count;
       }
       this.#machine.close();
+      // A guest that resets at once must not keep timeouts and signals waiting.
+      await new Promise<void>((resolve) => this.#host.host.platform.turn(resolve));
+      if (this.#stopped !== undefined) return this.#stopped;
       this.#machine = this.#build();
     }
   }
 
   /** No timer is armed and no vCPU can run: only somebody who types could change that. */
   #stuck(): void {
+    this.#isStuck = true;
     if (!this.#inputOpen) this.#machine.stop({ reason: 'halted' });
   }
 }
