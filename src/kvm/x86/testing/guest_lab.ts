@@ -1,0 +1,154 @@
+/**
+ * A VM that runs a few bytes of code, and what it exits to user space with.
+ *
+ * 1 MiB of RAM from 0 on; in 64-bit mode linear addresses below 4 GiB are guest-physical ones, everything beyond the RAM
+ * is MMIO. Code lies at {@link CODE}.
+ */
+import { Host } from '../../../host/host.ts';
+import { Machine } from '../../../machine/machine.ts';
+import { Kvm, type Vcpu, type Vm } from '../../api.ts';
+import type { VcpuExit } from '../../virt/kvm_run.ts';
+import type { KvmRegs, KvmSregs } from '../sregs.ts';
+import { vtInit } from '../vmx/main.ts';
+
+export const CODE = 0x1_0000;
+export const RAM_SIZE = 0x10_0000;
+/** An address where no RAM is. */
+export const MMIO = 0x2000_0000;
+const PML4 = 0x1000;
+const PDPT = 0x2000;
+const GIB = 0x4000_0000;
+/** Present, writable, large page. */
+const LARGE = 0x83;
+const PRESENT = 3;
+
+/** An exit to user space, written down: `data` is what the guest wrote. */
+export type Seen = string;
+
+const hex = (bytes: Uint8Array): string => Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('');
+
+/** Bytes of code written as hex, with spaces as one likes. */
+export const bytesOf = (code: string): Uint8Array =>
+  Uint8Array.from(code.replace(/\s+/g, '').match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+
+const value = <T>(result: T | number): T => {
+  if (typeof result === 'number') throw new Error(`errno ${-result}`);
+  return result;
+};
+
+/** How the guest begins. */
+export interface GuestOptions {
+  /** 64 with paging (default), or 16: real mode. */
+  readonly mode?: 64 | 16;
+  /** In-kernel interrupt controllers; HLT then does not exit. */
+  readonly irqchip?: boolean;
+  readonly cpuid?: boolean;
+}
+
+/** A guest of one vCPU. */
+export class GuestLab {
+  readonly host: Host;
+  readonly vm: Vm;
+  readonly vcpu: Vcpu;
+  /** What MMIO and port reads are answered with, in order; zeros beyond. */
+  readonly answers: Uint8Array[] = [];
+  readonly #ram: number;
+
+  constructor(code: string, options: GuestOptions = {}) {
+    this.host = new Host(new Machine({ processors: 1, ramSize: 32 << 20, profile: 'pc' }));
+    value(vtInit(this.host));
+    const kvm = value(Kvm.open(this.host));
+    this.vm = value(kvm.createVm());
+    if (options.irqchip) this.vm.createIrqchip();
+    this.#ram = this.vm.mm.mmap(RAM_SIZE);
+    this.vm.setUserMemoryRegion({
+      slot: 0,
+      flags: 0,
+      guestPhysAddr: 0,
+      memorySize: RAM_SIZE,
+      userspaceAddr: this.#ram,
+    });
+    this.vcpu = value(this.vm.createVcpu(0));
+    if (options.cpuid ?? true) this.vcpu.setCpuid2(kvm.getSupportedCpuid());
+    this.write(CODE, bytesOf(code));
+    if (options.mode === 16) this.#enterRealMode();
+    else this.#enterLongMode();
+    this.setRegs({ rip: options.mode === 16 ? 0n : BigInt(CODE), rsp: 0x8000n, rflags: 2n });
+  }
+
+  #enterRealMode(): void {
+    const sregs = this.vcpu.getSregs();
+    this.vcpu.setSregs({ ...sregs, cs: { ...sregs.cs, base: BigInt(CODE), selector: CODE >> 4 } });
+  }
+
+  #enterLongMode(): void {
+    const table = new DataView(new ArrayBuffer(0x1000));
+    table.setBigUint64(0, BigInt(PDPT | PRESENT), true);
+    this.write(PML4, new Uint8Array(table.buffer));
+    for (let i = 0; i < 4; i++) table.setBigUint64(8 * i, BigInt(i * GIB + LARGE), true);
+    this.write(PDPT, new Uint8Array(table.buffer));
+    const sregs = this.vcpu.getSregs();
+    const data = { ...sregs.ds, base: 0n, limit: 0xffff_ffff, type: 3, s: 1, present: 1, db: 1, g: 1, selector: 0x10 };
+    const next: KvmSregs = {
+      ...sregs,
+      cs: { ...data, type: 11, db: 0, l: 1, selector: 8 },
+      ds: data,
+      es: data,
+      ss: data,
+      cr0: 0x8005_0033n,
+      cr3: BigInt(PML4),
+      cr4: 0x620n,
+      efer: 0x500n,
+    };
+    const failed = this.vcpu.setSregs(next);
+    if (failed !== 0) throw new Error(`KVM_SET_SREGS: ${failed}`);
+  }
+
+  /** Changes some registers. */
+  setRegs(regs: Partial<KvmRegs>): void {
+    this.vcpu.setRegs({ ...this.vcpu.getRegs(), ...regs });
+  }
+
+  /** Writes guest RAM. */
+  write(gpa: number, bytes: Uint8Array): void {
+    this.vm.mm.write(this.#ram + gpa, bytes);
+  }
+
+  /** Reads guest RAM. */
+  read(gpa: number, length: number): string {
+    return hex(value(this.vm.mm.read(this.#ram + gpa, length) ?? -1));
+  }
+
+  /** Answers one exit, and says what it was. */
+  serve(exit: VcpuExit): Seen {
+    if (exit.kind === 'mmio') {
+      const at = `${exit.physAddr.toString(16)}/${exit.len}`;
+      if (exit.isWrite) return `write ${at} ${hex(exit.data.subarray(0, exit.len))}`;
+      exit.data.set(this.answers.shift() ?? new Uint8Array(8));
+      return `read ${at}`;
+    }
+    if (exit.kind === 'io') {
+      const at = `${exit.port.toString(16)}/${exit.size}`;
+      if (exit.direction === 'out') return `out ${at} ${hex(exit.data.subarray(0, exit.size * exit.count))}`;
+      exit.data.set(this.answers.shift() ?? new Uint8Array(4));
+      return `in ${at}`;
+    }
+    return exit.kind;
+  }
+
+  /** Runs until HLT (or `limit` exits) and gives the exits before it; an errno ends the run, too. */
+  async run(limit = 50): Promise<Seen[]> {
+    const seen: Seen[] = [];
+    while (seen.length < limit) {
+      const exit = await this.vcpu.run();
+      if (typeof exit === 'number') {
+        seen.push(`errno ${exit}`);
+        break;
+      }
+      if (exit.kind === 'hlt') break;
+      seen.push(this.serve(exit));
+      if (exit.kind !== 'mmio' && exit.kind !== 'io') break;
+    }
+    return seen;
+  }
+}
