@@ -21,6 +21,8 @@ const GIB = 0x4000_0000;
 /** Present, writable, large page. */
 const LARGE = 0x83;
 const PRESENT = 3;
+/** CPUID 1 ECX. */
+const TSC_DEADLINE = 1 << 24;
 
 /** An exit to user space, written down: `data` is what the guest wrote. */
 export type Seen = string;
@@ -40,16 +42,28 @@ const value = <T>(result: T | number): T => {
 export interface GuestOptions {
   /** 64 with paging (default), or 16: real mode. */
   readonly mode?: 64 | 16;
-  /** In-kernel interrupt controllers; HLT then does not exit. */
-  readonly irqchip?: boolean;
-  readonly cpuid?: boolean;
+  /** In-kernel interrupt controllers (all, or only local APICs); HLT then does not exit. */
+  readonly irqchip?: boolean | 'split';
+  /** Number of vCPUs, 1 if not given. Without in-kernel interrupt controllers all would run at once. */
+  readonly vcpus?: number;
 }
 
-/** A guest of one vCPU. */
+const KVM_CAP_SPLIT_IRQCHIP = 121;
+/** Where {@link GuestLab.interrupts} puts its tables and handlers. */
+const GDT = 0x3000;
+const IDT = 0x4000;
+const HANDLERS = 0x1_2000;
+const HANDLER_SIZE = 64;
+/** 64-bit code and flat data. */
+const GDT_ENTRIES = 'ffff0000009baf00 ffff00000093cf00';
+
+/** A guest, of one vCPU if nothing else is said. */
 export class GuestLab {
   readonly host: Host;
   readonly vm: Vm;
+  /** The boot vCPU. */
   readonly vcpu: Vcpu;
+  readonly vcpus: Vcpu[] = [];
   /** What MMIO and port reads are answered with, in order; zeros beyond. */
   readonly answers: Uint8Array[] = [];
   readonly #ram: number;
@@ -59,7 +73,8 @@ export class GuestLab {
     value(vtInit(this.host));
     const kvm = value(Kvm.open(this.host));
     this.vm = value(kvm.createVm());
-    if (options.irqchip) this.vm.createIrqchip();
+    if (options.irqchip === 'split') this.vm.enableCap(KVM_CAP_SPLIT_IRQCHIP, [24n]);
+    else if (options.irqchip) this.vm.createIrqchip();
     this.#ram = this.vm.mm.mmap(RAM_SIZE);
     this.vm.setUserMemoryRegion({
       slot: 0,
@@ -68,11 +83,19 @@ export class GuestLab {
       memorySize: RAM_SIZE,
       userspaceAddr: this.#ram,
     });
-    this.vcpu = value(this.vm.createVcpu(0));
-    if (options.cpuid ?? true) this.vcpu.setCpuid2(kvm.getSupportedCpuid());
+    const entries = kvm.getSupportedCpuid().map((entry) => {
+      // User space offers what KVM emulates without listing it.
+      return entry.function === 1 ? { ...entry, ecx: (entry.ecx | TSC_DEADLINE) >>> 0 } : entry;
+    });
+    for (let id = 0; id < (options.vcpus ?? 1); id++) {
+      const vcpu = value(this.vm.createVcpu(id));
+      vcpu.setCpuid2(entries);
+      this.vcpus.push(vcpu);
+    }
+    this.vcpu = this.vcpus[0]!;
     this.write(CODE, bytesOf(code));
     if (options.mode === 16) this.#enterRealMode();
-    else this.#enterLongMode();
+    else this.enterLongMode(this.vcpu);
     this.setRegs({ rip: options.mode === 16 ? 0n : BigInt(CODE), rsp: 0x8000n, rflags: 2n });
   }
 
@@ -81,13 +104,14 @@ export class GuestLab {
     this.vcpu.setSregs({ ...sregs, cs: { ...sregs.cs, base: BigInt(CODE), selector: CODE >> 4 } });
   }
 
-  #enterLongMode(): void {
+  /** Puts a vCPU into 64-bit mode, on the identity tables. */
+  enterLongMode(vcpu: Vcpu): void {
     const table = new DataView(new ArrayBuffer(0x1000));
     table.setBigUint64(0, BigInt(PDPT | PRESENT), true);
     this.write(PML4, new Uint8Array(table.buffer));
     for (let i = 0; i < 4; i++) table.setBigUint64(8 * i, BigInt(i * GIB + LARGE), true);
     this.write(PDPT, new Uint8Array(table.buffer));
-    const sregs = this.vcpu.getSregs();
+    const sregs = vcpu.getSregs();
     const data = { ...sregs.ds, base: 0n, limit: 0xffff_ffff, type: 3, s: 1, present: 1, db: 1, g: 1, selector: 0x10 };
     const next: KvmSregs = {
       ...sregs,
@@ -99,9 +123,28 @@ export class GuestLab {
       cr3: BigInt(PML4),
       cr4: 0x620n,
       efer: 0x500n,
+      gdt: { base: BigInt(GDT), limit: 0x17 },
+      idt: { base: BigInt(IDT), limit: 0xfff },
     };
-    const failed = this.vcpu.setSregs(next);
+    const failed = vcpu.setSregs(next);
     if (failed !== 0) throw new Error(`KVM_SET_SREGS: ${failed}`);
+  }
+
+  /** Handlers that write their vector to port 80h, end the interrupt with `end`, and return. */
+  interrupts(vectors: readonly number[], end = ''): void {
+    this.write(GDT + 8, bytesOf(GDT_ENTRIES));
+    vectors.forEach((vector, i) => {
+      const handler = HANDLERS + i * HANDLER_SIZE;
+      const number = vector.toString(16).padStart(2, '0');
+      // push rax, rcx, rdx, rdi; mov al, vector; out 80h, al; …; pop …; iretq
+      this.write(handler, bytesOf(`50 51 52 57 b0 ${number} e6 80 ${end} 5f 5a 59 58 48 cf`));
+      const gate = new DataView(new ArrayBuffer(16));
+      gate.setUint16(0, handler & 0xffff, true);
+      gate.setUint16(2, 8, true);
+      gate.setUint16(4, 0x8e00, true);
+      gate.setUint16(6, handler >>> 16, true);
+      this.write(IDT + vector * 16, new Uint8Array(gate.buffer));
+    });
   }
 
   /** Changes some registers. */
@@ -133,7 +176,7 @@ export class GuestLab {
       exit.data.set(this.answers.shift() ?? new Uint8Array(4));
       return `in ${at}`;
     }
-    return exit.kind;
+    return exit.kind === 'ioapic-eoi' ? `eoi ${exit.vector.toString(16)}` : exit.kind;
   }
 
   /** Runs until HLT (or `limit` exits) and gives the exits before it; an errno ends the run, too. */
