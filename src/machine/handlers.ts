@@ -4,4 +4,4 @@ import './sse/index.ts';
 import './system/index.ts';
 import './vtx/handlers.ts';
 import './vtx/vm-functions.ts';
-import './x87/control.ts';
+import './x87/index.ts';

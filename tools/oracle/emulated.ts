@@ -73,6 +73,7 @@ export class EmulatedProcessor {
     const { p } = this;
     const { memory } = this.#machine;
     const frame = input.copy();
+    memory.writeBytes(CODE, frame.code);
     memory.writeBytes(DATA, frame.memory);
     loadX87(p, frame.fxView, true);
     loadXmm(p, frame.fxView);

@@ -27,6 +27,7 @@ import './tables/string.ts';
 import './tables/system.ts';
 import './tables/transfer.ts';
 import './tables/vmx.ts';
+import './tables/x87.ts';
 import './tables/x87-control.ts';
 import './tables/xsave.ts';
 

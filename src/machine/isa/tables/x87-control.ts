@@ -16,4 +16,11 @@ define('FNSTSW', { ...x87, dst: 'w' }, 'DD /7 Mw', (cpu) => cpu.write(0, statusW
 define('FNSTSW', x87, 'DF =E0', (cpu) => cpu.setGprPart(RAX, statusWord(cpu)));
 define('FNSTCW', { ...x87, dst: 'w' }, 'D9 /7 Mw', (cpu) => cpu.write(0, cpu.state(FCW, 16)));
 define('FLDCW', { ...x87, dst: 'r' }, 'D9 /5 Mw', ASSIST);
+define('FNENI', x87, 'DB =E0', ASSIST);
+define('FNDISI', x87, 'DB =E1', ASSIST);
+define('FNSETPM', x87, 'DB =E4', ASSIST);
 define('FWAIT', {}, '9B', ASSIST);
+define('FNSTENV', { ...x87, dst: 'w' }, 'D9 /6 mem Mx', ASSIST);
+define('FLDENV', { ...x87, dst: 'r' }, 'D9 /4 mem Mx', ASSIST);
+define('FNSAVE', { ...x87, dst: 'w' }, 'DD /6 mem Mx', ASSIST);
+define('FRSTOR', { ...x87, dst: 'r' }, 'DD /4 mem Mx', ASSIST);
