@@ -6,7 +6,7 @@
  *
  * @upstream Documentation/virt/kvm/api.rst
  */
-import { EBADF, EEXIST, EINVAL, EIO, ENOENT, type Errno } from '../host/errno.ts';
+import { EBADF, EINVAL, EIO, ENOENT, type Errno } from '../host/errno.ts';
 import type { Host } from '../host/host.ts';
 import type { UserMemory } from '../host/mm.ts';
 import { RUN_BLOCK, RUN_RESCHED } from './virt/arch_hooks.ts';
@@ -414,9 +414,8 @@ export class Vcpu {
   translate(linearAddress: bigint): ReturnType<typeof kvmArchVcpuIoctlTranslate> {
     return kvmArchVcpuIoctlTranslate(this.#load(), linearAddress);
   }
-  /** KVM_INTERRUPT: −EEXIST while the last one still waits. */
+  /** KVM_INTERRUPT: a vector of user space's interrupt controller. */
   interrupt(irq: number): Errno {
-    if (this.vcpu.arch.pendingExternalVector !== -1) return -EEXIST;
     return this.#dead() || kvmVcpuIoctlInterrupt(this.#load(), irq);
   }
   /** KVM_NMI */

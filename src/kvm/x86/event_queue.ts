@@ -42,6 +42,10 @@ export function kvmQueueInterrupt(vcpu: X86Vcpu, nr: number, soft: boolean): voi
   interrupt.soft = soft;
   interrupt.nr = nr;
 }
+/** An event is on its way in; nothing else may be injected with it. @upstream kvm_event_needs_reinjection() */
+export const kvmEventNeedsReinjection = (vcpu: X86Vcpu): boolean =>
+  vcpu.arch.exception.injected || vcpu.arch.interrupt.injected || vcpu.arch.nmiInjected;
+
 /** @upstream kvm_clear_interrupt_queue() */
 export function kvmClearInterruptQueue(vcpu: X86Vcpu): void {
   vcpu.arch.interrupt.injected = false;

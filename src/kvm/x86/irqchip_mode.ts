@@ -2,6 +2,8 @@
 import type { X86Vcpu, X86Vm } from './kvm_host.ts';
 import { kvmGetApicBase } from './lapic.ts';
 
+/** PIC and IOAPIC are in the kernel. @upstream irqchip_kernel() */
+export const irqchipKernel = (kvm: X86Vm): boolean => kvm.arch.irqchipMode === 'kernel';
 /** Local APICs are in the kernel. @upstream irqchip_in_kernel() */
 export const irqchipInKernel = (kvm: X86Vm): boolean => kvm.arch.irqchipMode !== 'none';
 /** @upstream lapic_in_kernel() */

@@ -19,10 +19,11 @@ import {
 } from '../virt/kvm_host.ts';
 import { EXIT_INTR, EXIT_IRQ_WINDOW_OPEN, EXIT_SHUTDOWN } from '../virt/kvm_run.ts';
 import { kvmGetCr8 } from './cr.ts';
+import { kvmEventNeedsReinjection } from './event_queue.ts';
 import { kvmLoadGuestFpu } from './fpu.ts';
 import { kvmCheckAndInjectEvents, processNmi } from './inject.ts';
 import { kvmCpuHasInjectableIntr, kvmCpuHasInterrupt } from './irq.ts';
-import { irqchipInKernel, kvmApicBase, lapicInKernel } from './irqchip_mode.ts';
+import { irqchipInKernel, irqchipKernel, kvmApicBase, lapicInKernel } from './irqchip_mode.ts';
 import {
   KVM_MP_STATE_HALTED,
   KVM_MP_STATE_INIT_RECEIVED,
@@ -42,7 +43,7 @@ import {
   type X86Vcpu,
 } from './kvm_host.ts';
 import { EXIT_FASTPATH_REENTER_GUEST } from './kvm_x86_ops.ts';
-import { kvmLapicFindHighestIrr } from './lapic.ts';
+import { kvmApicAcceptPicIntr, kvmLapicFindHighestIrr } from './lapic.ts';
 import { kvmApicAcceptEvents, kvmApicHasPendingInitOrSipi } from './lapic_events.ts';
 import { kvmMmuLoad } from './mmu/mmu.ts';
 import { kvmGuestTimeUpdate } from './pvclock.ts';
@@ -123,7 +124,11 @@ function postKvmRunSave(vcpu: X86Vcpu): void {
 
 /** @upstream kvm_vcpu_ready_for_interrupt_injection() */
 function kvmVcpuReadyForInterruptInjection(vcpu: X86Vcpu): boolean {
-  return vcpu.kvm.ops.interruptAllowed(vcpu) && vcpu.arch.pendingExternalVector === -1 && !vcpu.arch.exception.pending;
+  const { arch } = vcpu;
+  if (!vcpu.kvm.ops.interruptAllowed(vcpu)) return false;
+  if (kvmEventNeedsReinjection(vcpu) || arch.exception.pending) return false;
+  if (!lapicInKernel(vcpu)) return true;
+  return kvmApicAcceptPicIntr(vcpu) && arch.pendingExternalVector === -1;
 }
 
 /** @upstream vcpu_run() */
@@ -189,7 +194,7 @@ export function kvmArchVcpuRunnable(vcpu: X86Vcpu): boolean {
 
 /** User space waits to inject, and now it could. @upstream dm_request_for_irq_injection() */
 const dmRequestForIrqInjection = (vcpu: X86Vcpu): boolean =>
-  vcpu.run.requestInterruptWindow && !lapicInKernel(vcpu) && kvmVcpuReadyForInterruptInjection(vcpu);
+  vcpu.run.requestInterruptWindow && !irqchipKernel(vcpu.kvm) && kvmVcpuReadyForInterruptInjection(vcpu);
 
 /** Requests that the entry serves; −1 where the guest must not be entered now. */
 function serveRequests(vcpu: X86Vcpu): number {
@@ -259,9 +264,11 @@ function vcpuEnterGuest(vcpu: X86Vcpu): number {
   return ops.handleExit(vcpu, fastpath);
 }
 
-/** @upstream dm_request_for_irq_window(), kvm_vcpu_ready... */
+/** User space waits to inject and must be told when it can. */
 const dmRequestForIrqWindow = (vcpu: X86Vcpu): boolean =>
-  vcpu.run.requestInterruptWindow && !lapicInKernel(vcpu) && !kvmCpuHasInjectableIntr(vcpu);
+  vcpu.run.requestInterruptWindow &&
+  !irqchipKernel(vcpu.kvm) &&
+  (!lapicInKernel(vcpu) || (kvmApicAcceptPicIntr(vcpu) && vcpu.arch.pendingExternalVector === -1));
 
 /** @upstream update_cr8_intercept() */
 function updateCr8Intercept(vcpu: X86Vcpu): void {

@@ -3,7 +3,7 @@
  *
  * @upstream arch/x86/kvm/x86.c kvm_arch_vcpu_ioctl_get_regs(), __set_sregs(), kvm_vcpu_ioctl_x86_set_vcpu_events()
  */
-import { EINVAL, type Errno } from '../../host/errno.ts';
+import { EEXIST, EINVAL, ENXIO, type Errno } from '../../host/errno.ts';
 import { kvmMakeRequest, kvmTestRequest, kvmVcpuWakeUp } from '../virt/kvm_host.ts';
 import { kvmUpdateCpuidRuntime } from './cpuid.ts';
 import {
@@ -19,8 +19,8 @@ import {
   loadPdptrs,
 } from './cr.ts';
 import { kvmUpdateDr7 } from './debugregs.ts';
-import { kvmClearExceptionQueue, kvmClearInterruptQueue } from './event_queue.ts';
-import { kvmApicBase, lapicInKernel } from './irqchip_mode.ts';
+import { kvmClearExceptionQueue, kvmClearInterruptQueue, kvmQueueInterrupt } from './event_queue.ts';
+import { irqchipInKernel, irqchipKernel, kvmApicBase, lapicInKernel } from './irqchip_mode.ts';
 import {
   isPaePaging,
   kvmReadCr0,
@@ -413,11 +413,16 @@ export function kvmArchVcpuIoctlTranslate(
   return { physicalAddress: gpa, valid: gpa !== -1, writeable: true, usermode: false };
 }
 
-/** KVM_INTERRUPT: user space's interrupt controller gives a vector. */
+/** KVM_INTERRUPT: user space's interrupt controller gives a vector. −EEXIST while the last one waits. */
 export function kvmVcpuIoctlInterrupt(vcpu: X86Vcpu, irq: number): Errno {
   if (!Number.isInteger(irq) || irq < 0 || irq > 255) return -EINVAL;
-  if (lapicInKernel(vcpu)) return -EINVAL;
-  vcpu.arch.pendingExternalVector = irq;
+  if (irqchipKernel(vcpu.kvm)) return -ENXIO;
+  if (!irqchipInKernel(vcpu.kvm)) {
+    kvmQueueInterrupt(vcpu, irq, false);
+  } else {
+    if (vcpu.arch.pendingExternalVector !== -1) return -EEXIST;
+    vcpu.arch.pendingExternalVector = irq;
+  }
   kvmMakeRequest(KVM_REQ_EVENT, vcpu);
   return 0;
 }
