@@ -46,7 +46,7 @@ export class PageAllocator {
   readonly #counts: number[] = [0, 0, 0, 0, 0, 0, 0];
 
   /** @param reserved bytes at the bottom of memory that are never handed out */
-  constructor(memory: PhysicalMemory, reserved = 1 << 20) {
+  constructor(memory: PhysicalMemory, reserved: number = 1 << 20) {
     this.#memory = memory;
     this.#pages = Math.floor(memory.ramSize / PAGE_SIZE);
     this.#owner = new Uint8Array(this.#pages).fill(PAGE_OWNER.reserved);

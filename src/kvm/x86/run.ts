@@ -22,7 +22,7 @@ import { kvmGetCr8 } from './cr.ts';
 import { kvmEventNeedsReinjection } from './event_queue.ts';
 import { kvmLoadGuestFpu } from './fpu.ts';
 import { kvmCheckAndInjectEvents, processNmi } from './inject.ts';
-import { kvmCpuHasInjectableIntr, kvmCpuHasInterrupt } from './irq.ts';
+import { kvmCpuHasInterrupt } from './irq.ts';
 import { irqchipInKernel, irqchipKernel, kvmApicBase, lapicInKernel } from './irqchip_mode.ts';
 import {
   KVM_MP_STATE_HALTED,
