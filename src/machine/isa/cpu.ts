@@ -397,9 +397,10 @@ export abstract class Cpu {
 
   /**
    * A string instruction: once, or with REP as often as rCX says. Registers are up to date after every iteration, so a
-   * fault or an interrupt resumes with what is left. `body` returns the condition to go on, or null.
+   * fault or an interrupt resumes with what is left. `body` returns the condition to go on, or null; `end` describes what
+   * happens when a repetition ends, unless there was none.
    */
-  repeat(body: () => Expr<1> | null): void {
+  repeat(body: () => Expr<1> | null, end: (() => void) | null = null): void {
     if (this.insn.rep === 'none') {
       body();
       return;
@@ -413,10 +414,14 @@ export abstract class Cpu {
         const left = this.code.let(sub(this.addressRegister(RCX), u64(1)));
         this.setAddressRegister(RCX, left);
         const more = negate(isZero(left));
-        this.code.if(goOn === null ? more : and(more, goOn), () => {
-          this.spendIteration();
-          this.code.raw(() => this.code.br('repeat'));
-        });
+        this.code.if(
+          goOn === null ? more : and(more, goOn),
+          () => {
+            this.spendIteration();
+            this.code.raw(() => this.code.br('repeat'));
+          },
+          end,
+        );
       });
     });
     this.nesting--;

@@ -90,6 +90,9 @@ export const flagsOfDec = <W extends Width>(result: Expr<W>, oldCarry: Expr<1>):
   a: result,
   b: zeroExtend(oldCarry, 32),
 });
+/** ZF and SF of a result beside carries; PF clear, which is what processors do where PF is undefined. */
+export const flagsWithoutParity = (value: Expr<Width>, carries: Expr<32> = u32(0)): Recipe =>
+  flagsFromWord([at(isNegative(value), SF), at(isZero(value), ZF), carries].reduce(or));
 export const flagsFromWord = (word: Expr<32>): Recipe => ({ kind: KIND.WORD, width: 32, a: word, b: u32(0) });
 
 /** CF and OF set alike, for the multiplications. */

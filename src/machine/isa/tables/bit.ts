@@ -34,14 +34,21 @@ const lowest = (src: Expr<Width>): Expr<Width> =>
 const leading = (src: Expr<Width>): Expr<Width> =>
   src.width === 64 ? clz(src as Expr<64>) : truncate(sub(clz(zeroExtend(src, 32)), u32(32 - src.width)), src.width);
 
-/** With a zero source the destination keeps its value (also its upper half); ZF describes the source. */
+/**
+ * With a zero source the destination keeps its value (also its upper half); ZF describes the source. The other flags are
+ * undefined: processors clear them, but for PF of what was found.
+ */
 const scan =
   (find: (src: Expr<Width>) => Expr<Width>) =>
   (cpu: Cpu): void => {
     const src = cpu.read(1);
-    cpu.if(negate(isZero(src)), () => cpu.write(0, find(src)));
-    cpu.setFlags(flagsOfResult(src));
+    const none = cpu.code.let(isZero(src));
+    const found = cpu.code.let(select(none, constant(src.width, 0), find(src)));
+    cpu.if(negate(none), () => cpu.write(0, found));
+    const even = negate(truncate1(popcount(zeroExtend(truncate(found, 8), 32))));
+    cpu.setFlags(flagsFromWord(or(at(none, ZF), at(even, PF))));
   };
+const truncate1 = (e: Expr<32>): Expr<1> => negate(isZero(and(e, u32(1))));
 const scanFlags = { writes: STATUS, undefinedFlags: CF | OF | SF | AF | PF };
 define(
   'TZCNT',

@@ -29,7 +29,7 @@ import {
   xor,
   zeroExtend,
 } from '../expr.ts';
-import { AF, at, CF, flagsFromWord, flagsOfResult, OF, PF, STATUS } from '../flags.ts';
+import { AF, at, CF, flagsFromWord, flagsWithoutParity, OF, PF, SF, STATUS, ZF } from '../flags.ts';
 import { define } from '../row.ts';
 
 const bmi1 = { dst: 'w', writes: STATUS, undefinedFlags: AF | PF, feature: 'bmi1' } as const;
@@ -38,10 +38,10 @@ const bmi2 = { dst: 'w', feature: 'bmi2' } as const;
 define('ANDN', bmi1, 'NP VEX.L0 0F38 F2 Gy,By,Ey', (cpu) => {
   const result = and(not(cpu.read(1)), cpu.read(2));
   cpu.write(0, result);
-  cpu.setFlags(flagsOfResult(result));
+  cpu.setFlags(flagsWithoutParity(result));
 });
 /** Bits [start, start + length) of the source; both may exceed the width. */
-define('BEXTR', bmi1, 'NP VEX.L0 0F38 F7 Gy,Ey,By', (cpu) => {
+define('BEXTR', { ...bmi1, undefinedFlags: AF | PF | SF }, 'NP VEX.L0 0F38 F7 Gy,Ey,By', (cpu) => {
   const src = cpu.read(1),
     control = cpu.read(2);
   const { width } = src;
@@ -55,7 +55,7 @@ define('BEXTR', bmi1, 'NP VEX.L0 0F38 F7 Gy,Ey,By', (cpu) => {
   );
   const result = cpu.code.let(and(shifted, mask));
   cpu.write(0, result);
-  cpu.setFlags(flagsOfResult(result));
+  cpu.setFlags(flagsFromWord(at(isZero(result), ZF)));
 });
 /** `carry` is CF as a function of the source. */
 const lowestBit = (
@@ -68,7 +68,7 @@ const lowestBit = (
     const src = cpu.read(1);
     const result = cpu.code.let(compute(src));
     cpu.write(0, result);
-    cpu.setFlags(flagsOfResult(result, at(carry(src), CF)));
+    cpu.setFlags(flagsWithoutParity(result, at(carry(src), CF)));
   });
 const less1 = (src: Expr<Width>): Expr<Width> => sub(src, constant(src.width, 1));
 lowestBit('BLSR', 1, (src) => and(less1(src), src), isZero);
@@ -87,7 +87,7 @@ define('BZHI', { ...bmi2, writes: STATUS, undefinedFlags: AF | PF }, 'NP VEX.L0 
   const inside = cpu.code.let(ltU(index, u32(width)));
   const result = cpu.code.let(select(inside, and(src, sub(shl(constant(width, 1), index), constant(width, 1))), src));
   cpu.write(0, result);
-  cpu.setFlags(flagsOfResult(result, at(negate(inside), CF)));
+  cpu.setFlags(flagsWithoutParity(result, at(negate(inside), CF)));
 });
 
 define('MULX', { ...bmi2, src: 'w' }, 'F2 VEX.L0 0F38 F6 Gy,By,Ey', (cpu) => {

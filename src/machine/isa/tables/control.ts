@@ -1,5 +1,5 @@
 /** Near control transfer. @sdm "CALL", "Jcc", "JMP", "LOOP/LOOPcc", "RET" */
-import { EXIT, RCX, RSP } from '../../engine/layout.ts';
+import { EXIT, RCX, RSP, SS } from '../../engine/layout.ts';
 import type { Cpu } from '../cpu.ts';
 import {
   add,
@@ -22,10 +22,13 @@ import { define } from '../row.ts';
 
 const near = { dst: 'r', force64: true } as const;
 
-/** A near branch target: an offset in CS of the operand size; in 64-bit mode a non-canonical one is #GP(0) on the branch itself. */
+/**
+ * A near branch target: an offset in CS of the operand size; in 64-bit mode a non-canonical one is #GP(0) on the branch itself
+ * (also when it came from the stack, so it is no fault of a segment).
+ */
 function targetOf(cpu: Cpu, value: Expr<Width>): Expr<64> {
   const target = cpu.code.let(zeroExtend(value, 64));
-  if (cpu.mode64) cpu.faultIf(ne(sar(shl(target, u8(16)), u8(16)), target), EXIT.segment);
+  if (cpu.mode64) cpu.faultIf(ne(sar(shl(target, u8(16)), u8(16)), target), EXIT.alignment);
   return target;
 }
 const returnAddress = (cpu: Cpu): Expr<Width> => truncate(cpu.nextRip(), cpu.operandSize);
@@ -55,9 +58,14 @@ define('CALL', { ...near, flow: 'call', implicitMemory: true }, 'E8 Jz', (cpu) =
   cpu.call();
 });
 
+/** The stack is checked before the target. */
 define('CALL', { ...near, flow: 'indirect', implicitMemory: true }, 'FF /2 Ev', (cpu) => {
-  const target = targetOf(cpu, cpu.read(0));
-  cpu.push(returnAddress(cpu));
+  const to = cpu.read(0);
+  const top = cpu.stackOffset(sub(cpu.gpr64(RSP), u64(cpu.operandSize / 8)));
+  const host = cpu.writable(SS, top, cpu.operandSize);
+  const target = targetOf(cpu, to);
+  cpu.storeAt(host, returnAddress(cpu));
+  cpu.setStackPointer(top);
   cpu.callTo(target);
 });
 
@@ -65,7 +73,7 @@ define('CALL', { ...near, flow: 'indirect', implicitMemory: true }, 'FF /2 Ev', 
 const ret = (cpu: Cpu, extra: Expr<64> | null): void => {
   const bytes = cpu.operandSize / 8;
   const top = cpu.stackOffset(cpu.gpr64(RSP));
-  const target = targetOf(cpu, cpu.load(2, top, cpu.operandSize));
+  const target = targetOf(cpu, cpu.load(SS, top, cpu.operandSize));
   const popped = add(top, u64(bytes));
   cpu.setStackPointer(cpu.stackOffset(extra === null ? popped : add(popped, extra)));
   cpu.returnTo(target);

@@ -24,14 +24,32 @@ import {
   signExtend,
   truncate,
   u8,
+  u32,
   u64,
   type Width,
   zeroExtend,
 } from '../expr.ts';
-import { AF, carryAndOverflow, flagsOfResult, PF, SF, STATUS, ZF } from '../flags.ts';
+import {
+  AF,
+  carryAndOverflow,
+  flagsFromWord,
+  flagsOfResult,
+  PF,
+  type Recipe,
+  SF,
+  STATUS,
+  statusWord,
+  ZF,
+} from '../flags.ts';
 import { define } from '../row.ts';
 
 const multiplyFlags = { writes: STATUS, undefinedFlags: SF | ZF | AF | PF };
+
+/** CF and OF as defined; processors clear ZF and AF, and SF and PF are those of the low half. */
+function productFlags(low: Expr<Width>, lost: Expr<1>): Recipe {
+  const rest = and(statusWord(flagsOfResult(low)), u32(SF | PF));
+  return flagsFromWord(or(carryAndOverflow(lost), rest));
+}
 
 /** The signed product cut to the operand size, and whether that lost anything. */
 function signedProduct(cpu: Cpu, a: Expr<Width>, b: Expr<Width>): { low: Expr<Width>; lost: Expr<1> } {
@@ -48,7 +66,7 @@ function signedProduct(cpu: Cpu, a: Expr<Width>, b: Expr<Width>): { low: Expr<Wi
 const imul = (left: number, right: number) => (cpu: Cpu) => {
   const { low, lost } = signedProduct(cpu, cpu.read(left), cpu.read(right));
   cpu.write(0, low);
-  cpu.setFlags(flagsOfResult(low, carryAndOverflow(lost)));
+  cpu.setFlags(productFlags(low, lost));
 };
 define('IMUL', multiplyFlags, '0F AF Gv,Ev', imul(0, 1));
 define(
@@ -70,25 +88,31 @@ define(
     const src = cpu.read(0);
     const { width } = src;
     const [high, low] = unsignedProduct(cpu, cpu.gpr(RAX, width), src);
-    cpu.setFlags(flagsOfResult(low, carryAndOverflow(negate(isZero(high)))));
+    cpu.setFlags(productFlags(low, negate(isZero(high))));
     setPair(cpu, high, low);
   },
 );
 
 /** One operand: the double-width product; CF and OF say whether the upper half is more than a sign extension. */
-define('IMUL1', { ...multiplyFlags, dst: 'r' }, `
+define(
+  'IMUL1',
+  { ...multiplyFlags, dst: 'r' },
+  `
     F6 /5 Eb
-    F7 /5 Ev`, (cpu) => {
-  const src = cpu.read(0);
-  const { width } = src;
-  const a = cpu.gpr(RAX, width);
-  const { low, lost } = signedProduct(cpu, a, src);
-  const high = width === 64
-    ? callPure(64, cpu.support.mulHighS, a, src)
-    : truncate(sar(mul(signExtend(a, 64), signExtend(src, 64)), u8(width)), width);
-  cpu.setFlags(flagsOfResult(low, carryAndOverflow(lost)));
-  setPair(cpu, high as Expr<Width>, low);
-});
+    F7 /5 Ev`,
+  (cpu) => {
+    const src = cpu.read(0);
+    const { width } = src;
+    const a = cpu.gpr(RAX, width);
+    const { low, lost } = signedProduct(cpu, a, src);
+    const high =
+      width === 64
+        ? callPure(64, cpu.support.mulHighS, a, src)
+        : truncate(sar(mul(signExtend(a, 64), signExtend(src, 64)), u8(width)), width);
+    cpu.setFlags(productFlags(low, lost));
+    setPair(cpu, high as Expr<Width>, low);
+  },
+);
 function unsignedProduct(cpu: Cpu, a: Expr<Width>, b: Expr<Width>): [high: Expr<Width>, low: Expr<Width>] {
   const { width } = a;
   if (width === 64) return [callPure(64, cpu.support.mulHighU, a, b), mul(a, b)];

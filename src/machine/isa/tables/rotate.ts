@@ -3,7 +3,7 @@ import type { Cpu } from '../cpu.ts';
 import {
   and,
   type Expr,
-  isNegative,
+  eq,
   isZero,
   ltU,
   ne,
@@ -27,22 +27,27 @@ import { AF, at, CF, flagsFromWord, flagsOfResult, OF, STATUS } from '../flags.t
 import { define } from '../row.ts';
 import { countOf, lowBit, shiftEncodings, topBit } from './shift.ts';
 
-/** Rotates change CF and OF only, and nothing when the masked count is 0. */
-function setRotateFlags(cpu: Cpu, count: Expr<8>, carry: Expr<1>, overflow: Expr<1>): void {
+/**
+ * Rotates change CF and OF only, and nothing when the masked count is 0.
+ * @param overflow OF for a count of 1; for other counts it is undefined, and processors set it likewise
+ * @param keeps the exception: ROL and ROR of a register by an immediate other than 1 leave OF alone
+ */
+function setRotateFlags(cpu: Cpu, count: Expr<8>, carry: Expr<1>, overflow: Expr<1>, keeps = false): void {
   if (!cpu.flagsWanted) return;
   cpu.if(ne(count, u8(0)), () => {
-    const kept = and(cpu.statusWord(), u32(STATUS & ~(CF | OF)));
-    cpu.setFlags(flagsFromWord([kept, at(carry, CF), at(overflow, OF)].reduce(or)));
+    const old = cpu.code.let(cpu.statusWord());
+    const now = keeps ? select(eq(count, u8(1)), at(overflow, OF), and(old, u32(OF))) : at(overflow, OF);
+    cpu.setFlags(flagsFromWord([and(old, u32(STATUS & ~(CF | OF))), at(carry, CF), now].reduce(or)));
   });
 }
+const byImmediate = (cpu: Cpu): boolean => !cpu.isMemory(0) && cpu.insn.operands[1]?.place === 'immediate';
 
 define('ROL', { reads: STATUS, undefinedFlags: OF }, shiftEncodings(0), (cpu) => {
   const dst = cpu.read(0),
     count = countOf(cpu);
   const result = cpu.code.let(rotl(dst, and(count, u8(dst.width - 1))));
   cpu.write(0, result);
-  const carry = lowBit(result);
-  setRotateFlags(cpu, count, carry, xor(topBit(result), carry));
+  setRotateFlags(cpu, count, lowBit(result), topBit(xor(dst, shl(dst, u8(1)))), byImmediate(cpu));
 });
 
 define('ROR', { reads: STATUS, undefinedFlags: OF }, shiftEncodings(1), (cpu) => {
@@ -50,7 +55,7 @@ define('ROR', { reads: STATUS, undefinedFlags: OF }, shiftEncodings(1), (cpu) =>
     count = countOf(cpu);
   const result = cpu.code.let(rotl(dst, and(sub(u8(dst.width), and(count, u8(dst.width - 1))), u8(dst.width - 1))));
   cpu.write(0, result);
-  setRotateFlags(cpu, count, topBit(result), xor(topBit(result), topBit(shl(result, u8(1)))));
+  setRotateFlags(cpu, count, topBit(result), xor(topBit(dst), lowBit(dst)), byImmediate(cpu));
 });
 
 /** Rotate through carry: a rotation of width + 1 bits, done in 64 bits for narrow operands and in two halves for 64. */
@@ -86,7 +91,7 @@ function throughCarry(mnemonic: string, n: number, left: boolean): void {
     const out = cpu.code.let(result),
       carryOut = cpu.code.let(carry);
     cpu.write(0, out);
-    const overflow = left ? xor(topBit(out), carryOut) : xor(topBit(out), topBit(shl(out, u8(1))));
+    const overflow = left ? topBit(xor(dst, shl(dst, u8(1)))) : xor(topBit(dst), carryIn);
     setRotateFlags(cpu, width < 32 ? count : masked, carryOut, overflow);
   });
 }
@@ -131,7 +136,8 @@ function doubleShift(mnemonic: string, low: number, left: boolean): void {
       const carryOut = cpu.code.let(carry);
       cpu.write(0, out);
       if (!cpu.flagsWanted) return;
-      const overflow = isNegative(xor(out, dst));
+      // OF as if the count were 1.
+      const overflow = topBit(xor(dst, left ? shl(dst, u8(1)) : shl(src, u8(width - 1))));
       cpu.if(negate(isZero(count)), () => cpu.setFlags(flagsOfResult(out, or(at(carryOut, CF), at(overflow, OF)))));
     },
   );

@@ -38,7 +38,7 @@ export const countOf = (cpu: Cpu): Expr<8> =>
 
 type Shift = (dst: Expr<Width>, count: Expr<8>) => { result: Expr<Width>; carry: Expr<1>; overflow: Expr<1> };
 
-/** A count of zero changes no flag. OF is defined for a count of 1 only. */
+/** A count of zero changes no flag. OF is defined for a count of 1 only; processors set it as if the count were 1. */
 function defineShift(mnemonic: string, n: number, shift: Shift): void {
   define(mnemonic, { reads: STATUS, writes: 0, undefinedFlags: AF | OF }, shiftEncodings(n), (cpu) => {
     const dst = cpu.read(0),
@@ -62,7 +62,7 @@ defineShift('SHL', 4, (dst, count) => {
     dst.width < 32
       ? lowBit(shr(shifted, u32(dst.width)))
       : lowBit(shr(dst, and(sub(u8(dst.width), count), u8(dst.width - 1))));
-  return { result, carry: lastOut, overflow: xor(topBit(result), lastOut) };
+  return { result, carry: lastOut, overflow: topBit(xor(dst, shl(dst, u8(1)))) };
 });
 
 defineShift('SHR', 5, (dst, count) => ({

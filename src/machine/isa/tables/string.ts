@@ -1,8 +1,8 @@
 /** String instructions. @sdm "MOVS", "STOS", "LODS", "SCAS", "CMPS", "REP/REPE/REPZ/REPNE/REPNZ" */
 import { DIRECTION, ES, RAX, RDI, RSI } from '../../engine/layout.ts';
 import type { Cpu } from '../cpu.ts';
-import { add, type Expr, mul, u64, type Width } from '../expr.ts';
-import { flagsOfSub, STATUS } from '../flags.ts';
+import { add, mul, u64, type Width } from '../expr.ts';
+import { conditionOn, flagsOfSub, type Recipe, STATUS } from '../flags.ts';
 import { define } from '../row.ts';
 
 /** Moves an index register by the element size, up or down by DF. */
@@ -43,26 +43,37 @@ both('LODS', 0xac, {}, (cpu, width) =>
   }),
 );
 
-/** REPE goes on while ZF is set, REPNE while it is clear. */
-const goOn = (cpu: Cpu): Expr<1> | null =>
-  cpu.insn.rep === 'none' ? null : cpu.evaluate(cpu.insn.rep === 'rep' ? 4 : 5);
+/**
+ * A comparison. REPE goes on while ZF is set, REPNE while it is clear; the flags are written when the repetition ends, so
+ * a fault in the middle leaves those from before the instruction.
+ */
+const compare = (cpu: Cpu, element: () => Recipe): void => {
+  let recipe: Recipe;
+  cpu.repeat(
+    () => {
+      recipe = element();
+      if (cpu.insn.rep !== 'none') return conditionOn(recipe, cpu.insn.rep === 'rep' ? 4 : 5);
+      cpu.setFlags(recipe);
+      return null;
+    },
+    () => cpu.setFlags(recipe),
+  );
+};
 
 both('SCAS', 0xae, { writes: STATUS }, (cpu, width) =>
-  cpu.repeat(() => {
+  compare(cpu, () => {
     const value = cpu.load(ES, cpu.addressRegister(RDI), width);
     step(cpu, RDI, width);
-    cpu.setFlags(flagsOfSub(cpu.gpr(RAX, width), value));
-    return goOn(cpu);
+    return flagsOfSub(cpu.gpr(RAX, width), value);
   }),
 );
 
 both('CMPS', 0xa6, { writes: STATUS }, (cpu, width) =>
-  cpu.repeat(() => {
+  compare(cpu, () => {
     const first = cpu.load(cpu.insn.segment, cpu.addressRegister(RSI), width);
     const second = cpu.load(ES, cpu.addressRegister(RDI), width);
     step(cpu, RSI, width);
     step(cpu, RDI, width);
-    cpu.setFlags(flagsOfSub(first, second));
-    return goOn(cpu);
+    return flagsOfSub(first, second);
   }),
 );
