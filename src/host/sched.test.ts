@@ -82,7 +82,7 @@ describe('Scheduler', () => {
   test('when everybody waits, time jumps to the next timer', () => {
     const { sched, clock, timers } = make();
     const task = new Task('a', CPU);
-    sched.enter(task);
+    void sched.enter(task);
     timers.setTimer(new Timer(() => sched.wake(task)), 12_345_678);
     expect(sched.block(task)).toBeNull();
     expect(clock.now()).toBe(12_345_678);
@@ -116,7 +116,7 @@ describe('Scheduler', () => {
     const { sched, clock, interrupts } = make();
     const a = new Task('a', CPU);
     const b = new Task('b', CPU);
-    sched.enter(a);
+    void sched.enter(a);
     compute(clock, 300_000);
     expect(interrupts()).toBe(0);
     expect(sched.enter(b)).not.toBeNull();
@@ -141,7 +141,7 @@ describe('Scheduler', () => {
     const task = new Task('a', CPU);
     let stuck = 0;
     sched.onStuck = () => stuck++;
-    sched.enter(task);
+    void sched.enter(task);
     const wait = sched.block(task);
     expect(stuck).toBe(1);
     sched.wake(task);
@@ -152,7 +152,7 @@ describe('Scheduler', () => {
   test('work under way outside holds time', async () => {
     const { sched, clock, timers } = make();
     const task = new Task('a', CPU);
-    sched.enter(task);
+    void sched.enter(task);
     timers.setTimer(new Timer(() => sched.wake(task)), 1_000_000);
     const release = sched.hold();
     const wait = sched.block(task);
@@ -166,7 +166,7 @@ describe('Scheduler', () => {
   test('on the real clock idle time is slept through, and a wake-up ends the sleep', async () => {
     const { sched, clock, timers, platform } = make('real');
     const task = new Task('a', CPU);
-    sched.enter(task);
+    void sched.enter(task);
     timers.setTimer(new Timer(() => sched.wake(task)), 50_000_000);
     let wait = sched.block(task);
     expect(platform.sleeping.map((entry) => entry.ms)).toEqual([50]);

@@ -107,7 +107,7 @@ export class KvmVcpu {
   readonly run: KvmRun;
   /** The CPU its state was last loaded on; null before. */
   cpu: Cpu | null = null;
-  mode = OUTSIDE_GUEST_MODE;
+  mode: number = OUTSIDE_GUEST_MODE;
   /** Pending requests, a bit each. */
   requests = 0;
   /** A KVM_RUN is under way (it blocked or its slice ended). */

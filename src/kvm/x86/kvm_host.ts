@@ -196,7 +196,7 @@ export class KvmVcpuArch {
 
   pat = 0x0007_0406_0007_0406n;
   mtrrs: Map<number, bigint> = new Map();
-  miscEnable = 1n | (1n << 11n) | (1n << 12n);
+  miscEnable: bigint = 1n | (1n << 11n) | (1n << 12n);
   tscAux = 0n;
   archCapabilities = 0n;
   msrFeatureControl = 0n;

@@ -38,7 +38,7 @@ export interface TdpWalk {
 
 /** The paging structures behind one EPTP. */
 export class TdpMmu {
-  readonly rootLevel = ROOT_LEVEL;
+  readonly rootLevel: number = ROOT_LEVEL;
   readonly #kvm: X86Vm;
   #root: Hpa | null = null;
   /** Tables in use, the root among them. */

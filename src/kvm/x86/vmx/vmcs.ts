@@ -103,11 +103,11 @@ export const INTR_INFO_INTR_TYPE_MASK = 0x700;
 export const INTR_INFO_DELIVER_CODE_MASK = 0x800;
 export const INTR_INFO_UNBLOCK_NMI = 0x1000;
 export const INTR_INFO_VALID_MASK = 0x8000_0000;
-export const INTR_TYPE_EXT_INTR = 0 << 8;
-export const INTR_TYPE_NMI_INTR = 2 << 8;
-export const INTR_TYPE_HARD_EXCEPTION = 3 << 8;
-export const INTR_TYPE_SOFT_INTR = 4 << 8;
-export const INTR_TYPE_SOFT_EXCEPTION = 6 << 8;
+export const INTR_TYPE_EXT_INTR: number = 0 << 8;
+export const INTR_TYPE_NMI_INTR: number = 2 << 8;
+export const INTR_TYPE_HARD_EXCEPTION: number = 3 << 8;
+export const INTR_TYPE_SOFT_INTR: number = 4 << 8;
+export const INTR_TYPE_SOFT_EXCEPTION: number = 6 << 8;
 
 // ---- interruptibility and activity
 export const GUEST_INTR_STATE_STI = 1;
