@@ -34,6 +34,7 @@ const MSR_IA32_PLATFORM_ID = 0x17;
 const MSR_IA32_APICBASE = 0x1b;
 const MSR_EBL_CR_POWERON = 0x2a;
 const MSR_IA32_FEAT_CTL = 0x3a;
+const FEAT_CTL_LOCKED = 1n;
 const MSR_IA32_TSC_ADJUST = 0x3b;
 const MSR_IA32_PRED_CMD = 0x49;
 const MSR_IA32_UCODE_WRITE = 0x79;
@@ -235,7 +236,8 @@ export function kvmSetMsrCommon(vcpu: X86Vcpu, index: number, value: bigint, hos
       if (arch.apic !== null) kvmSetLapicTscdeadlineMsr(vcpu, value);
       return true;
     case MSR_IA32_FEAT_CTL:
-      if (!hostInitiated) return false;
+      // A guest may lock it, once: nothing else in it is offered. @upstream is_vmx_feature_control_msr_valid()
+      if (!hostInitiated && (arch.msrFeatureControl & FEAT_CTL_LOCKED || value & ~FEAT_CTL_LOCKED)) return false;
       arch.msrFeatureControl = value;
       return true;
     case MSR_IA32_UCODE_REV:

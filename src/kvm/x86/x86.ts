@@ -39,6 +39,11 @@ import { kvmVcpuReset } from './vcpu_reset.ts';
 
 const MSR_IA32_CR_PAT = 0x277;
 const MSR_IA32_ARCH_CAPABILITIES = 0x10a;
+/** Bits that say what the guest need not fear; others name MSRs that it does not have. @upstream KVM_SUPPORTED_ARCH_CAP */
+const SUPPORTED_ARCH_CAPABILITIES: bigint = [0, 1, 2, 3, 4, 5, 6, 8, 13, 14, 15, 17, 19, 20, 24, 26, 27, 28].reduce(
+  (mask, bit) => mask | (1n << BigInt(bit)),
+  0n,
+);
 const PAT_WB = 6n;
 const MCG_CTL_P = 0x100n;
 const DEFAULT_MCE_BANKS = 4n;
@@ -155,7 +160,8 @@ export class X86ArchHooks implements KvmArchHooks {
     }
     arch.mcgCap = MCG_CTL_P | DEFAULT_MCE_BANKS;
     arch.mcgCtl = 0xffff_ffff_ffff_ffffn;
-    arch.archCapabilities = readMsr(this.host.cpu.processor, MSR_IA32_ARCH_CAPABILITIES) ?? 0n;
+    const capabilities = readMsr(this.host.cpu.processor, MSR_IA32_ARCH_CAPABILITIES) ?? 0n;
+    arch.archCapabilities = capabilities & SUPPORTED_ARCH_CAPABILITIES;
     arch.virtualTscKhz = kvm.arch.defaultTscKhz;
     const failed = this.ops.vcpuCreate(vcpu);
     if (failed !== 0) {
