@@ -79,7 +79,7 @@ describe('6.1-cloud', () => {
       let stage = 0;
       const result = await softvt(command(shell), {
         onOutput: (stdout, type, end) => {
-          if (stage === 0 && /[#$] $/.test(stdout)) {
+          if (stage === 0 && stdout.includes('/ # ')) {
             stage = 1;
             type(paste);
           } else if (stage === 1 && stdout.includes(`line-${199 * 7}\r\n`)) {
