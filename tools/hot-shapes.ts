@@ -19,7 +19,10 @@ function top(kind: 'singles' | 'pairs', most: number): string[] {
     const total = counts.reduce((sum, c) => sum + c.n, 0);
     for (const { n, ex } of counts) sums.set(ex, (sums.get(ex) ?? 0) + n / total);
   }
-  return [...sums].sort((a, b) => b[1] - a[1]).slice(0, most).map(([ex]) => ex);
+  return [...sums]
+    .sort((a, b) => b[1] - a[1])
+    .slice(0, most)
+    .map(([ex]) => ex);
 }
 
 const target = 'src/machine/engine/hot.ts';

@@ -38,15 +38,7 @@ export interface TraceEvents {
   kvm_pio(write: boolean, port: number, size: number, count: number, value: number): void;
   /** `type`: 0 unsatisfied read, 1 read, 2 write. */
   kvm_mmio(type: 0 | 1 | 2, length: number, gpa: number, value: bigint): void;
-  kvm_cpuid(
-    leaf: number,
-    subleaf: number,
-    eax: number,
-    ebx: number,
-    ecx: number,
-    edx: number,
-    found: boolean,
-  ): void;
+  kvm_cpuid(leaf: number, subleaf: number, eax: number, ebx: number, ecx: number, edx: number, found: boolean): void;
   /** `exception`: the access ends in #GP. */
   kvm_msr(write: boolean, index: number, value: bigint, exception: boolean): void;
   kvm_cr(write: boolean, cr: number, value: bigint): void;
@@ -65,12 +57,7 @@ export interface TraceEvents {
   kvm_ack_irq(irqchip: number, pin: number): void;
   kvm_apic(write: boolean, register: number, value: bigint): void;
   kvm_apic_ipi(icrLow: number, destination: number): void;
-  kvm_apic_accept_irq(
-    apicId: number,
-    deliveryMode: number,
-    levelTriggered: boolean,
-    vector: number,
-  ): void;
+  kvm_apic_accept_irq(apicId: number, deliveryMode: number, levelTriggered: boolean, vector: number): void;
   kvm_eoi(apicId: number, vector: number): void;
   kvm_apic_timer_expired(vcpuId: number): void;
 
