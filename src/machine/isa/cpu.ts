@@ -399,12 +399,16 @@ export abstract class Cpu {
    * A string instruction: once, or with REP as often as rCX says. Registers are up to date after every iteration, so a
    * fault or an interrupt resumes with what is left. `body` returns the condition to go on, or null; `end` describes what
    * happens when a repetition ends, unless there was none.
+   * With 32-bit addresses in 64-bit mode processors first clear the upper half of RCX and of the index registers named,
+   * even for a count of zero or before a fault.
    */
-  repeat(body: () => Expr<1> | null, end: (() => void) | null = null): void {
+  repeat(body: () => Expr<1> | null, end: (() => void) | null = null, indexes: readonly number[] = []): void {
     if (this.insn.rep === 'none') {
       body();
       return;
     }
+    if (this.mode64 && this.insn.addressSize === 32)
+      for (const n of [RCX, ...indexes]) this.commitGpr(n, zeroExtend(this.gpr(n, 32), 64));
     this.nesting++;
     this.code.loop('repeat', () => {
       this.#committed = false;

@@ -4,7 +4,7 @@
  * Nothing happens unless everything succeeds: register, flag and memory writes are collected and applied at the end, so an
  * access that cannot be served yet leaves the state as it was and the instruction can be evaluated again.
  */
-import { ACCESS, EXIT, type Exit, FPR, GPR, XMM } from '../engine/layout.ts';
+import { ACCESS, type Exit, FPR, GPR, XMM } from '../engine/layout.ts';
 import type { LoadWidth } from './code.ts';
 import { Cpu } from './cpu.ts';
 import { EagerCode, Left } from './eager-code.ts';

@@ -29,7 +29,6 @@ import {
   or,
   popcount,
   shl,
-  shr,
   sub,
   truncate,
   u32,

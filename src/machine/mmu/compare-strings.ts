@@ -18,14 +18,13 @@ export function compareStrings(p: Processor, insn: Insn): Outcome {
   const size = (insn.row.operation.mnemonic === 'CMPSB' ? 1 : insn.operandSize / 8) as AccessSize;
   const { addressSize } = insn;
   const register = (n: number): bigint => BigInt.asUintN(addressSize, p.gpr(n));
-  const left = load(p, insn.segment, register(RSI), size);
-  if (left === undefined) return p.outcome;
   const right = load(p, ES, register(RDI), size);
   if (right === undefined) return p.outcome;
+  const left = load(p, insn.segment, register(RSI), size);
+  if (left === undefined) return p.outcome;
 
   // all checks passed
   const flags = flagsOfDifference(left, right, size * 8);
-  p.machine.engine.setStatusFlags(p.block, flags);
   const step = BigInt(p.flagsRest & FLAG_DF ? -size : size);
   for (const n of [RSI, RDI]) writeGpr(p, n, addressSize, BigInt.asUintN(addressSize, register(n) + step));
   let again = false;
@@ -34,7 +33,10 @@ export function compareStrings(p: Processor, insn: Insn): Outcome {
     writeGpr(p, RCX, addressSize, count);
     again = count !== 0n && ((flags & FLAG_ZF) !== 0) === (insn.rep === 'rep');
   }
-  if (!again) advanceRip(p, insn);
+  if (!again) {
+    p.machine.engine.setStatusFlags(p.block, flags);
+    advanceRip(p, insn);
+  }
   return JUMPED;
 }
 

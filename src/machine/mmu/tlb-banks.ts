@@ -139,11 +139,10 @@ export class TlbBanks {
     this.fill(bank + TLB_WRITE + offset, tagLow, tagHigh, RAM_BASE + page, page);
   }
 
-  /** Whether an entry holds nothing that would be lost. One-shot entries have no frame, but a tag of their own index. */
+  /** Whether an entry holds nothing that would be lost: its tag is none of its own index. */
   isFree(entry: number): boolean {
-    const at = entry >>> 2;
     const index = (entry >> 4) & (TLB_ENTRIES - 1);
-    return this.words[at + 3] === NO_FRAME && ((this.words[at]! >>> 12) & (TLB_ENTRIES - 1)) !== index;
+    return ((this.words[entry >>> 2]! >>> 12) & (TLB_ENTRIES - 1)) !== index;
   }
 
   /** Makes one entry match nothing. */

@@ -25,7 +25,7 @@ import {
   xor,
   zeroExtend,
 } from '../expr.ts';
-import { AF, at, CF, flagsFromWord, flagsOfResult, OF, PF, SF, STATUS, ZF } from '../flags.ts';
+import { AF, at, CF, flagsFromWord, OF, PF, SF, STATUS, ZF } from '../flags.ts';
 import { define } from '../row.ts';
 
 const lowest = (src: Expr<Width>): Expr<Width> =>

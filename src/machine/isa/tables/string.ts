@@ -18,21 +18,29 @@ const both = (mnemonic: string, opcode: number, traits: object, body: (cpu: Cpu,
 };
 
 both('MOVS', 0xa4, {}, (cpu, width) =>
-  cpu.repeat(() => {
-    const value = cpu.load(cpu.insn.segment, cpu.addressRegister(RSI), width);
-    cpu.storeAt(cpu.writable(ES, cpu.addressRegister(RDI), width), value);
-    step(cpu, RSI, width);
-    step(cpu, RDI, width);
-    return null;
-  }),
+  cpu.repeat(
+    () => {
+      const value = cpu.load(cpu.insn.segment, cpu.addressRegister(RSI), width);
+      cpu.storeAt(cpu.writable(ES, cpu.addressRegister(RDI), width), value);
+      step(cpu, RSI, width);
+      step(cpu, RDI, width);
+      return null;
+    },
+    null,
+    [RSI, RDI],
+  ),
 );
 
 both('STOS', 0xaa, {}, (cpu, width) =>
-  cpu.repeat(() => {
-    cpu.storeAt(cpu.writable(ES, cpu.addressRegister(RDI), width), cpu.gpr(RAX, width));
-    step(cpu, RDI, width);
-    return null;
-  }),
+  cpu.repeat(
+    () => {
+      cpu.storeAt(cpu.writable(ES, cpu.addressRegister(RDI), width), cpu.gpr(RAX, width));
+      step(cpu, RDI, width);
+      return null;
+    },
+    null,
+    [RDI],
+  ),
 );
 
 both('LODS', 0xac, {}, (cpu, width) =>
@@ -70,8 +78,9 @@ both('SCAS', 0xae, { writes: STATUS }, (cpu, width) =>
 
 both('CMPS', 0xa6, { writes: STATUS }, (cpu, width) =>
   compare(cpu, () => {
-    const first = cpu.load(cpu.insn.segment, cpu.addressRegister(RSI), width);
+    // Processors read the second operand first: that decides which fault is reported.
     const second = cpu.load(ES, cpu.addressRegister(RDI), width);
+    const first = cpu.load(cpu.insn.segment, cpu.addressRegister(RSI), width);
     step(cpu, RSI, width);
     step(cpu, RDI, width);
     return flagsOfSub(first, second);
