@@ -17,7 +17,6 @@ export const GDT_ADDRESS = 0x500;
 export const BOOT_INFO_ADDRESS = 0x7000;
 export const PAGE_TABLES_ADDRESS = 0x9000;
 export const BOOT_LISTS_ADDRESS = 0x10000;
-export const BOOT_LISTS_SIZE = 0x10000;
 export const COMMAND_LINE_ADDRESS = 0x20000;
 /** Longest command line with its NUL. */
 export const COMMAND_LINE_SIZE = 0x10000;
@@ -47,6 +46,5 @@ export const COM1_PORT = 0x3f8;
 export const COM1_IRQ = 4;
 export const RTC_PORT = 0x70;
 export const RTC_IRQ = 8;
-export const DEBUG_EXIT_PORT = 0xf4;
 /** Panic notification device. */
 export const PVPANIC_PORT = 0x505;
