@@ -1,9 +1,9 @@
 /** Random cases from the rows of the instruction table: an encoding that the encoder makes, and a state that suits it. */
 import { encode, type OperandValue, type Request } from '../../src/machine/isa/assembler/encode.ts';
 import { decode } from '../../src/machine/isa/decode.ts';
-import { rows } from '../../src/machine/isa/index.ts';
+import '../../src/machine/isa/index.ts';
 import type { Insn, MemoryOperand } from '../../src/machine/isa/insn.ts';
-import { ASSIST, type OperandSpec, type Row } from '../../src/machine/isa/row.ts';
+import { ASSIST, type OperandSpec, type Row, rows } from '../../src/machine/isa/row.ts';
 import { Random } from '../../src/util/random.ts';
 import { type Case, CODE, DATA, DATA_SIZE } from './case.ts';
 
@@ -47,6 +47,11 @@ export const testable = (row: Row): boolean => {
   return operation.semantics !== ASSIST || ASSISTS.has(operation.mnemonic);
 };
 
+export interface GeneratedCase {
+  readonly case: Case;
+  readonly insn: Insn;
+}
+
 export class Generator {
   readonly random: Random;
   readonly #gpr: bigint[] = [];
@@ -68,7 +73,7 @@ export class Generator {
   }
 
   /** A case of the row, or null where the dice made no valid encoding. */
-  make(row: Row): { readonly case: Case; readonly insn: Insn } | null {
+  make(row: Row): GeneratedCase | null {
     const { operation } = row;
     const rip = CODE + 0x4000 + this.#below(0x8000);
     for (let n = 0; n < 16; n++) this.#gpr[n] = this.#value();

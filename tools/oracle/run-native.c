@@ -77,6 +77,8 @@ static void collect(const greg_t *regs, const struct _libc_fpstate *fp) {
 
 static void on_signal(int sig, siginfo_t *info, void *context) {
   (void)sig, (void)info;
+  /* NT and ID are not part of the context that the handler returns to. */
+  __asm__ volatile("pushfq\n andq $~0x204000, (%%rsp)\n popfq" ::: "memory", "cc");
   ucontext_t *u = context;
   greg_t *regs = u->uc_mcontext.gregs;
   struct _libc_fpstate *fp = u->uc_mcontext.fpregs;

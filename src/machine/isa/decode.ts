@@ -25,12 +25,6 @@ function build(): void {
   built = rows.length;
 }
 
-/** All rows that share an opcode (for tests and documentation). */
-export function candidates(vex: boolean, map: number, opcode: number): readonly Row[] {
-  if (built !== rows.length) build();
-  return tables[vex ? 1 : 0]![map]![opcode]!;
-}
-
 const NO_MEMORY: MemoryOperand = { base: -1, index: -1, scale: 0, disp: 0, ripRelative: false, segment: 3 };
 
 // The cursor of the decode under way: module state, so that decoding allocates only the Insn.
@@ -395,7 +389,7 @@ function memory32(modrm: number, rex: number, mode: number, override: number): M
     const sib = u8();
     index = ((sib >> 3) & 7) | ((rex & 2) << 2);
     if (index === 4) index = -1;
-    scale = sib >> 6;
+    if (index >= 0) scale = sib >> 6;
     base = (sib & 7) | ((rex & 1) << 3);
     if ((sib & 7) === 5 && mod === 0) base = -1;
   } else if ((modrm & 7) === 5 && mod === 0) {
