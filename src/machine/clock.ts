@@ -6,9 +6,6 @@
 import type { Clock, Timer } from '../devices/clock.ts';
 import { TimerQueue } from '../devices/timer-queue.ts';
 
-/** Nanoseconds per instruction are 1, so the TSC runs at this many Hz. */
-export const TSC_HZ = 1_000_000_000;
-
 export class MachineClock implements Clock {
   /** Retired instructions; equal to the time in ns minus what idle jumps have skipped. */
   instructions = 0;

@@ -31,7 +31,6 @@ export const GP = 13;
 export const PF = 14;
 export const MF = 16;
 export const AC = 17;
-export const MC = 18;
 export const XM = 19;
 export const VE = 20;
 

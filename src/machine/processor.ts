@@ -384,6 +384,3 @@ export class Processor {
     return new Uint8Array(this.#view.buffer, this.block, STATE_SIZE);
   }
 }
-
-/** Physical address in the low 52 bits of a CR3-like value, page-aligned. */
-export const pageOf = (value: bigint): Hpa => Number(value & 0xf_ffff_ffff_f000n);

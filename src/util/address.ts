@@ -13,8 +13,5 @@ export type Gpa = number & { readonly __space?: 'gpa' };
 export type Gva = bigint & { readonly __space?: 'gva' };
 /** Guest frame number: Gpa / 4096. */
 export type Gfn = number & { readonly __space?: 'gfn' };
-/** Host frame number: Hpa / 4096. */
-export type Pfn = number & { readonly __space?: 'pfn' };
 
-export const PAGE_SHIFT = 12;
 export const PAGE_SIZE = 4096;

@@ -1,6 +1,5 @@
 /** Which record handler an instruction gets: a hot arm of the interpreter if there is one, else a cold function made on demand. */
 import { decode } from '../isa/decode.ts';
-import type { Insn } from '../isa/insn.ts';
 import { ASSIST } from '../isa/row.ts';
 import { buildSupport } from '../isa/support.ts';
 import { HOT_EXAMPLES } from './hot.ts';
@@ -34,6 +33,36 @@ function parseExample(text: string): Shaped {
   return { insn, local: rest.length > 1 };
 }
 
+/** What is the same for every machine of the process, made by the first. */
+interface Common {
+  readonly hot: readonly HandlerBody[];
+  readonly support: WebAssembly.Module;
+  readonly interpreter: WebAssembly.Module;
+}
+let common: Common | null = null;
+
+function getCommon(): Common {
+  if (common === null) {
+    const hot = hotBodies();
+    common = {
+      hot,
+      support: new WebAssembly.Module(buildSupport()),
+      interpreter: new WebAssembly.Module(generateInterpreter(hot)),
+    };
+  }
+  return common;
+}
+
+/** Modules of cold handlers by their shapes: later machines meet the same instructions in the same order. */
+const coldModules = new Map<string, WebAssembly.Module>();
+
+function coldModule(bodies: readonly HandlerBody[]): WebAssembly.Module {
+  const key = bodies.map(bodyKey).join();
+  let module = coldModules.get(key);
+  if (module === undefined) coldModules.set(key, (module = new WebAssembly.Module(generateCold(bodies))));
+  return module;
+}
+
 export class Handlers {
   readonly #memory: WebAssembly.Memory;
   readonly #table: WebAssembly.Table;
@@ -51,17 +80,16 @@ export class Handlers {
   constructor(memory: WebAssembly.Memory) {
     this.#memory = memory;
     this.#table = new WebAssembly.Table({ element: 'anyfunc', initial: MAX_COLD - COLD_BASE });
-    const support = new WebAssembly.Instance(new WebAssembly.Module(buildSupport()), { env: { memory } });
+    const { hot, support: supportModule, interpreter } = getCommon();
+    const support = new WebAssembly.Instance(supportModule, { env: { memory } });
     this.#imports = { memory, table: this.#table, ...support.exports };
     this.statusWord = support.exports['statusWord'] as (kind: number, a: bigint, b: bigint) => number;
-    const hot = hotBodies();
     hot.forEach((body, i) => {
       const key = bodyKey(body);
       this.#byShape.set(key, SPECIAL_COUNT + i);
       if (body.length > 1) this.#pairs.add(key);
     });
-    const module = new WebAssembly.Module(generateInterpreter(hot));
-    const instance = new WebAssembly.Instance(module, { env: this.#imports });
+    const instance = new WebAssembly.Instance(interpreter, { env: this.#imports });
     this.run = instance.exports['run'] as (record: number) => number;
   }
 
@@ -91,10 +119,9 @@ export class Handlers {
     if (this.#queue.length === 0) return;
     const bodies = this.#queue;
     this.#queue = [];
-    const module = new WebAssembly.Module(generateCold(bodies));
-    const { exports } = new WebAssembly.Instance(module, { env: this.#imports });
+    const { exports } = new WebAssembly.Instance(coldModule(bodies), { env: this.#imports });
     const first = this.#cold - bodies.length;
-    bodies.forEach((_, i) => this.#table.set(first + i, exports[`f${i}`]));
+    for (let i = 0; i < bodies.length; i++) this.#table.set(first + i, exports[`f${i}`]);
   }
 
   /** How many cold handlers exist (for statistics). */
@@ -105,7 +132,3 @@ export class Handlers {
     return this.#memory;
   }
 }
-
-/** Decodes one instruction from bytes, for tests and tools. */
-export const decodeBytes = (bytes: Uint8Array, mode: 16 | 32 | 64): Insn | string =>
-  decode(bytes, 0, bytes.length, mode);

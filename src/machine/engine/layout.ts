@@ -17,12 +17,10 @@ export const STATE_SIZE = 0x1000;
 // ---- the state block (absolute offsets, valid for the running processor)
 
 /** Sixteen GPRs of 8 bytes. */
-export const GPR: number = STATE;
+export const GPR: number = STATE + 0;
 /** Byte offsets from GPR that record slots can name beside registers. */
 export const ZERO_SLOT = 128;
 export const PAGE_RIP_SLOT = 136;
-/** A slot that always reads as zero (absent base or index). */
-export const ZERO: number = STATE + 0x80;
 /** RIP of byte 0 of the page that is executing: linear page address minus CS base. i64 */
 export const PAGE_RIP: number = STATE + 0x88;
 /** RIP of the instruction to execute next; valid whenever TypeScript runs. i64 */

@@ -272,9 +272,10 @@ export class Code {
   #prepare(stmts: readonly Stmt[], id: number): void {
     for (const stmt of stmts) {
       if (stmt.kind === 'assign') this.#saveReads(stmt.key, id);
-      if (stmt.kind === 'if')
-        this.#prepare([...stmt.then, ...(stmt.otherwise ?? [])], id), this.#share(stmt.condition, id);
-      else if (stmt.kind === 'loop') this.#prepare(stmt.body, id);
+      if (stmt.kind === 'if') {
+        this.#prepare([...stmt.then, ...(stmt.otherwise ?? [])], id);
+        this.#share(stmt.condition, id);
+      } else if (stmt.kind === 'loop') this.#prepare(stmt.body, id);
       else if (stmt.value !== null) this.#share(stmt.value, id);
       if (stmt.kind === 'store') this.#share(stmt.address, id);
     }

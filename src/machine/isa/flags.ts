@@ -157,28 +157,7 @@ const sign = (r: Recipe): Expr<1> => (r.kind === KIND.WORD ? test(r.a, SF) : isN
 const parity = (r: Recipe): Expr<1> =>
   r.kind === KIND.WORD ? test(r.a, PF) : isZero(and(popcount(zeroExtend(truncate(result(r), 8), 32)), u32(1)));
 
-/** The condition codes in encoding order; odd ones negate. @sdm Vol.1 Appendix B */
-export const CONDITIONS = [
-  'O',
-  'NO',
-  'B',
-  'AE',
-  'E',
-  'NE',
-  'BE',
-  'A',
-  'S',
-  'NS',
-  'P',
-  'NP',
-  'L',
-  'GE',
-  'LE',
-  'G',
-] as const;
-export type Condition = (typeof CONDITIONS)[number];
-
-/** Evaluates an even condition code (0, 2, … 14) on a known recipe. */
+/** Evaluates an even condition code (0, 2, … 14: O, B, E, BE, S, P, L, LE) on a known recipe; odd ones negate. */
 export function evaluate(r: Recipe, code: number): Expr<1> {
   const compare = r.kind === KIND.SUB;
   const noOverflow = r.kind === KIND.RES && constantValue(r.b) === 0;

@@ -33,7 +33,8 @@ export function fillData(p: Processor, m: Mmu, cls: PrivilegeClass, need: number
   const forWrite = (need & NEED_WRITE) !== 0;
   let filled = false;
   if ((!m.ept || m.eptRights & EPT_READ) && !(watched && pageIsWatched(p, m.linear, false))) {
-    if (!forWrite || m.tlb.isFree(bank + TLB_READ + offset)) m.tlb.fill(bank + TLB_READ + offset, tag, high, RAM_BASE + page, page);
+    if (!forWrite || m.tlb.isFree(bank + TLB_READ + offset))
+      m.tlb.fill(bank + TLB_READ + offset, tag, high, RAM_BASE + page, page);
     filled = true;
   }
   const writable =

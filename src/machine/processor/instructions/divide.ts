@@ -10,7 +10,7 @@ implement('DIV', (p: Processor, insn: Insn): Outcome => {
   const divisor = readOperand(p, insn, 0);
   if (divisor === undefined) return p.outcome;
   const dividend = (p.gpr(RDX) << 64n) | p.gpr(RAX);
-  if (divisor === 0n || dividend / divisor >> 64n !== 0n) return p.raise(DE);
+  if (divisor === 0n || (dividend / divisor) >> 64n !== 0n) return p.raise(DE);
   // all checks passed
   p.setGpr(RAX, dividend / divisor);
   p.setGpr(RDX, dividend % divisor);

@@ -3,8 +3,8 @@
  *
  * @sdm "Privilege Level Checking When Accessing Data Segments", MOV and LDS of the instruction reference
  */
-import { CS, SS } from '../../engine/layout.ts';
-import { DONE, GP, NP, type Outcome, SS_FAULT } from '../../outcome.ts';
+import { SS } from '../../engine/layout.ts';
+import { GP, NP, SS_FAULT } from '../../outcome.ts';
 import { AR_DB, AR_G, AR_S, AR_UNUSABLE, type Processor, type Segment } from '../../processor.ts';
 import {
   type Descriptor,
@@ -115,16 +115,6 @@ export function segmentFor(p: Processor, n: number, selector: number): Segment |
   if (p.mode64 && p.cpl < 3 && rplOf(selector) === p.cpl) return nullSegment(selector, p.cpl);
   p.raise(GP, 0);
   return undefined;
-}
-
-/** Loads ES, SS, DS, FS or GS as MOV does; CS is changed by control transfers only. */
-export function loadSegment(p: Processor, n: number, selector: number): Outcome {
-  if (n === CS) throw new RangeError('CS is loaded by control transfers');
-  const segment = segmentFor(p, n, selector);
-  if (segment === undefined) return p.outcome;
-  // all checks passed
-  setSegment(p, n, segment);
-  return DONE;
 }
 
 /**
