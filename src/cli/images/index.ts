@@ -2,7 +2,7 @@
 
 import { type GuestImage, type ImageStoreOptions, openImageStore } from './store.ts';
 
-export { buildInitramfs, USERSPACE_MARKER } from './initramfs.ts';
+export { buildInitramfs, type InitMode, USERSPACE_MARKER } from './initramfs.ts';
 export { progressWriter } from './progress.ts';
 export type { GuestImage, ImageStoreOptions };
 
