@@ -47,10 +47,6 @@ const BUSY_TSS: VcpuSegment = {
 /** The special registers for `entry`, starting from those of a vCPU after reset. */
 export function entrySregs(reset: VcpuSregs, entry: EntryState): VcpuSregs {
   const { mode, code, data, gdt, cr3 } = entry;
-  if (mode === 'real') {
-    const zero = (segment: VcpuSegment): VcpuSegment => ({ ...segment, base: 0n, selector: 0 });
-    return { ...reset, cs: zero(reset.cs) };
-  }
   const long = mode === 'long';
   const flatData = flat(data);
   return {

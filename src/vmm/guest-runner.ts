@@ -53,7 +53,7 @@ export class GuestRunner implements GuestRun {
 
   endInput(): void {
     this.#inputOpen = false;
-    if (this.#isStuck) this.#stuck();
+    if (this.#isStuck) this.#machine.stop({ reason: 'halted' });
   }
 
   statistics(): GuestStatistics {
@@ -92,9 +92,16 @@ export class GuestRunner implements GuestRun {
     }
   }
 
-  /** No timer is armed and no vCPU can run: only somebody who types could change that. */
+  /** No timer is armed and no vCPU that was asked can run: only somebody who types could change that. */
   #stuck(): void {
-    this.#isStuck = true;
-    if (!this.#inputOpen) this.#machine.stop({ reason: 'halted' });
+    const { machine, platform } = this.#host.host;
+    const before = machine.clock.instructions;
+    const decide = (): void => {
+      // A vCPU that was in user space meanwhile has run on.
+      if (machine.clock.instructions !== before) return;
+      this.#isStuck = true;
+      if (!this.#inputOpen) this.#machine.stop({ reason: 'halted' });
+    };
+    platform.turn(() => platform.turn(decide));
   }
 }

@@ -20,7 +20,7 @@ export interface BootInput {
 
 /** A kernel in memory, ready to run. */
 export interface LoadedKernel {
-  readonly format: 'bzImage' | 'ELF/PVH' | 'Multiboot' | 'raw';
+  readonly format: 'bzImage' | 'ELF/PVH' | 'Multiboot';
   readonly entry: EntryState;
 }
 

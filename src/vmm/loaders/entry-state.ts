@@ -17,8 +17,8 @@ export interface FlatSegment {
 
 /** Registers of the first processor; what is not named is 0, and interrupts are off. */
 export interface EntryState {
-  /** `protected`: 32-bit, paging off. `long`: 64-bit with an identity map of the low 4 GiB. `real`: 16-bit, CS.base 0. */
-  readonly mode: 'real' | 'protected' | 'long';
+  /** `protected`: 32-bit, paging off. `long`: 64-bit with an identity map of the low 4 GiB. */
+  readonly mode: 'protected' | 'long';
   readonly rip: number;
   readonly rax?: number;
   readonly rbx?: number;
