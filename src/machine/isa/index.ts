@@ -4,6 +4,7 @@ import './tables/bit.ts';
 import './tables/bmi.ts';
 import './tables/control.ts';
 import './tables/crypto.ts';
+import './tables/decimal.ts';
 import './tables/exchange.ts';
 import './tables/flag.ts';
 import './tables/flags-system.ts';

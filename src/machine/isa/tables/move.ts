@@ -162,6 +162,10 @@ define(
   { dst: 'r' },
   `
     90
+    0F 18 /0 reg Ev
+    0F 18 /1 reg Ev
+    0F 18 /2 reg Ev
+    0F 18 /3 reg Ev
     0F 18 /4 Ev
     0F 18 /5 Ev
     0F 18 /6 Ev
@@ -188,10 +192,10 @@ define(
   'PREFETCH',
   { dst: 'r' },
   `
-    0F 18 /0 Mb
-    0F 18 /1 Mb
-    0F 18 /2 Mb
-    0F 18 /3 Mb`,
+    0F 18 /0 mem Mb
+    0F 18 /1 mem Mb
+    0F 18 /2 mem Mb
+    0F 18 /3 mem Mb`,
   () => {},
 );
 define('LFENCE', {}, 'NP 0F AE /5 reg', () => {});

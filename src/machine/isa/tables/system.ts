@@ -94,7 +94,7 @@ define('MONITOR', { ...mode, feature: 'monitor' }, '0F 01 =C8', ASSIST);
 define('MWAIT', { ...mode, feature: 'monitor' }, '0F 01 =C9', ASSIST);
 define('PAUSE', {}, 'F3 90', (cpu) => cpu.assistIfSlow(SLOW.pause));
 
-define('RDRAND', { dst: 'w', writes: STATUS, feature: 'rdrand' }, '0F C7 /6 reg Rv', ASSIST);
-define('RDSEED', { dst: 'w', writes: STATUS, feature: 'rdseed' }, '0F C7 /7 reg Rv', ASSIST);
+define('RDRAND', { dst: 'w', writes: STATUS, feature: 'rdrand' }, 'NR 0F C7 /6 reg Rv', ASSIST);
+define('RDSEED', { dst: 'w', writes: STATUS, feature: 'rdseed' }, 'NR 0F C7 /7 reg Rv', ASSIST);
 
 define('MOVDIR64B', { dst: 'r', implicitMemory: true, feature: 'movdir64b' }, '66 0F38 F8 Gv,Mx', ASSIST);
