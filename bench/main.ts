@@ -1,1 +1,43 @@
-export {};
+/**
+ * `npm run bench [-- kernels|boot|startup …]`: softvt beside the emulators that are installed, as tables and one line of JSON.
+ *
+ * SOFTVT_BENCH_QEMU names another QEMU; SOFTVT_BENCH_KERNEL and SOFTVT_BENCH_INITRD name other files to boot.
+ */
+
+import { type BootResults, printBoots, runBoots } from './boot.ts';
+import { peers, SOFTVT } from './emulators.ts';
+import { type GuestBenchResult, printGuestBenches, runGuestBenches } from './guest-benches.ts';
+import { compileGuest } from './guest-image.ts';
+import { printStartUp, runStartUp, type StartUpResult } from './start-up.ts';
+
+const PARTS = ['startup', 'kernels', 'boot'] as const;
+const ROUNDS = 2;
+
+const unknown = process.argv.slice(2).filter((word) => !(PARTS as readonly string[]).includes(word));
+if (unknown.length > 0) {
+  console.error(`bench: there is no part '${unknown[0]}'; parts are ${PARTS.join(', ')}`);
+  process.exit(2);
+}
+const wanted = (part: (typeof PARTS)[number]): boolean => process.argv.length <= 2 || process.argv.includes(part);
+
+const images = compileGuest();
+const emulators = typeof images === 'string' ? [SOFTVT] : [SOFTVT, ...peers(images)];
+console.log(
+  `Node ${process.versions.node}; ${emulators.map(({ name }) => name).join(', ')}; CPU time unless it says wall`,
+);
+if (typeof images === 'string') console.log(`no kernels, no peers: ${images}`);
+
+const report: { startup?: StartUpResult; kernels?: GuestBenchResult[]; boot?: BootResults } = {};
+if (wanted('startup')) {
+  report.startup = await runStartUp();
+  printStartUp(report.startup);
+}
+if (wanted('kernels') && typeof images !== 'string') {
+  report.kernels = await runGuestBenches(emulators, images.guest, ROUNDS);
+  printGuestBenches(report.kernels);
+}
+if (wanted('boot')) {
+  report.boot = await runBoots(emulators);
+  printBoots(report.boot);
+}
+console.log(`\n${JSON.stringify(report)}`);

@@ -1,0 +1,152 @@
+/*
+ * Runs every bench and says on COM1 when each begins and ends; whoever reads that takes the time.
+ *
+ *   begin NAME COUNT
+ *   end NAME TICKS RESULT
+ *
+ * TICKS is the guest's own TSC, which on softvt and on Bochs counts instructions.
+ */
+
+#include "kernels.h"
+
+#define COM1 0x3f8
+#define LINE_CONTROL (COM1 + 3)
+#define LINE_STATUS (COM1 + 5)
+#define TRANSMITTER_EMPTY 0x20
+/* A port and an address that nobody answers. */
+#define UNUSED_PORT 0x2e0
+#define UNUSED_ADDRESS 0x3f000000
+#define TOUCH_FROM 0x1000000
+#define TOUCH_PAGES 32768
+
+void fault_once(void);
+
+static inline void outb(u8 value, u16 port)
+{
+	__asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+}
+
+static inline u8 inb(u16 port)
+{
+	u8 value;
+
+	__asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+	return value;
+}
+
+static inline u64 ticks(void)
+{
+	u32 low, high;
+
+	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+	return (u64)high << 32 | low;
+}
+
+static void print(const char *text)
+{
+	for (; *text; text++) {
+		while (!(inb(LINE_STATUS) & TRANSMITTER_EMPTY))
+			;
+		outb(*text, COM1);
+	}
+}
+
+static void print_number(u64 value)
+{
+	char digits[21], *at = digits + 20;
+
+	*at = 0;
+	do
+		*--at = '0' + value % 10;
+	while (value /= 10);
+	print(" ");
+	print(at);
+}
+
+/* CPUID: the shortest exit that the hypervisor handles itself. */
+static u64 exit_cpuid(u64 rounds)
+{
+	u32 a = 0, b, c = 0, d;
+
+	for (; rounds > 0; rounds--) {
+		a = 0;
+		__asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+	}
+	return a;
+}
+
+/* OUT to a port of user space. */
+static u64 exit_io(u64 rounds)
+{
+	for (; rounds > 0; rounds--)
+		outb(0, UNUSED_PORT);
+	return 0;
+}
+
+/* A store that the hypervisor has to emulate and that nobody takes. */
+static u64 exit_mmio(u64 rounds)
+{
+	for (; rounds > 0; rounds--)
+		*(volatile u32 *)UNUSED_ADDRESS = 0;
+	return 0;
+}
+
+/* #PF, handler and IRETQ, all inside the guest. */
+static u64 page_fault(u64 rounds)
+{
+	for (; rounds > 0; rounds--)
+		fault_once();
+	return 0;
+}
+
+/* The first store to a page of RAM, for which the hypervisor has to find memory. */
+static u64 first_touch(u64 pages)
+{
+	for (u64 page = 0; page < pages; page++)
+		*(volatile u64 *)(TOUCH_FROM + page * 4096) = page;
+	return 0;
+}
+
+static const struct bench {
+	const char *name;
+	u64 (*run)(u64 count);
+	u64 count;
+} benches[] = {
+	{ "hash", kernel_hash, 15000000 },
+	{ "copy", kernel_copy, 2500 },
+	{ "bytes", kernel_bytes, 200 },
+	{ "sieve", kernel_sieve, 60 },
+	{ "quicksort", kernel_quicksort, 12 },
+	{ "fib", kernel_fib, 31 },
+	{ "chase", kernel_chase, 15000000 },
+	{ "interpreter", kernel_interpreter, 12000000 },
+	{ "strings", kernel_strings, 1000000 },
+	{ "exit:cpuid", exit_cpuid, 200000 },
+	{ "exit:io", exit_io, 100000 },
+	{ "exit:mmio", exit_mmio, 50000 },
+	{ "page-fault", page_fault, 300000 },
+	{ "first-touch", first_touch, TOUCH_PAGES },
+};
+
+void run(void)
+{
+	outb(3, LINE_CONTROL);
+	for (u32 n = 0; n < sizeof benches / sizeof *benches; n++) {
+		const struct bench *bench = &benches[n];
+		u64 start, result;
+
+		print("begin ");
+		print(bench->name);
+		print_number(bench->count);
+		print("\n");
+		start = ticks();
+		result = bench->run(bench->count);
+		start = ticks() - start;
+		print("end ");
+		print(bench->name);
+		print_number(start);
+		print_number(result);
+		print("\n");
+	}
+	print("done\n");
+}
