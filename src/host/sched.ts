@@ -17,6 +17,8 @@ import type { HostTimers } from './timers.ts';
 const SHARED_SLICE = 200_000;
 /** Nanoseconds a task runs when it is alone: it only stops to let the event loop have its turn. */
 const LONE_SLICE = 1_000_000;
+/** Exits take some microseconds each. */
+const ENTRIES_PER_SLICE = 1000;
 /** Wall milliseconds after which the event loop gets a turn. */
 const TURN_MS = 8;
 
@@ -30,12 +32,22 @@ export class Task {
   needResched = false;
   /** Something wants this task out of the call it is in. @upstream TIF_SIGPENDING */
   signalPending = false;
+  /** Entries into the guest since the slice began. */
+  entries = 0;
   /** Continues the task when it is chosen. */
   resume: (() => void) | null = null;
 
   constructor(name: string, cpu: Cpu) {
     this.name = name;
     this.cpu = cpu;
+  }
+
+  /**
+   * Counts an entry into the guest, and ends the slice after many: exits take time that the guest's clock does not
+   * show. Counted and not timed, so that runs repeat.
+   */
+  countEntry(): void {
+    if (++this.entries >= ENTRIES_PER_SLICE) this.needResched = true;
   }
 }
 
@@ -200,7 +212,10 @@ export class Scheduler {
 
   #startSlice(): void {
     const { clock } = this.#options;
-    if (this.#running !== null) this.#running.needResched = false;
+    if (this.#running !== null) {
+      this.#running.needResched = false;
+      this.#running.entries = 0;
+    }
     clock.setTimer(this.#slice, clock.now() + (this.#ready.length > 0 ? SHARED_SLICE : LONE_SLICE));
   }
 

@@ -135,6 +135,9 @@ function kvmVcpuReadyForInterruptInjection(vcpu: X86Vcpu): boolean {
 function vcpuRun(vcpu: X86Vcpu): RunResult {
   const { task } = vcpu;
   for (;;) {
+    task.countEntry();
+    // Here, as guests that only cause exits to user space never come back to the end of the loop.
+    if (task.needResched) return RUN_RESCHED;
     const result = kvmVcpuRunning(vcpu) ? vcpuEnterGuest(vcpu) : vcpuBlock(vcpu);
     if (result !== 1) {
       if (result === BLOCK) return RUN_BLOCK;
@@ -148,7 +151,6 @@ function vcpuRun(vcpu: X86Vcpu): RunResult {
       vcpu.run.setPlainExit(EXIT_INTR);
       return -EINTR;
     }
-    if (task.needResched) return RUN_RESCHED;
   }
 }
 
