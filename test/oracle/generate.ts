@@ -86,8 +86,11 @@ export class Generator {
     const operandSize = this.#operandSize(row);
     const addressSize = this.#below(8) === 0 ? 32 : 64;
     const wild = this.#below(64) === 0;
-    const target =
+    // Locked accesses that cross a cache line make the host intervene: they are kept aligned.
+    const locked = operation.lock && (operation.mnemonic === 'XCHG' || this.#below(4) === 0);
+    const anywhere =
       wild && this.#below(2) === 0 ? (1n << 47n) + BigInt(this.#below(1 << 20)) : BigInt(this.#address(row));
+    const target = locked ? anywhere & ~15n : anywhere;
     const forceRex = this.#below(6) === 0 && row.vex < 0;
     const byteRegisters = !forceRex && this.#below(2) === 0;
     const ripRelative =
@@ -106,8 +109,7 @@ export class Generator {
       }
       return this.#operand(row, spec, operandSize, rip, byteRegisters);
     });
-    let lock = false;
-    if (memoryOperand !== null && operation.lock && operands[0]!.kind === 'memory') lock = this.#below(4) === 0;
+    const lock = locked && memoryOperand !== null && operands[0]!.kind === 'memory' && this.#below(2) === 0;
     const rep = operation.string && this.#below(2) === 0 ? this.#pick(['rep', 'repne'] as const) : 'none';
     const request: Request = {
       row,

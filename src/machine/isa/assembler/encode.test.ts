@@ -7,20 +7,25 @@ import { rows } from '../row.ts';
 import { encode, requestOf } from './encode.ts';
 
 /** What a decoded instruction says, without what several encodings of the same thing may differ in. */
-const meaning = (insn: Insn): object => ({
-  ...insn,
-  row: insn.row.operation.mnemonic + insn.row.text,
-  length: 0,
-  rex: 0,
-  segment: insn.memory === null ? insn.segment : 0,
-  displacement: insn.operands[0]?.place === 'relative' ? insn.displacement : 0,
-});
+const meaning = (insn: Insn): string =>
+  JSON.stringify(
+    {
+      ...insn,
+      row: insn.row.operation.mnemonic + insn.row.text,
+      length: 0,
+      rex: 0,
+      segment: insn.memory === null ? insn.segment : 0,
+      displacement: insn.operands[0]?.place === 'relative' ? insn.displacement : 0,
+    },
+    (_, value: unknown) => (typeof value === 'bigint' ? `${value}` : value),
+  );
 
 for (const mode of [16, 32, 64] as const) {
   test(`${mode}-bit code: what the decoder finds in random bytes is encoded to the same instruction`, () => {
     const random = new Random(mode);
     const seen = new Set<string>();
-    for (let i = 0; i < 40_000; i++) {
+    const wrong: string[] = [];
+    for (let i = 0; i < 24_000; i++) {
       const bytes = Uint8Array.from({ length: 15 }, () => random.u32() & 0xff);
       const row = random.below(rows.length);
       // Half of the bytes start with the opcode of a row, so that all are met.
@@ -33,9 +38,10 @@ for (const mode of [16, 32, 64] as const) {
       const code = encode(requestOf(insn));
       const again = decode(code, 0, code.length, mode);
       if (typeof again === 'string') throw new Error(`${insn.row.text} of ${hex(bytes)}: ${again}`);
-      expect(meaning(again), `${insn.row.text} of ${hex(bytes)}`).toEqual(meaning(insn));
+      if (meaning(again) !== meaning(insn)) wrong.push(`${insn.row.text} of ${hex(bytes)}`);
       seen.add(`${insn.row.text}${insn.row.opcode}`);
     }
+    expect(wrong).toEqual([]);
     expect(seen.size).toBeGreaterThan(700);
   });
 }
