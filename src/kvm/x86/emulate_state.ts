@@ -10,6 +10,7 @@ import {
   FCW,
   FDP,
   FIP,
+  FLAGS_REST,
   FOP,
   FPR,
   FS,
@@ -26,6 +27,7 @@ import {
   TSC_AUX,
   XMM,
 } from '../../machine/engine/layout.ts';
+import { STATUS_FLAGS } from '../../machine/processor.ts';
 import { guestFpu } from './fpu.ts';
 import { codeSize, isProtmode, isV86 } from './kvm_cache_regs.ts';
 import { type KvmSegment, VCPU_SREG_SS, type X86Vcpu } from './kvm_host.ts';
@@ -84,6 +86,8 @@ export function emulatorReadState(vcpu: X86Vcpu, address: number, size: number):
       return 0n;
     case TSC_AUX:
       return vcpu.arch.tscAux;
+    case FLAGS_REST:
+      return BigInt(vcpu.kvm.ops.getRflags(vcpu) & ~STATUS_FLAGS);
   }
   if (!isFpu(address)) throw new RangeError(`no emulated instruction reads state 0x${address.toString(16)}`);
   const fpu = guestFpu(vcpu);
@@ -94,6 +98,13 @@ export function emulatorReadState(vcpu: X86Vcpu, address: number, size: number):
 
 /** Writes a word of the state block: only of the vector and x87 registers. */
 export function emulatorWriteState(vcpu: X86Vcpu, address: number, size: number, value: bigint): void {
+  if (address === FLAGS_REST) {
+    const status = vcpu.kvm.ops.getRflags(vcpu) & STATUS_FLAGS;
+    vcpu.kvm.ops.setRflags(vcpu, status | (Number(value & 0x3f_7fd7n) & ~STATUS_FLAGS) | 2);
+    return;
+  }
+  // The direction is a copy of RFLAGS.DF.
+  if (address === DIRECTION) return;
   if (!isFpu(address)) throw new RangeError(`no emulated instruction writes state 0x${address.toString(16)}`);
   const fpu = guestFpu(vcpu);
   for (let i = 0; i < size; i++) fpu[address - STATE + i] = Number((value >> BigInt(8 * i)) & 0xffn);

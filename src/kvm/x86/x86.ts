@@ -40,7 +40,7 @@ import { kvmVcpuReset } from './vcpu_reset.ts';
 const MSR_IA32_CR_PAT = 0x277;
 const MSR_IA32_ARCH_CAPABILITIES = 0x10a;
 /** Bits that say what the guest need not fear; others name MSRs that it does not have. @upstream KVM_SUPPORTED_ARCH_CAP */
-const SUPPORTED_ARCH_CAPABILITIES: bigint = [0, 1, 2, 3, 4, 5, 6, 8, 13, 14, 15, 17, 19, 20, 24, 26, 27, 28].reduce(
+const SUPPORTED_ARCH_CAPABILITIES: bigint = [0, 1, 2, 3, 4, 5, 6, 8, 13, 14, 15, 17, 19, 20, 24, 26, 27, 28, 62].reduce(
   (mask, bit) => mask | (1n << BigInt(bit)),
   0n,
 );

@@ -530,6 +530,8 @@ export function vmxVcpuRun(vcpu: X86Vcpu, forceImmediateExit: boolean): Fastpath
     vmx.exitReason = EXIT_REASON_VM_FAIL;
     vmx.idtVectoringInfo = 0;
     vmx.vmInstructionError = vmcsRead32(v, VM_INSTRUCTION_ERROR);
+    // Only an entry that succeeds uses the event up.
+    vmcsWrite(v, VM_ENTRY_INTR_INFO_FIELD, 0);
     return EXIT_FASTPATH_NONE;
   }
   const reason = vmcsRead32(v, VM_EXIT_REASON);
@@ -537,7 +539,10 @@ export function vmxVcpuRun(vcpu: X86Vcpu, forceImmediateExit: boolean): Fastpath
   vmx.idtVectoringInfo = vmcsRead32(v, IDT_VECTORING_INFO_FIELD);
   if (trace.kvm_exit !== undefined) traceExit(vcpu, reason);
   vcpu.exitCounts[reason & 0x7f]!++;
-  if (reason & VMX_EXIT_REASONS_FAILED_VMENTRY) return EXIT_FASTPATH_NONE;
+  if (reason & VMX_EXIT_REASONS_FAILED_VMENTRY) {
+    vmcsWrite(v, VM_ENTRY_INTR_INFO_FIELD, 0);
+    return EXIT_FASTPATH_NONE;
+  }
   loadedVmcs.launched = true;
   if (apic) syncTprFromPage(vcpu, vmx);
   vmxRecoverNmiBlocking(vcpu);
