@@ -5,6 +5,7 @@ import { Random } from '../util/random.ts';
 import { type InterruptPlatform, NO_PLATFORM, ProcessorApic } from './apic/processor-apic.ts';
 import { MachineClock } from './clock.ts';
 import { Engine } from './engine/engine.ts';
+import { translatorDefaults } from './engine/translator/defaults.ts';
 import { MAX_PROCESSORS, STATE, STATE_SIZE } from './engine/layout.ts';
 import { PhysicalMemory } from './memory.ts';
 import { Mmu } from './mmu/state.ts';
@@ -22,6 +23,10 @@ export interface MachineOptions {
   readonly profile: 'pc' | 'tdx-host';
   /** Seed of all chance. */
   readonly seed?: number;
+  /** Whether hot code is compiled to WebAssembly. What the guest sees is the same. */
+  readonly translator?: 'on' | 'off';
+  /** Entries after which code is hot, 1 to 65535. */
+  readonly translatorThreshold?: number;
 }
 
 export class Machine {
@@ -47,7 +52,8 @@ export class Machine {
     this.options = options;
     this.memory = new PhysicalMemory(options.ramSize);
     this.random = new Random(options.seed ?? 0);
-    this.engine = new Engine(this);
+    const { translator = translatorDefaults.mode, translatorThreshold = translatorDefaults.threshold } = options;
+    this.engine = new Engine(this, translator === 'on' ? translatorThreshold : 0);
     this.memory.pageWritten = (page) => this.engine.pageWritten(page);
     this.engine.pages.onNewCode = (page) => engineDropWriteEntries(this, page);
     for (let i = 0; i < options.processors; i++) {

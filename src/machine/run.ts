@@ -116,6 +116,9 @@ function handle(p: Processor, reason: Exit): Outcome {
     }
     case EXIT.lookup:
       return lookup(p);
+    case EXIT.hot:
+      engine.becameHot();
+      return DONE;
     case EXIT.straddle:
       return straddle(p);
     case EXIT.divide:
@@ -136,6 +139,7 @@ function lookup(p: Processor): Outcome {
   const { engine } = p.machine;
   const linear = engine.linearRip();
   if (!p.mode64 && p.rip > BigInt(p.segments[1]!.limit)) return p.raise(GP, 0);
+  if (engine.decodeMapped()) return DONE;
   const outcome = fetchPage(p, Number(linear & 0xffff_ffffn), Number(linear >> 32n));
   if (outcome !== DONE) return outcome;
   engine.pages.decodeAt(p.mmu.hpa - (p.mmu.hpa % 4096), p.codeSize, Number(linear & 0xfffn));

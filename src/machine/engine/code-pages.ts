@@ -10,24 +10,24 @@ import { decode, TRUNCATED } from '../isa/decode.ts';
 import type { Insn } from '../isa/insn.ts';
 import type { PhysicalMemory } from '../memory.ts';
 import type { Handlers } from './handlers.ts';
-import { CODE_AREA, RAM_BASE } from './layout.ts';
+import { CODE_AREA, ENTRY_COUNTERS, RAM_BASE, RECORDS, RECORDS_END } from './layout.ts';
 import { RECORD_SIZE, type Shaped, SPECIAL, writeRecord } from './record.ts';
 
 export type CodeSize = 16 | 32 | 64;
 
 const TABLE_SIZE = 4096 * 4;
-/** Tables grow up from CODE_AREA, records lie behind them. */
-const TABLES_END = CODE_AREA + 6144 * TABLE_SIZE;
-const RECORDS_END = RAM_BASE;
-/** A run is decoded this far ahead; what follows is decoded when it is reached. */
-const MAX_RUN = 48;
+/** Most records of a run: a page of one-byte instructions. */
+const MAX_RUN = 4096;
 
-interface CodePage {
+/** The decoded code of one page for one code size. */
+export interface CodePage {
   readonly page: Hpa;
   readonly size: CodeSize;
   readonly table: number;
   /** Whether any slot may be filled. */
   live: boolean;
+  /** Handlers of the regions that are entered in this page, with the records that have them. */
+  readonly regions: { readonly record: number; readonly handler: number }[];
 }
 
 const sizeIndex = (size: CodeSize): number => (size === 64 ? 2 : size === 32 ? 1 : 0);
@@ -39,7 +39,7 @@ export class CodePages {
   /** Per RAM page: how many code sizes have decoded code in it. */
   readonly #live: Uint8Array;
   #nextTable = CODE_AREA;
-  #nextRecord = TABLES_END;
+  #nextRecord = RECORDS;
   /** Start of each run and the code page it belongs to, ascending. */
   #runStarts: number[] = [];
   #runPages: CodePage[] = [];
@@ -50,8 +50,15 @@ export class CodePages {
   onNewCode: (page: Hpa) => void = () => {};
   /** Called when everything was dropped: execute TLB entries must go. */
   onFlush: () => void = () => {};
+  /** Called when a page's regions cannot be entered any more. */
+  onRegionsGone: (page: CodePage) => void = () => {};
+  /** Entries after which a record is hot; 0 for never. */
+  readonly #threshold: number;
+  readonly #byTable: CodePage[] = [];
 
-  constructor(memory: PhysicalMemory, handlers: Handlers) {
+  /** @param threshold entries after which a record is hot, at most 65535; 0 for as late as can be */
+  constructor(memory: PhysicalMemory, handlers: Handlers, threshold = 0) {
+    this.#threshold = threshold;
     this.#memory = memory;
     this.#handlers = handlers;
     this.#live = new Uint8Array(memory.ramSize / 4096);
@@ -66,8 +73,9 @@ export class CodePages {
     const key = page * 4 + sizeIndex(size);
     let found = this.#pages.get(key);
     if (found === undefined) {
-      if (this.#nextTable + TABLE_SIZE > TABLES_END) this.flush();
-      found = { page, size, table: this.#nextTable, live: false };
+      if (this.#nextTable + TABLE_SIZE > RECORDS) this.flush();
+      found = { page, size, table: this.#nextTable, live: false, regions: [] };
+      this.#byTable.push(found);
       this.#nextTable += TABLE_SIZE;
       this.#memory.bytes.fill(0, found.table, found.table + TABLE_SIZE);
       this.#pages.set(key, found);
@@ -87,17 +95,83 @@ export class CodePages {
       const found = this.#pages.get(page * 4 + i);
       if (found === undefined || !found.live) continue;
       found.live = false;
+      this.#dropRegions(found);
       this.#memory.bytes.fill(0, found.table, found.table + TABLE_SIZE);
     }
     this.#live[page / 4096] = 0;
   }
 
+  #dropRegions(page: CodePage): void {
+    if (page.regions.length === 0) return;
+    this.onRegionsGone(page);
+    page.regions.length = 0;
+  }
+
+  /** The page whose table is at this address. */
+  pageOfTable(table: number): CodePage | undefined {
+    return this.#byTable[(table - CODE_AREA) / TABLE_SIZE];
+  }
+
+  /** The page that a record belongs to. */
+  pageOfRecord(record: number): CodePage | undefined {
+    let low = 0,
+      high = this.#runStarts.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#runStarts[middle]! <= record) low = middle + 1;
+      else high = middle;
+    }
+    return this.#runPages[low - 1];
+  }
+
+  /** The record at an offset of a page, decoded if it is not yet; 0 where that has just dropped everything. */
+  recordAt(page: CodePage, offset: number): number {
+    const slot = page.table + offset * 4;
+    const { view } = this.#memory;
+    if (view.getUint32(slot, true) === 0) this.decodeAt(page.page, page.size, offset);
+    return this.pageOfTable(page.table) === page ? view.getUint32(slot, true) : 0;
+  }
+
+  /** A copy of a record that does what the original does and goes on behind it. 0 where there is no room. */
+  copyRecord(page: CodePage, record: number): number {
+    const { view, bytes } = this.#memory;
+    if (this.#nextRecord + 4 * RECORD_SIZE > RECORDS_END) return 0;
+    const copy = this.#nextRecord;
+    this.#runStarts.push(copy);
+    this.#runPages.push(page);
+    // Two, as the record may be the first of a fused pair.
+    bytes.copyWithin(copy, record, record + 2 * RECORD_SIZE);
+    let last = record;
+    if (this.#handlers.isPair(view.getUint16(record, true))) last += RECORD_SIZE;
+    const behind = last + RECORD_SIZE;
+    const at = copy + (behind - record);
+    const handler = view.getUint16(behind, true);
+    const where = view.getUint16(last + 6, true);
+    const endOffset = (where & 0xfff) + (where >>> 12);
+    this.#nextRecord = at + RECORD_SIZE;
+    if (endOffset >= 4096 || handler === SPECIAL.straddle || handler === SPECIAL.undefined) {
+      bytes.copyWithin(at, behind, behind + RECORD_SIZE);
+      return copy;
+    }
+    view.setUint32(at, SPECIAL.goOn, true);
+    view.setUint16(at + 6, endOffset & 0xfff, true);
+    view.setUint32(at + 8, page.table + endOffset * 4, true);
+    return copy;
+  }
+
+  /** Starts counting the entries of a record. */
+  resetCounter(record: number): void {
+    this.#memory.view.setUint16((record >>> 3) + ENTRY_COUNTERS, 0x10000 - this.#threshold, true);
+  }
+
   /** Drops everything. */
   flush(): void {
+    for (const page of this.#byTable) this.#dropRegions(page);
+    this.#byTable.length = 0;
     this.#pages.clear();
     this.#live.fill(0);
     this.#nextTable = CODE_AREA;
-    this.#nextRecord = TABLES_END;
+    this.#nextRecord = RECORDS;
     this.#runStarts = [];
     this.#runPages = [];
     this.#insns.clear();
@@ -155,12 +229,14 @@ export class CodePages {
       const handler = pair >= 0 ? pair : handlers.single(shaped);
       const offset = offsets[i]!;
       const target = shaped.local ? page.table + (offset + shaped.insn.displacement) * 4 : 0;
+      this.resetCounter(this.#nextRecord);
       writeRecord(view, this.#nextRecord, shaped, handler, offset, target);
       if (handler === SPECIAL.assist) this.#insns.set(this.#nextRecord, shaped.insn);
       view.setUint32(page.table + offset * 4, this.#nextRecord, true);
       this.#nextRecord += RECORD_SIZE;
     });
     if (end >= 0) {
+      this.resetCounter(this.#nextRecord);
       view.setUint32(this.#nextRecord, end, true);
       view.setUint16(this.#nextRecord + 6, endOffset & 0xfff, true);
       view.setUint32(this.#nextRecord + 8, page.table + endOffset * 4, true);
@@ -174,14 +250,7 @@ export class CodePages {
   insnOf(record: number): Insn | undefined {
     const known = this.#insns.get(record);
     if (known !== undefined) return known;
-    let low = 0,
-      high = this.#runStarts.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#runStarts[middle]! <= record) low = middle + 1;
-      else high = middle;
-    }
-    const page = this.#runPages[low - 1];
+    const page = this.pageOfRecord(record);
     if (page === undefined) return undefined;
     const offset = this.#memory.view.getUint16(record + 6, true) & 0xfff;
     const base = RAM_BASE + page.page;

@@ -32,12 +32,15 @@ import {
   TLB_BANK_COUNT,
   TLB_BANK_SIZE,
   TLB_BANKS,
+  TLB_BASE,
   TLB_ENTRIES,
   TLB_EXECUTE,
+  TLB_INDEX_MASK,
   TLB_INVALID_TAG,
   TSC_ORIGIN,
 } from './layout.ts';
 import { RECORD_SIZE, SPECIAL, writeRecord } from './record.ts';
+import { Translator } from './translator/translator.ts';
 
 export class Engine {
   readonly #machine: Machine;
@@ -47,11 +50,16 @@ export class Engine {
   /** The instruction of the step under way, where its record is no decoded one. */
   #stepInsn: Insn | null = null;
 
-  constructor(machine: Machine) {
+  /** Compiles hot code; null where the interpreter does everything. */
+  readonly translator: Translator | null;
+
+  /** @param threshold entries after which code is translated; 0 for never */
+  constructor(machine: Machine, threshold = 0) {
     this.#machine = machine;
     this.#view = machine.memory.view;
     this.handlers = new Handlers(machine.memory.memory);
-    this.pages = new CodePages(machine.memory, this.handlers);
+    this.pages = new CodePages(machine.memory, this.handlers, threshold);
+    this.translator = threshold === 0 ? null : new Translator(machine.memory, this.handlers, this.pages);
     this.pages.onFlush = () => this.#dropExecuteEntries();
   }
 
@@ -69,6 +77,11 @@ export class Engine {
     this.#setTscOrigin(p, budget);
     const reason = this.handlers.run(0) as Exit;
     this.executed = budget - view.getInt32(BUDGET, true);
+    // A branch that ends with its page and was not taken stops before the step to the next page, whose offset of 4096
+    // does not fit the record.
+    if (reason !== EXIT.lookup && view.getUint16(view.getUint32(STOPPED_AT, true), true) === SPECIAL.nextPage) {
+      view.setBigUint64(RIP, (view.getBigUint64(RIP, true) + 0x1000n) & view.getBigUint64(CODE_MASK, true), true);
+    }
     return reason;
   }
   /** Instructions retired by the last run() or step(). */
@@ -151,7 +164,27 @@ export class Engine {
     return (base + view.getBigUint64(RIP, true)) & view.getBigUint64(CODE_MASK, true);
   }
 
+  /** Translates where the last run stopped, or soon will: it has become hot. */
+  becameHot(): void {
+    this.translator?.hot(this.#view.getUint32(STOPPED_AT, true));
+  }
+
   // ---- decode cache
+
+  /**
+   * Decodes at RIP where its page is in the execute TLB: nothing but the decode cache was missing, which the guest must not
+   * be able to tell. False if the page is not mapped.
+   */
+  decodeMapped(): boolean {
+    const linear = this.linearRip();
+    const view = this.#view;
+    const entry = view.getUint32(TLB_BASE, true) + TLB_EXECUTE + (Number((linear >> 8n) & 0xffffffn) & TLB_INDEX_MASK);
+    if (view.getBigUint64(entry, true) !== linear - (linear & 0xfffn)) return false;
+    const page = this.pages.pageOfTable(view.getUint32(entry + 8, true));
+    if (page === undefined) return false;
+    this.pages.decodeAt(page.page, page.size, Number(linear & 0xfffn));
+    return true;
+  }
 
   hasCode(page: Hpa): boolean {
     return this.pages.hasCode(page);

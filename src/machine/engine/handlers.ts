@@ -6,7 +6,11 @@ import { HOT_EXAMPLES } from './hot.ts';
 import { COLD_BASE, generateCold, generateInterpreter, type HandlerBody } from './interpreter.ts';
 import { type Shaped, SPECIAL, SPECIAL_COUNT, shapeKey } from './record.ts';
 
+/** Handlers from COLD_BASE up are functions: cold instructions from the bottom, regions from the top. */
 const MAX_COLD = 0xf000;
+const MAX_INSTRUCTION_SHAPES = 0x2000;
+/** Most regions there can be. */
+export const MAX_REGIONS: number = MAX_COLD - COLD_BASE - MAX_INSTRUCTION_SHAPES;
 
 const bodyKey = (body: HandlerBody): string => body.map(shapeKey).join('+');
 
@@ -70,6 +74,7 @@ export class Handlers {
   readonly #byShape: Map<string, number> = new Map();
   /** Fused pairs that exist: key of the pair to handler. */
   readonly #pairs: Set<string> = new Set();
+  readonly #pairHandlers: Set<number> = new Set();
   #queue: HandlerBody[] = [];
   #cold = 0;
   /** run(record or 0) → exit reason. */
@@ -87,7 +92,9 @@ export class Handlers {
     hot.forEach((body, i) => {
       const key = bodyKey(body);
       this.#byShape.set(key, SPECIAL_COUNT + i);
-      if (body.length > 1) this.#pairs.add(key);
+      if (body.length === 1) return;
+      this.#pairs.add(key);
+      this.#pairHandlers.add(SPECIAL_COUNT + i);
     });
     const instance = new WebAssembly.Instance(interpreter, { env: this.#imports });
     this.run = instance.exports['run'] as (record: number) => number;
@@ -99,7 +106,7 @@ export class Handlers {
     const key = shapeKey(shaped);
     let handler = this.#byShape.get(key);
     if (handler === undefined) {
-      if (COLD_BASE + this.#cold >= MAX_COLD) throw new Error('too many instruction shapes');
+      if (this.#cold >= MAX_INSTRUCTION_SHAPES) throw new Error('too many instruction shapes');
       handler = COLD_BASE + this.#cold++;
       this.#byShape.set(key, handler);
       this.#queue.push([shaped]);
@@ -122,6 +129,38 @@ export class Handlers {
     const { exports } = new WebAssembly.Instance(coldModule(bodies), { env: this.#imports });
     const first = this.#cold - bodies.length;
     for (let i = 0; i < bodies.length; i++) this.#table.set(first + i, exports[`f${i}`]);
+  }
+
+  /** Whether a handler executes two records. */
+  isPair(handler: number): boolean {
+    return this.#pairHandlers.has(handler);
+  }
+
+  // ---- regions
+
+  readonly #freeRegions: number[] = [];
+  #regions = 0;
+
+  /** Instances of a module of regions see what all generated code sees. */
+  instantiate(bytes: Uint8Array<ArrayBuffer>): WebAssembly.Exports {
+    return new WebAssembly.Instance(new WebAssembly.Module(bytes), { env: this.#imports }).exports;
+  }
+
+  /** A handler number for a region's function, or -1 where there are too many. */
+  addRegion(func: WebAssembly.ExportValue): number {
+    const n = this.#freeRegions.pop() ?? (this.#regions < MAX_REGIONS ? this.#regions++ : -1);
+    if (n < 0) return -1;
+    const index = MAX_COLD - COLD_BASE - 1 - n;
+    this.#table.set(index, func);
+    return COLD_BASE + index;
+  }
+  removeRegion(handler: number): void {
+    const index = handler - COLD_BASE;
+    this.#table.set(index, null);
+    this.#freeRegions.push(MAX_COLD - COLD_BASE - 1 - index);
+  }
+  isRegion(handler: number): boolean {
+    return handler >= COLD_BASE + MAX_INSTRUCTION_SHAPES;
   }
 
   /** How many cold handlers exist (for statistics). */

@@ -9,6 +9,7 @@ import { Cpu } from '../isa/cpu.ts';
 import {
   add,
   and,
+  constant,
   type Expr,
   isNegative,
   isZero,
@@ -33,6 +34,7 @@ import {
   CC_KIND,
   CODE_MASK,
   CS,
+  ENTRY_COUNTERS,
   EXIT,
   type Exit,
   FAULT_INFO,
@@ -281,6 +283,7 @@ export class InterpreterCpu extends Cpu {
   jump(): void {
     this.#jumped = true;
     this.#jumpRelative();
+    this.#countEntry();
     this.#stopIfOverBudget();
   }
 
@@ -290,7 +293,10 @@ export class InterpreterCpu extends Cpu {
     const taken = this.code.let(condition);
     this.code.if(
       taken,
-      () => this.#jumpRelative(),
+      () => {
+        this.#jumpRelative();
+        this.#countEntry();
+      },
       () => this.#setIp(add(this.#ip(), u32(record + RECORD_SIZE))),
     );
     this.#stopIfOverBudget();
@@ -299,6 +305,7 @@ export class InterpreterCpu extends Cpu {
   jumpTo(target: Expr<64>): void {
     this.#jumped = true;
     this.transfer(target);
+    this.#countEntry();
     this.#stopIfOverBudget();
   }
   call(): void {
@@ -309,6 +316,15 @@ export class InterpreterCpu extends Cpu {
   }
   returnTo(target: Expr<64>): void {
     this.jumpTo(target);
+  }
+
+  /** Counts the jump to the record at ip; leaves where that makes it hot. What is at ip has not begun: any reason may stop here. */
+  #countEntry(): void {
+    const { code } = this;
+    const counter = code.let(shr(this.#ip(), u32(3)));
+    const count = code.let(add(code.load(counter, 16, ENTRY_COUNTERS), constant(16, 1)));
+    code.store(counter, count, ENTRY_COUNTERS);
+    code.if(isZero(count), () => this.#leave(EXIT.hot));
   }
 
   #jumpRelative(): void {

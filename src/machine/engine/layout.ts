@@ -133,11 +133,16 @@ export const TLB_INVALID_TAG: bigint = (-1n << 63n) | 0x7ffn;
 
 export const CODE_AREA = 0x2000000;
 export const RAM_BASE = 0x10000000;
+/** Where records begin; tables lie before them. */
+export const RECORDS: number = CODE_AREA + 6144 * 4096 * 4;
+export const RECORDS_END = 0xf000000;
+/** Entry counters, u16: the counter of a record is at (record >>> 3) + ENTRY_COUNTERS. Wrapping to 0 means hot. */
+export const ENTRY_COUNTERS: number = RECORDS_END - (RECORDS >>> 3);
 /** Most physical memory there can be. */
 export const MAX_RAM: number = 0x1_0000_0000 - RAM_BASE;
 
 /**
- * Why the engine returned. Up to `straddle` the last instruction is complete; from `miss` on the instruction at RIP has
+ * Why the engine returned. Up to `hot` the last instruction is complete; from `miss` on the instruction at RIP has
  * not happened (and is not counted).
  */
 export const EXIT = {
@@ -150,18 +155,20 @@ export const EXIT = {
   stop: 3,
   /** An instruction that crosses a page boundary is next. */
   straddle: 4,
+  /** The instruction at RIP is where control has come often. */
+  hot: 5,
   /** A memory access found no TLB entry. */
-  miss: 5,
+  miss: 6,
   /** #DE */
-  divide: 6,
+  divide: 7,
   /** The instruction is TypeScript's. */
-  assist: 7,
+  assist: 8,
   /** The bytes are no valid instruction: #UD. */
-  undefined: 8,
+  undefined: 9,
   /** A segment limit or type forbids the access: #GP or #SS. */
-  segment: 9,
+  segment: 10,
   /** An SSE operand is not aligned: #GP. */
-  alignment: 10,
+  alignment: 11,
 } as const;
 export type Exit = (typeof EXIT)[keyof typeof EXIT];
 

@@ -1,0 +1,246 @@
+/**
+ * Regions: the blocks of one code page that are reachable from one entry, in reverse postorder, with dominators and the
+ * shape of their control flow. 64-bit code only.
+ */
+import type { Insn } from '../../isa/insn.ts';
+import { ASSIST } from '../../isa/row.ts';
+import { type Effects, effectsOf } from './probe.ts';
+
+/** Most instructions of a region, and of a block. */
+const MAX_INSNS = 250;
+const MAX_BLOCK = 64;
+
+export interface Step {
+  readonly insn: Insn;
+  /** Page offset. */
+  readonly offset: number;
+  readonly effects: Effects;
+}
+
+/** Where control goes: to a block of the region, or out of it at an offset from the page's first byte. */
+export interface Edge {
+  readonly offset: number;
+  readonly block: Block | null;
+}
+
+/**
+ * How a block ends: `fall` goes on at edges[0] without a transfer; `jump` and `branch` (edges: taken, not taken) transfer;
+ * `call` goes to edges[0], outside; `dynamic` has left through its semantics; `interpret` leaves at edges[0], which the
+ * interpreter must execute.
+ */
+export type BlockEnd = 'fall' | 'jump' | 'branch' | 'call' | 'dynamic' | 'interpret';
+
+export interface Block {
+  readonly offset: number;
+  readonly steps: readonly Step[];
+  readonly end: BlockEnd;
+  edges: readonly Edge[];
+  predecessors: Block[];
+  index: number;
+  dominator: Block;
+  children: Block[];
+  isLoop: boolean;
+  /** Reached by more than one forward edge. */
+  isMerge: boolean;
+  /** Most instructions on a path from here that takes no backward edge. */
+  longest: number;
+}
+
+export interface Region {
+  readonly entry: Block;
+  readonly order: readonly Block[];
+  /** False if some backward edge does not go to a dominator: then blocks are dispatched by br_table. */
+  readonly reducible: boolean;
+  readonly insns: number;
+}
+
+/** The page as region forming sees it. */
+export interface PageView {
+  /** The instruction at an offset; null where none is that lies wholly in the page. */
+  decode(offset: number): Insn | null;
+  /** Whether an offset is worth following as a target. */
+  wanted(offset: number): boolean;
+}
+
+/** Whether an instruction can be part of a region. */
+export function translatable(insn: Insn): boolean {
+  const { semantics, flow, string } = insn.row.operation;
+  if (semantics === ASSIST || flow === 'system' || (string && insn.rep !== 'none')) return false;
+  const relative = insn.operands.length > 0 && insn.operands[0]!.place === 'relative';
+  return !relative || insn.operandSize === 64;
+}
+
+interface Draft {
+  readonly offset: number;
+  readonly steps: Step[];
+  end: BlockEnd;
+  targets: number[];
+}
+
+/** The region entered at a page offset, or null if its first instruction cannot be translated. */
+export function buildRegion(entryOffset: number, page: PageView): Region | null {
+  const first = page.decode(entryOffset);
+  if (first === null || !translatable(first)) return null;
+  const leaders = findLeaders(entryOffset, page);
+  const drafts = new Map<number, Draft>();
+  let insns = 0;
+  for (const offset of leaders) {
+    const draft = readBlock(offset, page, leaders);
+    if (draft.steps.length === 0) continue;
+    insns += draft.steps.length;
+    drafts.set(offset, draft);
+  }
+  const blocks = new Map<number, Block>();
+  for (const draft of drafts.values()) {
+    blocks.set(draft.offset, {
+      offset: draft.offset,
+      steps: draft.steps,
+      end: draft.end,
+      edges: [],
+      predecessors: [],
+      index: -1,
+      dominator: null as never,
+      children: [],
+      isLoop: false,
+      isMerge: false,
+      longest: 0,
+    });
+  }
+  for (const draft of drafts.values()) {
+    const inside = draft.end === 'fall' || draft.end === 'jump' || draft.end === 'branch';
+    blocks.get(draft.offset)!.edges = draft.targets.map((offset) => ({
+      offset,
+      block: inside ? (blocks.get(offset) ?? null) : null,
+    }));
+  }
+  const entry = blocks.get(entryOffset)!;
+  const order = reversePostorder(entry);
+  for (const block of order) for (const to of successors(block)) to.predecessors.push(block);
+  findDominators(order);
+  let reducible = true;
+  for (const block of order) {
+    if (block !== entry) block.dominator.children.push(block);
+    const backward = block.predecessors.filter((p) => p.index >= block.index);
+    block.isLoop = backward.length > 0;
+    reducible &&= backward.every((p) => dominates(block, p));
+    block.isMerge = block.predecessors.length - backward.length > 1;
+  }
+  for (const block of order.toReversed()) {
+    let after = 0;
+    for (const to of successors(block)) if (to.index > block.index) after = Math.max(after, to.longest);
+    block.longest = block.steps.length + after;
+  }
+  return { entry, order, reducible, insns };
+}
+
+/** The different blocks that follow a block. */
+function successors(block: Block): Set<Block> {
+  const found = new Set<Block>();
+  for (const edge of block.edges) if (edge.block !== null) found.add(edge.block);
+  return found;
+}
+
+const inPage = (offset: number): boolean => offset >= 0 && offset < 4096;
+
+function findLeaders(entry: number, page: PageView): Set<number> {
+  const leaders = new Set([entry]);
+  const pending = [entry];
+  let left = MAX_INSNS;
+  const follow = (offset: number): void => {
+    if (!inPage(offset) || leaders.has(offset) || left <= 0) return;
+    leaders.add(offset);
+    pending.push(offset);
+  };
+  while (pending.length > 0) {
+    let at = pending.shift()!;
+    for (let count = 0; count < MAX_BLOCK && inPage(at); count++) {
+      const insn = page.decode(at);
+      if (insn === null || !translatable(insn)) break;
+      left--;
+      const { flow } = insn.row.operation;
+      const target = at + insn.displacement;
+      at += insn.length;
+      if (flow === 'next') continue;
+      if ((flow === 'jump' || flow === 'branch') && inPage(target) && page.wanted(target)) follow(target);
+      if (flow === 'branch') follow(at);
+      break;
+    }
+  }
+  return leaders;
+}
+
+function readBlock(start: number, page: PageView, leaders: ReadonlySet<number>): Draft {
+  const steps: Step[] = [];
+  let at = start;
+  for (;;) {
+    if (steps.length > 0 && leaders.has(at)) return { offset: start, steps, end: 'fall', targets: [at] };
+    const insn = steps.length < MAX_BLOCK && inPage(at) ? page.decode(at) : null;
+    if (insn === null || !translatable(insn)) {
+      // The end of the page is a transfer like any other; what else cannot be translated is the interpreter's.
+      return { offset: start, steps, end: at === 4096 ? 'jump' : 'interpret', targets: [at] };
+    }
+    const { flow } = insn.row.operation;
+    steps.push({ insn, offset: at, effects: effectsOf(insn) });
+    const target = at + insn.displacement;
+    at += insn.length;
+    switch (flow) {
+      case 'next':
+        continue;
+      case 'jump':
+      case 'call':
+        return { offset: start, steps, end: flow, targets: [target] };
+      case 'branch':
+        return { offset: start, steps, end: 'branch', targets: [target, at] };
+      default:
+        return { offset: start, steps, end: 'dynamic', targets: [] };
+    }
+  }
+}
+
+function reversePostorder(entry: Block): Block[] {
+  const order: Block[] = [];
+  const seen = new Set<Block>();
+  const visit = (block: Block): void => {
+    if (seen.has(block)) return;
+    seen.add(block);
+    for (const to of [...successors(block)].reverse()) visit(to);
+    order.push(block);
+  };
+  visit(entry);
+  order.reverse().forEach((block, i) => {
+    block.index = i;
+  });
+  return order;
+}
+
+/** Cooper, Harvey and Kennedy, "A Simple, Fast Dominance Algorithm". */
+function findDominators(order: readonly Block[]): void {
+  const entry = order[0]!;
+  entry.dominator = entry;
+  const intersect = (first: Block, second: Block): Block => {
+    let a = first,
+      b = second;
+    while (a !== b) {
+      while (a.index > b.index) a = a.dominator;
+      while (b.index > a.index) b = b.dominator;
+    }
+    return a;
+  };
+  for (let changed = true; changed; ) {
+    changed = false;
+    for (const block of order.slice(1)) {
+      const known = block.predecessors.filter((p) => p.dominator !== null);
+      const dominator = known.reduce(intersect);
+      if (block.dominator !== dominator) {
+        block.dominator = dominator;
+        changed = true;
+      }
+    }
+  }
+}
+
+function dominates(a: Block, b: Block): boolean {
+  let at = b;
+  while (at.index > a.index) at = at.dominator;
+  return a === at;
+}

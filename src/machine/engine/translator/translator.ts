@@ -1,0 +1,145 @@
+/**
+ * Decides what to translate, makes modules of regions and puts them in the place of their entries' records.
+ *
+ * Entries that have become hot wait for others, because a module costs much more than a region; one that becomes hot again
+ * meanwhile ends the wait.
+ */
+import { decode } from '../../isa/decode.ts';
+import type { Insn } from '../../isa/insn.ts';
+import { importSupport } from '../../isa/support.ts';
+import type { PhysicalMemory } from '../../memory.ts';
+import type { CodePage, CodePages } from '../code-pages.ts';
+import type { Handlers } from '../handlers.ts';
+import { ENTRY_COUNTERS, RAM_BASE } from '../layout.ts';
+import { ModuleBuilder } from '../wasm.ts';
+import { buildRegion, type Region } from './region.ts';
+import { TranslatorCpu } from './translator-cpu.ts';
+
+/** Regions per module. */
+const BATCH = 16;
+
+/** What the translator has done, for statistics. */
+export interface TranslatorStats {
+  regions: number;
+  modules: number;
+  /** Guest instructions translated, each as often as it is in a region. */
+  insns: number;
+  bytes: number;
+  milliseconds: number;
+  /** Regions whose page was written. */
+  dropped: number;
+}
+
+export class Translator {
+  readonly stats: TranslatorStats = { regions: 0, modules: 0, insns: 0, bytes: 0, milliseconds: 0, dropped: 0 };
+  /** False: even reducible regions are dispatched by br_table (for tests). */
+  structured = true;
+  /** Regions per module. */
+  batch: number = BATCH;
+  readonly #memory: PhysicalMemory;
+  readonly #handlers: Handlers;
+  readonly #pages: CodePages;
+  /** Records that wait to be translated. */
+  readonly #queue: Set<number> = new Set();
+
+  constructor(memory: PhysicalMemory, handlers: Handlers, pages: CodePages) {
+    this.#memory = memory;
+    this.#handlers = handlers;
+    this.#pages = pages;
+    pages.onRegionsGone = (page) => {
+      this.stats.dropped += page.regions.length;
+      for (const { handler } of page.regions) handlers.removeRegion(handler);
+    };
+  }
+
+  /** A record has been entered as often as the threshold says. */
+  hot(record: number): void {
+    const { view } = this.#memory;
+    if (this.#handlers.isRegion(view.getUint16(record, true))) return;
+    const again = this.#queue.has(record);
+    this.#queue.add(record);
+    this.#pages.resetCounter(record);
+    if (again || this.#queue.size >= this.batch) this.#translateQueue();
+  }
+
+  #translateQueue(): void {
+    const records = [...this.#queue];
+    this.#queue.clear();
+    const started = performance.now();
+    const module = new ModuleBuilder();
+    const support = importSupport(module);
+    const made: { page: CodePage; record: number; region: Region }[] = [];
+    for (const record of records) {
+      const page = this.#pages.pageOfRecord(record);
+      if (page === undefined || page.size !== 64 || !page.live) continue;
+      const offset = this.#memory.view.getUint16(record + 6, true) & 0xfff;
+      // The page may have been written, and decoded anew, while the record waited.
+      if (this.#memory.view.getUint32(page.table + offset * 4, true) !== record) continue;
+      const formed = buildRegion(offset, this.#viewOf(page));
+      if (formed === null) continue;
+      const region = this.structured ? formed : { ...formed, reducible: false };
+      const records = this.#recordsOf(page, region);
+      const declined = this.#pages.copyRecord(page, record);
+      if (records === null || declined === 0) {
+        this.#pages.flush();
+        return;
+      }
+      const cpu = new TranslatorCpu(support, region, {
+        table: page.table,
+        recordAt: (at) => records.get(at)!,
+        declined,
+        counters: ENTRY_COUNTERS,
+      });
+      cpu.define(module, module.declare(), `r${made.length}`);
+      made.push({ page, record, region });
+    }
+    if (made.length === 0) return;
+    const bytes = module.build();
+    const exports = this.#handlers.instantiate(bytes);
+    for (const [i, { page, record, region }] of made.entries()) {
+      const handler = this.#handlers.addRegion(exports[`r${i}`]!);
+      if (handler < 0) {
+        this.#pages.flush();
+        return;
+      }
+      this.#memory.view.setUint16(record, handler, true);
+      page.regions.push({ record, handler });
+      this.stats.regions++;
+      this.stats.insns += region.insns;
+    }
+    this.stats.modules++;
+    this.stats.bytes += bytes.length;
+    this.stats.milliseconds += performance.now() - started;
+  }
+
+  #viewOf(page: CodePage): { decode(offset: number): Insn | null; wanted(offset: number): boolean } {
+    const { bytes, view } = this.#memory;
+    const known = new Map<number, Insn | null>();
+    const base = RAM_BASE + page.page;
+    return {
+      decode: (offset) => {
+        let insn = known.get(offset);
+        if (insn === undefined) {
+          const decoded = decode(bytes, base + offset, base + 4096, 64);
+          insn = typeof decoded === 'string' ? null : decoded;
+          known.set(offset, insn);
+        }
+        return insn;
+      },
+      wanted: (offset) => view.getUint32(page.table + offset * 4, true) !== 0,
+    };
+  }
+
+  /** The interpreter's records of a region's instructions, or null where making them has dropped everything. */
+  #recordsOf(page: CodePage, region: Region): Map<number, number> | null {
+    const records = new Map<number, number>();
+    for (const block of region.order) {
+      for (const { offset } of block.steps) {
+        const record = this.#pages.recordAt(page, offset);
+        if (record === 0) return null;
+        records.set(offset, record);
+      }
+    }
+    return records;
+  }
+}
