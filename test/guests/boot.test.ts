@@ -1,8 +1,12 @@
 /** Unmodified distribution kernels boot as VMs. `SOFTVT_GUESTS=all` adds the suite that moves. */
 
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { USERSPACE_MARKER } from '../../src/cli/images/index.ts';
 import { type GuestFiles, guestFiles, reportOf, softvt } from './softvt.ts';
+import { extractVmlinux } from './vmlinux.ts';
 
 const MINUTES = 60_000;
 const KERNELS = ['6.1-cloud', '6.12-cloud', ...(process.env['SOFTVT_GUESTS'] === 'all' ? ['7.2-cloud'] : [])];
@@ -53,6 +57,32 @@ describe('6.1-cloud', () => {
       const result = await softvt(command(files, 4));
       expect(result.stdout).toContain('softvt: nproc 4');
       expect(result.code).toBe(0);
+    },
+    10 * MINUTES,
+  );
+
+  test(
+    'the ELF kernel inside boots by its PVH note',
+    async ({ skip }) => {
+      if (typeof files === 'string') return skip(files);
+      const vmlinux = join(mkdtempSync(join(tmpdir(), 'softvt-pvh-')), 'vmlinux');
+      writeFileSync(vmlinux, extractVmlinux(readFileSync(files.vmlinuz)));
+      const result = await softvt(command({ ...files, vmlinuz: vmlinux }));
+      expect(result.stdout).toContain(USERSPACE_MARKER);
+      expect(result.code).toBe(0);
+    },
+    10 * MINUTES,
+  );
+
+  test(
+    'without a root file system it panics, which panic=-1 turns into a reset and exit code 1',
+    async ({ skip }) => {
+      if (typeof files === 'string') return skip(files);
+      const args = ['run', '--kernel', files.vmlinuz, '--append', 'console=ttyS0 panic=-1', '--timeout', '600'];
+      const { code, stdout, stderr } = await softvt(args);
+      expect(stdout).toContain('Kernel panic');
+      expect(stderr).toMatch(/^softvt: the guest reset itself by [^\n]*\n$/);
+      expect(code).toBe(1);
     },
     10 * MINUTES,
   );
