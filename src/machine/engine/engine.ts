@@ -79,7 +79,8 @@ export class Engine {
     this.executed = budget - view.getInt32(BUDGET, true);
     // A branch that ends with its page and was not taken stops before the step to the next page, whose offset of 4096
     // does not fit the record.
-    if (reason !== EXIT.lookup && view.getUint16(view.getUint32(STOPPED_AT, true), true) === SPECIAL.nextPage) {
+    const record = view.getUint32(STOPPED_AT, true);
+    if (record !== 0 && reason !== EXIT.lookup && view.getUint16(record, true) === SPECIAL.nextPage) {
       view.setBigUint64(RIP, (view.getBigUint64(RIP, true) + 0x1000n) & view.getBigUint64(CODE_MASK, true), true);
     }
     return reason;
