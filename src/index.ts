@@ -12,6 +12,7 @@ import type { GuestConfig, GuestRun, StartGuest } from './vmm/guest-run.ts';
 import { GuestRunner } from './vmm/guest-runner.ts';
 import type { ConsoleSink } from './vmm/serial-console.ts';
 
+export type { Errno } from './host/errno.ts';
 export { Host } from './host/index.ts';
 export { Kvm, Vcpu, type VcpuExit, Vm } from './kvm/index.ts';
 export { Machine } from './machine/machine.ts';
