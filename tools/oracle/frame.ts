@@ -18,6 +18,9 @@ export const FX = { fcw: 0, fsw: 2, tag: 4, fop: 6, fip: 8, fdp: 16, mxcsr: 24, 
 /** Status flags of RFLAGS that frames compare. */
 export const STATUS = 0x8d5;
 
+/** C1, which tells the direction of the last rounding. */
+const C1 = 0x200;
+
 export class Frame {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly view: DataView;
@@ -33,6 +36,20 @@ export class Frame {
   set trap(value: number) {
     this.view.setInt32(AT.trap, value, true);
   }
+  /** A copy with the x87 stack values of `other` where they are next to each other, and its C1. */
+  tolerating(other: Frame): Frame {
+    const result = this.copy();
+    const view = result.fxView;
+    view.setUint16(FX.fsw, (view.getUint16(FX.fsw, true) & ~C1) | (other.fxView.getUint16(FX.fsw, true) & C1), true);
+    for (let n = 0; n < 8; n++) {
+      const distance = ordinal(this.st(n)) - ordinal(other.st(n));
+      if (distance < -1n || distance > 1n) continue;
+      const at = FX.st + n * 16;
+      result.fx.set(other.fx.subarray(at, at + 10), at);
+    }
+    return result;
+  }
+
   get length(): number {
     return this.view.getUint32(AT.length, true);
   }
@@ -69,6 +86,28 @@ export class Frame {
     return new Frame(this.bytes.slice());
   }
 
+  /** A 32-bit hash (FNV-1a) of everything that counts. */
+  digest(): number {
+    let hash = 0x811c9dc5;
+    const mix = (bytes: Uint8Array): void => {
+      for (const byte of bytes) hash = Math.imul(hash ^ byte, 0x01000193);
+    };
+    const { bytes, fx } = this;
+    mix(bytes.subarray(AT.trap, AT.flags));
+    mix(new Uint8Array(Uint16Array.of(this.flags & STATUS).buffer));
+    mix(this.memory);
+    mix(fx.subarray(0, FX.mxcsr + 4));
+    for (let n = 0; n < 8; n++) mix(fx.subarray(FX.st + n * 16, FX.st + n * 16 + 10));
+    mix(fx.subarray(FX.xmm, FX.xmm + 256));
+    return hash >>> 0;
+  }
+
+  /** ST(n) as 80 bits. */
+  st(n: number): bigint {
+    const at = FX.st + n * 16;
+    return this.fxView.getBigUint64(at, true) | (BigInt(this.fxView.getUint16(at + 8, true)) << 64n);
+  }
+
   /** Everything that counts, in words: what differs between two frames, by name. */
   differences(other: Frame): string[] {
     const found: string[] = [];
@@ -92,10 +131,13 @@ export class Frame {
     check('FIP', a.getBigUint64(FX.fip, true), b.getBigUint64(FX.fip, true));
     check('FDP', a.getBigUint64(FX.fdp, true), b.getBigUint64(FX.fdp, true));
     check('MXCSR', a.getUint32(FX.mxcsr, true), b.getUint32(FX.mxcsr, true));
-    const wide = (v: DataView, at: number, bits: bigint): bigint =>
-      v.getBigUint64(at, true) | (BigInt.asUintN(Number(bits) - 64, v.getBigUint64(at + 8, true)) << 64n);
-    for (let n = 0; n < 8; n++) check(`ST${n}`, wide(a, FX.st + n * 16, 80n), wide(b, FX.st + n * 16, 80n));
-    for (let n = 0; n < 16; n++) check(`XMM${n}`, wide(a, FX.xmm + n * 16, 128n), wide(b, FX.xmm + n * 16, 128n));
+    const xmm = (v: DataView, n: number): bigint =>
+      v.getBigUint64(FX.xmm + n * 16, true) | (v.getBigUint64(FX.xmm + n * 16 + 8, true) << 64n);
+    for (let n = 0; n < 8; n++) check(`ST${n}`, this.st(n), other.st(n));
+    for (let n = 0; n < 16; n++) check(`XMM${n}`, xmm(a, n), xmm(b, n));
     return found;
   }
 }
+
+/** A number that grows by one from one 80-bit number of a sign to the next. */
+const ordinal = (raw: bigint): bigint => ((raw >> 64n) << 63n) | (raw & ((1n << 63n) - 1n));

@@ -1,23 +1,19 @@
-/**
- * Records what this machine's processor makes of the oracle's cases: writes test/oracle/vectors/user-mode.txt.
- *
- * `node tools/oracle/record.ts`; needs Linux on an Intel processor with everything in the tables, and gcc. Run it when rows
- * have been added or the generator has changed.
- */
+/** Records the real processor's results for all suites into vectors/: `node tools/oracle/record.ts`, after any change of cases. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { comparable, digest } from '../../test/oracle/compare.ts';
-import { runNative } from '../../test/oracle/native.ts';
-import { casesOf, formatVectors, rowKey, VECTORS, vectorRows } from '../../test/oracle/vectors.ts';
+import { Recorder } from './recorder.ts';
+import { RECORDED, RECORDED_SEED, suites } from './suites.ts';
+import { encode, type SuiteName, vectorFile } from './vectors.ts';
 
-const made = vectorRows.map((row) => casesOf(row));
-const results = runNative(made.flat().map((m) => m.case));
-const vectors = new Map<string, Uint32Array>();
-let at = 0;
-vectorRows.forEach((row, i) => {
-  const digests = made[i]!.map((m) => digest(comparable(results[at++]!, m.insn.row.operation, 0)));
-  vectors.set(rowKey(row), Uint32Array.from(digests));
-});
-mkdirSync(dirname(VECTORS), { recursive: true });
-writeFileSync(VECTORS, formatVectors(vectors));
-console.log(`${vectors.size} rows, ${at} cases`);
+const recorder = Recorder.open();
+if (recorder === null) throw new Error('recording needs gcc and an Intel processor with AES, SHA and FDP_EXCPTN_ONLY');
+for (const suite of Object.keys(suites) as SuiteName[]) {
+  const kept: Uint8Array[] = [];
+  for (const test of suites[suite]) {
+    const results = recorder.run(test.frames(RECORDED_SEED, RECORDED[suite]));
+    for (const result of results) kept.push(encode(result, test.approximate));
+  }
+  mkdirSync(dirname(vectorFile(suite)), { recursive: true });
+  writeFileSync(vectorFile(suite), Buffer.concat(kept));
+}
+recorder.close();

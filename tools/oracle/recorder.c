@@ -1,6 +1,7 @@
 // Executes instructions on the real processor: frames on stdin, the same frames with the results on stdout.
 // Layout of a frame: frame.ts. Code runs at CODE, its memory operand lies at DATA; a trap ends a frame with its number.
 #define _GNU_SOURCE
+#include <cpuid.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
@@ -60,7 +61,18 @@ static __attribute__((noinline)) void execute(struct frame *f) {
         "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
 }
 
+// Whether this is a processor of the kind that the emulated one follows where architecture leaves a choice.
+static int is_model(void) {
+  unsigned a, b, c, d;
+  if (!__get_cpuid(0, &a, &b, &c, &d) || b != signature_INTEL_ebx || c != signature_INTEL_ecx) return 0;
+  const unsigned sse4_2 = 1u << 20, aes = 1u << 25, pclmulqdq = 1u << 1;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (sse4_2 | aes | pclmulqdq)) != (sse4_2 | aes | pclmulqdq)) return 0;
+  const unsigned fdp_excptn_only = 1u << 6, sha = 1u << 29;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & (fdp_excptn_only | sha)) == (fdp_excptn_only | sha);
+}
+
 int main(void) {
+  if (!is_model()) return 2;
   uint8_t *code = mmap((void *)CODE, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
   uint8_t *data = mmap((void *)DATA, 4096, PROT_READ | PROT_WRITE,

@@ -15,13 +15,13 @@ export class Recorder {
     this.#program = join(directory, 'recorder');
   }
 
-  /** null where there is no C compiler, or no x86-64 processor that runs its output. */
+  /** null where there is no C compiler, or no processor of the kind that the emulated one follows. */
   static open(): Recorder | null {
     if (process.arch !== 'x64' || process.platform !== 'linux') return null;
     const recorder = new Recorder(mkdtempSync(join(tmpdir(), 'softvt-oracle-')));
     const source = join(import.meta.dirname, 'recorder.c');
     const { status } = spawnSync('gcc', ['-O1', '-mno-red-zone', '-o', recorder.#program, source]);
-    if (status === 0) return recorder;
+    if (status === 0 && spawnSync(recorder.#program, { input: '' }).status === 0) return recorder;
     recorder.close();
     return null;
   }

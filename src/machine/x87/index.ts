@@ -4,5 +4,7 @@ import './compare.ts';
 import './control.ts';
 import './decimal.ts';
 import './image.ts';
+import './logarithm.ts';
 import './scale.ts';
+import './trigonometry.ts';
 import './transfer.ts';
