@@ -89,11 +89,12 @@ const cos = (env: Environment, a: Float): Float => {
   return fixed(env, cosineOf(r), r.bits);
 };
 const tan = (env: Environment, a: Float): Float => {
+  if (a.exponent < TINY) return tiny(env, a);
   const r = reduce(a);
   return fixed(env, (sineOf(r) << BigInt(r.bits)) / cosineOf(r), r.bits);
 };
 
-/** Below this exponent a processor takes sin a for a and cos a for 1, whatever the rounding. */
+/** Below this exponent a processor takes sin a and tan a for a, and cos a for 1, whatever the rounding. */
 const TINY = -68;
 function tiny(env: Environment, f: Float): Float {
   const result = round(env, F80, f.sign, f.mantissa, f.exponent - 63, false, 64);
