@@ -1,6 +1,6 @@
 /** Reads the files that a user names, with one clear line for each way that can fail. */
 
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { SoftvtError } from '../util/errors.ts';
 
 const REASONS: Readonly<Record<string, string>> = {
@@ -14,8 +14,14 @@ const REASONS: Readonly<Record<string, string>> = {
 /** All bytes of `path`. `role` names the file in the message: "kernel". Throws ERR_SOFTVT_FILE. */
 export function readInputFile(role: string, path: string): Uint8Array {
   try {
+    const kind = statSync(path);
+    // Reading a device may never end. Pipes are fine: shells make them for <(…).
+    if (kind.isCharacterDevice() || kind.isBlockDevice()) {
+      throw new SoftvtError('ERR_SOFTVT_FILE', `${role} ${path}: it is a device, not a file`);
+    }
     return readFileSync(path);
   } catch (error) {
+    if (error instanceof SoftvtError) throw error;
     const code = error instanceof Error && 'code' in error ? String(error.code) : '';
     throw new SoftvtError('ERR_SOFTVT_FILE', `${role} ${path}: ${REASONS[code] ?? `cannot be read (${code})`}`, {
       cause: error,

@@ -5,7 +5,7 @@ import { bootInput, MIB, makeBzImage } from './testing.ts';
 const u32 = (bytes: Uint8Array, at = 0): number => new DataView(bytes.buffer).getUint32(at, true);
 
 describe('bzImage', () => {
-  test('xloadflags bit 0 selects the 64-bit entry, 0x200 behind the loaded kernel, with boot_params in RSI', () => {
+  test('xloadflags bit 0 tells of the 64-bit entry, 0x200 behind the loaded kernel, with boot_params in RSI', () => {
     const { memory, input } = bootInput(makeBzImage());
     const { format, entry } = loadKernel(memory, input);
     expect(format).toBe('bzImage');
@@ -14,16 +14,9 @@ describe('bzImage', () => {
     expect(memory.read(MIB, 2)).toEqual(Uint8Array.of(0x90, 0x90));
   });
 
-  test('without it the kernel starts in 32-bit protected mode at the loaded kernel itself', () => {
-    const kernel = makeBzImage((header) => header.setUint16(0x236, 0, true));
-    const { memory, input } = bootInput(kernel);
-    expect(loadKernel(memory, input).entry).toMatchObject({
-      mode: 'protected',
-      rip: MIB,
-      rsi: 0x7000,
-      cr3: 0,
-      code: { long: false, big: true },
-    });
+  test('without it the kernel is refused', () => {
+    const { memory, input } = bootInput(makeBzImage((header) => header.setUint16(0x236, 0, true)));
+    expect(() => loadKernel(memory, input)).toThrow('32-bit only');
   });
 
   test('the identity map of the 64-bit entry covers 4 GiB', () => {
@@ -83,7 +76,7 @@ describe('a bzImage that cannot be a guest is refused in one line', () => {
     ['text', new TextEncoder().encode('#!/bin/sh\n'.repeat(100)), 'not a kernel'],
     ['cut off in its header', makeBzImage().subarray(0, 0x230), 'cut off inside its setup header'],
     ['truncated', makeBzImage().subarray(0, 0x700), 'the kernel is truncated'],
-    ['of an old protocol', makeBzImage((h) => h.setUint16(0x206, 0x204, true)), 'boot protocol 2.04'],
+    ['of an old protocol', makeBzImage((h) => h.setUint16(0x206, 0x20b, true)), '32-bit only'],
     ['a zImage', makeBzImage((h) => h.setUint8(0x211, 0)), 'zImage'],
     ['without known payload', makeBzImage((_, f) => f.fill(0, 0x500, 0x510)), 'the kernel is corrupt'],
     ['with a payload beyond its end', makeBzImage((h) => h.setUint32(0x24c, 1 << 20, true)), 'payload'],

@@ -1,7 +1,7 @@
 /**
- * Loads a Linux bzImage by the 64-bit or the 32-bit boot protocol.
+ * Loads a Linux bzImage by the 64-bit boot protocol.
  *
- * @see Linux Documentation/arch/x86/boot.rst "The Real-Mode Kernel Header", "32-bit Boot Protocol", "64-bit Boot Protocol"
+ * @see Linux Documentation/arch/x86/boot.rst "The Real-Mode Kernel Header", "64-bit Boot Protocol"
  */
 
 import { ByteWriter, cString } from '../byte-writer.ts';
@@ -50,8 +50,8 @@ const CAN_USE_HEAP = 0x80;
 const XLF_KERNEL_64 = 0x0001;
 const ENTRY_64 = 0x200;
 const UNDEFINED_LOADER = 0xff;
-/** The oldest protocol with a command line length, and the newest before relocation fields matter. */
-const OLDEST = 0x206;
+/** The oldest protocol with a 64-bit entry. */
+const OLDEST = 0x20c;
 const SECTOR = 512;
 const DEFAULT_INITRD_MAX = 0x37ffffff;
 const HEADER_MAGIC = 0x53726448; // "HdrS"
@@ -72,12 +72,10 @@ const PAYLOAD_MAGIC: readonly (readonly number[])[] = [
 /** The fields of the setup header that loading depends on. */
 interface SetupHeader {
   readonly setupSize: number;
-  readonly protocol: number;
   readonly headerEnd: number;
   readonly initrdMax: number;
   readonly commandLineMax: number;
   readonly relocatable: boolean;
-  readonly has64BitEntry: boolean;
   readonly prefAddress: number;
   readonly initSize: number;
 }
@@ -98,10 +96,6 @@ function readHeader(kernel: Uint8Array, name: string): SetupHeader {
   if (kernel.length < 0x268) throw badKernel(name, 'the kernel is cut off inside its setup header');
   const view = viewOf(kernel);
   const protocol = view.getUint16(VERSION, true);
-  if (protocol < OLDEST) {
-    const version = `${protocol >> 8}.${String(protocol & 0xff).padStart(2, '0')}`;
-    throw badKernel(name, `the kernel speaks boot protocol ${version}; 2.06 or later is needed`);
-  }
   if ((view.getUint8(LOADFLAGS) & LOADED_HIGH) === 0) {
     throw badKernel(name, 'the kernel is a zImage, which loads low; a bzImage is needed');
   }
@@ -116,17 +110,18 @@ function readHeader(kernel: Uint8Array, name: string): SetupHeader {
     );
   }
   if (kernel.length <= setupSize) throw badKernel(name, 'the kernel is truncated after its setup');
-  if (protocol >= 0x208) checkPayload(kernel, setupSize, name);
+  if (protocol < OLDEST || (view.getUint16(XLOADFLAGS, true) & XLF_KERNEL_64) === 0) {
+    throw badKernel(name, 'the kernel is 32-bit only (it has no 64-bit entry); a 64-bit kernel is needed');
+  }
+  checkPayload(kernel, setupSize, name);
   return {
     setupSize,
-    protocol,
     headerEnd: MAGIC + view.getUint8(HEADER_JUMP),
     initrdMax: view.getUint32(INITRD_ADDR_MAX, true) || DEFAULT_INITRD_MAX,
     commandLineMax: view.getUint32(CMDLINE_SIZE, true),
     relocatable: view.getUint8(RELOCATABLE) !== 0,
-    has64BitEntry: protocol >= 0x20c && (view.getUint16(XLOADFLAGS, true) & XLF_KERNEL_64) !== 0,
-    prefAddress: protocol >= 0x20a ? Number(view.getBigUint64(PREF_ADDRESS, true)) : HIGH_RAM,
-    initSize: protocol >= 0x20a ? view.getUint32(INIT_SIZE, true) : systemSize,
+    prefAddress: Number(view.getBigUint64(PREF_ADDRESS, true)),
+    initSize: view.getUint32(INIT_SIZE, true),
   };
 }
 
@@ -186,9 +181,7 @@ export function loadBzImage(memory: GuestMemory, input: BootInput): LoadedKernel
   memory.write(HIGH_RAM, image);
   memory.write(COMMAND_LINE_ADDRESS, commandLine);
   memory.write(BOOT_INFO_ADDRESS, bootParams);
-  const entry = header.has64BitEntry
-    ? flatEntryState(memory, 'long', HIGH_RAM + ENTRY_64, { rsi: BOOT_INFO_ADDRESS })
-    : flatEntryState(memory, 'protected', HIGH_RAM, { rsi: BOOT_INFO_ADDRESS });
+  const entry = flatEntryState(memory, 'long', HIGH_RAM + ENTRY_64, { rsi: BOOT_INFO_ADDRESS });
   return { format: 'bzImage', entry };
 }
 
