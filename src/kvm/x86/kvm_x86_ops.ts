@@ -28,6 +28,8 @@ export interface KvmExitInfo {
 /** Whether the emulator may work on an instruction. @upstream X86EMUL_* results of check_emulate_instruction */
 export const X86EMUL_CONTINUE = 0;
 export const X86EMUL_RETRY_INSTR = 3;
+/** The exit came while an event was delivered, not from an instruction. */
+export const X86EMUL_UNHANDLEABLE_VECTORING = 6;
 
 /** @upstream struct kvm_x86_ops */
 export interface KvmX86Ops {

@@ -12,9 +12,11 @@ import {
   type KvmMemorySlot,
   kvmMakeAllCpusRequest,
 } from '../../virt/kvm_host.ts';
+import { KVM_INTERNAL_ERROR_DELIVERY_EV } from '../../virt/kvm_run.ts';
 import { gfnToHvaMemslot, kvmVcpuGfnToMemslot, markPageDirtyInSlot } from '../../virt/memslots.ts';
 import { kvmEmulateInstruction } from '../emulate.ts';
 import type { X86Vcpu, X86Vm } from '../kvm_host.ts';
+import { X86EMUL_UNHANDLEABLE_VECTORING } from '../kvm_x86_ops.ts';
 import { PFERR_PRESENT_MASK, PFERR_WRITE_MASK } from './pferr.ts';
 import {
   EPT_DIRTY,
@@ -52,6 +54,11 @@ export function kvmHandleMmioMisconfig(vcpu: X86Vcpu, gpa: Gpa): number {
 }
 
 function emulateAt(vcpu: X86Vcpu, gpa: Gpa): number {
+  if (vcpu.kvm.ops.checkEmulateInstruction(vcpu) === X86EMUL_UNHANDLEABLE_VECTORING) {
+    // Delivering an event touched MMIO (IDT, GDT or stack there): there is no instruction to emulate.
+    vcpu.run.setInternalError(KVM_INTERNAL_ERROR_DELIVERY_EV, [BigInt(gpa)]);
+    return 0;
+  }
   vcpu.arch.mmioGpa = gpa;
   return kvmEmulateInstruction(vcpu);
 }

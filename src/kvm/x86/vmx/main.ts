@@ -20,7 +20,6 @@ import {
   type KvmExitInfo,
   type KvmX86InitOps,
   type KvmX86Ops,
-  X86EMUL_CONTINUE,
   X86EMUL_RETRY_INSTR,
 } from '../kvm_x86_ops.ts';
 import { kvmVcpuDeliverSipiVector } from '../vcpu_reset.ts';
@@ -29,6 +28,7 @@ import { isTd, isTdVcpu } from './common.ts';
 import { tdxBringup, tdxCleanup } from './tdx.ts';
 import { vmxCacheReg, vmxGetRflags, vmxSetRflags } from './vcpu_vmx.ts';
 import {
+  vmxCheckEmulateInstruction,
   vmxCheckProcessorCompatibility,
   vmxDeliverInterrupt,
   vmxDisableVirtualizationCpu,
@@ -521,7 +521,7 @@ function vtSetupMce(_vcpu: X86Vcpu): void {
 /** Whether KVM may look at the instruction. */
 function vtCheckEmulateInstruction(vcpu: X86Vcpu): number {
   // The instruction runs again and the TD gets a #VE.
-  return isTdVcpu(vcpu) ? X86EMUL_RETRY_INSTR : X86EMUL_CONTINUE;
+  return isTdVcpu(vcpu) ? X86EMUL_RETRY_INSTR : vmxCheckEmulateInstruction(vcpu);
 }
 
 /** Hardware dirty logging. */

@@ -30,7 +30,14 @@ import {
   type X86Vcpu,
   type X86Vm,
 } from '../kvm_host.ts';
-import { EXIT_FASTPATH_EXIT_HANDLED, EXIT_FASTPATH_NONE, type Fastpath, type KvmExitInfo } from '../kvm_x86_ops.ts';
+import {
+  EXIT_FASTPATH_EXIT_HANDLED,
+  EXIT_FASTPATH_NONE,
+  type Fastpath,
+  type KvmExitInfo,
+  X86EMUL_CONTINUE,
+  X86EMUL_UNHANDLEABLE_VECTORING,
+} from '../kvm_x86_ops.ts';
 import { kvmLapicSyncTpr, kvmLapicTpr } from '../lapic.ts';
 import {
   cpuHasVmxEpt,
@@ -625,6 +632,10 @@ export const vmxPatchHypercall = (): Uint8Array => Uint8Array.of(0x0f, 0x01, 0xc
 
 /** Nothing per VM beyond what x86.ts keeps. @upstream vmx_vm_init() */
 export const vmxVmInit = (_kvm: X86Vm): Errno => 0;
+
+/** @upstream vmx_check_emulate_instruction() */
+export const vmxCheckEmulateInstruction = (vcpu: X86Vcpu): number =>
+  toVmx(vcpu).idtVectoringInfo & INTR_INFO_VALID_MASK ? X86EMUL_UNHANDLEABLE_VECTORING : X86EMUL_CONTINUE;
 
 /** Nothing keeps a vCPU from running. @upstream vmx_vcpu_pre_run() */
 export const vmxVcpuPreRun = (_vcpu: X86Vcpu): number => 1;
