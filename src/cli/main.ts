@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The `softvt` command. */
 
+import module from 'node:module';
 import { setFlagsFromString } from 'node:v8';
 import type { StartGuest } from '../vmm/guest-run.ts';
 import { runCli } from './cli.ts';
@@ -8,6 +9,9 @@ import { runCli } from './cli.ts';
 // V8 14 can miscompile hot loops whose closures change captured variables (optimised on-stack with "context cells"), and
 // then a run is not the same run. Nothing that is hot has been loaded yet.
 if (Number.parseInt(process.versions.v8, 10) >= 14) setFlagsFromString('--no-function-context-cells');
+
+// Where Node can keep compiled code between runs (22.8), starting takes half the time.
+module.enableCompileCache?.();
 
 /** The machine is loaded when a guest starts: help and lists need none of it. */
 const startGuest: StartGuest = async (config, console) => {

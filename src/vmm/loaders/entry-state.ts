@@ -87,13 +87,15 @@ const TABLE_ENTRIES = 512;
 
 /** Identity tables for the low 4 GiB in 2 MiB pages. @sdm "4-Level Paging" */
 function writeIdentityMap(memory: GuestMemory): void {
-  const tables = new ByteWriter();
+  const directories = 4;
+  const tables = new BigUint64Array(TABLE_ENTRIES * (2 + directories));
   const pdpt = PAGE_TABLES_ADDRESS + 0x1000;
-  tables.u64(pdpt | PRESENT_WRITABLE).align(0x1000);
-  for (let n = 0; n < 4; n++) tables.u64((pdpt + 0x1000 * (n + 1)) | PRESENT_WRITABLE);
-  tables.align(0x1000);
-  for (let n = 0; n < 4 * TABLE_ENTRIES; n++) {
-    tables.u64(n * 0x200000 + (PRESENT_WRITABLE | LARGE_PAGE));
+  tables[0] = BigInt(pdpt | PRESENT_WRITABLE);
+  for (let n = 0; n < directories; n++) {
+    tables[TABLE_ENTRIES + n] = BigInt((pdpt + 0x1000 * (n + 1)) | PRESENT_WRITABLE);
   }
-  memory.write(PAGE_TABLES_ADDRESS, tables.finish());
+  for (let n = 0; n < directories * TABLE_ENTRIES; n++) {
+    tables[2 * TABLE_ENTRIES + n] = BigInt(n * 0x200000 + (PRESENT_WRITABLE | LARGE_PAGE));
+  }
+  memory.write(PAGE_TABLES_ADDRESS, new Uint8Array(tables.buffer));
 }
