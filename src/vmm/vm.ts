@@ -12,6 +12,7 @@ import { loadKernel } from './loaders/kernel.ts';
 import { memoryMap } from './memory-map.ts';
 import { writeMpTable } from './mp-table.ts';
 import { Board } from './pc/board.ts';
+import { gsiRouting } from './pc/gsi-routing.ts';
 import { runVcpu } from './run-loop.ts';
 import type { SerialConsole } from './serial-console.ts';
 import type { StateHash } from './state-hash.ts';
@@ -26,6 +27,8 @@ export interface VmSurroundings {
 }
 
 const KVM_CAP_TSC_DEADLINE_TIMER = 72;
+/** The PIT brings port 0x61 with it. */
+const KVM_PIT_SPEAKER_DUMMY = 1;
 /** PIC master, PIC slave, IOAPIC. */
 const IRQCHIPS = [0, 1, 2] as const;
 
@@ -58,7 +61,8 @@ export class VirtualMachine {
     expectOk('KVM_SET_TSS_ADDR', vm.setTssAddr(KVM_TSS_ADDRESS));
     expectOk('KVM_SET_IDENTITY_MAP_ADDR', vm.setIdentityMapAddr(KVM_IDENTITY_MAP_ADDRESS));
     expectOk('KVM_CREATE_IRQCHIP', vm.createIrqchip());
-    expectOk('KVM_CREATE_PIT2', vm.createPit2({ flags: 0 }));
+    expectOk('KVM_SET_GSI_ROUTING', vm.setGsiRouting(gsiRouting()));
+    expectOk('KVM_CREATE_PIT2', vm.createPit2({ flags: KVM_PIT_SPEAKER_DUMMY }));
     for (const slot of this.#memory.slots) {
       expectOk('KVM_SET_USER_MEMORY_REGION', vm.setUserMemoryRegion(slot));
     }
