@@ -2,6 +2,7 @@
 /** The `softvt` command. */
 
 import module from 'node:module';
+import { stripVTControlCharacters } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import type { StartGuest } from '../vmm/guest-run.ts';
 import { runCli } from './cli.ts';
@@ -34,7 +35,7 @@ const code = await runCli(process.argv.slice(2), {
   process,
   startGuest,
   now: () => performance.now(),
-  print: (text) => console.log(text),
+  print: (text) => console.log(process.stdout.isTTY ? text : stripVTControlCharacters(text)),
   complain: (line) => console.error(line),
   debug,
 });

@@ -1,5 +1,6 @@
 /** Turns trace events into records that writers can print, with the fields KVM's tracepoints print. */
 
+import { KVM_EXIT } from '../kvm/virt/kvm_run.ts';
 import { FIELDS } from '../machine/vtx/fields.ts';
 import { type TraceEventName, type TraceEvents, trace, traceContext } from '../util/trace.ts';
 import { exitReasonName } from '../vmm/exit-reasons.ts';
@@ -23,6 +24,7 @@ const decimal = (value: number): string => String(value);
 
 const PAGE_FAULT_BITS = 0xffff_ffff_ffff_ffffn;
 const fieldNames: ReadonlyMap<number, string> = new Map(FIELDS.map(({ encoding, name }) => [encoding, name]));
+const userExits: ReadonlyMap<number, string> = new Map(Object.entries(KVM_EXIT).map(([name, value]) => [value, name]));
 const fieldName = (encoding: number): string => fieldNames.get(encoding) ?? hex(encoding);
 
 /** How each event's arguments print. */
@@ -42,7 +44,7 @@ const FORMATS: { readonly [Name in TraceEventName]: (...args: Parameters<TraceEv
   ],
   kvm_userspace_exit: (vcpu, reason, errno) => [
     ['vcpu', decimal(vcpu)],
-    errno === 0 ? ['reason', decimal(reason)] : ['errno', decimal(errno)],
+    errno === 0 ? ['reason', `KVM_EXIT_${userExits.get(reason) ?? 'UNKNOWN'} (${reason})`] : ['errno', decimal(errno)],
   ],
   kvm_vcpu_wakeup: (vcpu, ns, waited) => [
     ['vcpu', decimal(vcpu)],

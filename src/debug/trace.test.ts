@@ -77,6 +77,7 @@ describe('trace', () => {
     for (const record of recordAll()) writer.record(record);
     writer.end();
     expect(text).toContain('[000]     1.234567890: kvm_exit: vcpu 1 reason IO_INSTRUCTION rip 0x1000 info1 0x3f80008');
+    expect(text).toContain('kvm_userspace_exit: vcpu 1 reason KVM_EXIT_IO (2)');
     expect(text).toContain('vmwrite: GUEST_RIP value 0x1002');
     expect(text).toContain('kvm_pio: pio_write at 0x3f8 size 1 count 1 val 0x41');
     expect(text).toContain('kvm_msr: msr_read 10 = 0x5 (#GP)');
