@@ -57,5 +57,7 @@ export function fetchStraddling(p: Processor): Insn | undefined {
   if (insn === undefined || insn.length <= inPage) return insn;
   const tail = loadLinearBytes(p, linear + BigInt(inPage), insn.length - inPage, false, true);
   if (tail !== undefined) engine.pages.straddling.set(record, { insn, tail });
+  const second = translate(p, linear + BigInt(inPage), ACCESS.fetch, false);
+  if (second !== undefined && memory.isRam(second, MAX_LENGTH)) engine.pages.addCrossing(record, insn, second);
   return insn;
 }

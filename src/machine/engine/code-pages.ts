@@ -27,6 +27,8 @@ export interface CodePage {
   /** Whether any slot may be filled. */
   live: boolean;
   /** Handlers of the regions that are entered in this page, with the records that have them. */
+  /** Crossing records, of the page before, whose instructions end in this one. */
+  readonly crossings: number[];
   readonly regions: { readonly record: number; readonly handler: number }[];
 }
 
@@ -74,7 +76,7 @@ export class CodePages {
     let found = this.#pages.get(key);
     if (found === undefined) {
       if (this.#nextTable + TABLE_SIZE > RECORDS) this.flush();
-      found = { page, size, table: this.#nextTable, live: false, regions: [] };
+      found = { page, size, table: this.#nextTable, live: false, crossings: [], regions: [] };
       this.#byTable.push(found);
       this.#nextTable += TABLE_SIZE;
       this.#memory.bytes.fill(0, found.table, found.table + TABLE_SIZE);
@@ -96,6 +98,7 @@ export class CodePages {
       if (found === undefined || !found.live) continue;
       found.live = false;
       this.#dropRegions(found);
+      this.#dropCrossings(found);
       this.#memory.bytes.fill(0, found.table, found.table + TABLE_SIZE);
     }
     this.#live[page / 4096] = 0;
@@ -105,6 +108,44 @@ export class CodePages {
     if (page.regions.length === 0) return;
     this.onRegionsGone(page);
     page.regions.length = 0;
+  }
+
+  #dropCrossings(page: CodePage): void {
+    for (const record of page.crossings) this.#memory.view.setUint16(record, SPECIAL.straddle, true);
+    page.crossings.length = 0;
+  }
+
+  /**
+   * Lets generated code execute an instruction that crosses a page boundary, until one of its pages is written or the
+   * second is mapped elsewhere. 64-bit code only.
+   * @param straddle the straddle record at the instruction
+   * @param second page of RAM that holds the rest of its bytes
+   */
+  addCrossing(straddle: number, insn: Insn, second: Hpa): void {
+    const { view } = this.#memory;
+    const page = this.pageOfRecord(straddle);
+    if (page === undefined || page.size !== 64 || !page.live) return;
+    if (view.getUint16(straddle, true) !== SPECIAL.straddle) return;
+    if (this.#nextRecord + 2 * RECORD_SIZE > RECORDS_END) return;
+    const offset = view.getUint16(straddle + 6, true) & 0xfff;
+    const behind = this.tableOf(second, 64);
+    if (this.pageOfTable(page.table) !== page) return;
+    const record = this.#nextRecord;
+    this.#nextRecord += 2 * RECORD_SIZE;
+    this.#runStarts.push(record);
+    this.#runPages.push(page);
+    const shaped = { insn, local: false };
+    writeRecord(view, record, shaped, this.#handlers.single(shaped), offset, 0);
+    this.#handlers.compileQueue();
+    this.#insns.set(record, insn);
+    const next = record + RECORD_SIZE;
+    view.setUint32(next, SPECIAL.crossed, true);
+    view.setUint16(next + 6, (offset + insn.length) & 0xfff, true);
+    view.setUint32(next + 8, offset + insn.length, true);
+    view.setUint16(straddle, SPECIAL.crossing, true);
+    view.setUint32(straddle + 8, behind, true);
+    view.setUint32(straddle + 12, record, true);
+    this.pageOfTable(behind)!.crossings.push(straddle);
   }
 
   /** The page whose table is at this address. */

@@ -80,7 +80,8 @@ export class Engine {
     // A branch that ends with its page and was not taken stops before the step to the next page, whose offset of 4096
     // does not fit the record.
     const record = view.getUint32(STOPPED_AT, true);
-    if (record !== 0 && reason !== EXIT.lookup && view.getUint16(record, true) === SPECIAL.nextPage) {
+    const handler = record === 0 || reason === EXIT.lookup ? -1 : view.getUint16(record, true);
+    if (handler === SPECIAL.nextPage || handler === SPECIAL.crossed) {
       view.setBigUint64(RIP, (view.getBigUint64(RIP, true) + 0x1000n) & view.getBigUint64(CODE_MASK, true), true);
     }
     return reason;

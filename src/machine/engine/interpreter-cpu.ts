@@ -14,6 +14,7 @@ import {
   isNegative,
   isZero,
   leU,
+  ne,
   shl,
   shr,
   signExtend,
@@ -373,6 +374,23 @@ export class InterpreterCpu extends Cpu {
   /** Falls into the next page. */
   nextPage(): void {
     this.transfer(this.#cut(add(this.#word(64, KEY.words, PAGE_RIP), u64(4096))));
+    this.#stopIfOverBudget();
+  }
+
+  /** Goes on with the record in the immediate if the page that disp names is mapped behind the current one. */
+  crossPage(): void {
+    const { code } = this;
+    const base = this.#word(64, KEY.words, SEGMENTS + CS * SEGMENT_SIZE + SEG_BASE);
+    const linear = code.let(add(add(this.#word(64, KEY.words, PAGE_RIP), u64(4096)), base));
+    const entry = code.let(add(and(truncate(shr(linear, u64(8)), 32), u32(TLB_INDEX_MASK)), this.tlbBase()));
+    code.if(ne(code.load(entry, 64, TLB_EXECUTE), linear), () => this.#leave(EXIT.straddle));
+    code.if(ne(code.load(entry, 32, TLB_EXECUTE + 8), this.#field(32, 8, 0x28)), () => this.#leave(EXIT.straddle));
+    this.#setIp(this.#field(32, 12, 0x28));
+  }
+
+  /** Goes on in the next page, behind an instruction that crossed into it. */
+  crossedPage(): void {
+    this.transfer(add(this.#word(64, KEY.words, PAGE_RIP), zeroExtend(this.#field(32, 8, 0x28), 64)));
     this.#stopIfOverBudget();
   }
 

@@ -78,6 +78,14 @@ export function generateInterpreter(hot: readonly HandlerBody[]): Uint8Array<Arr
       cpu.leave(EXIT.stop);
     },
     [SPECIAL.assist]: () => cpu.leave(EXIT.assist),
+    [SPECIAL.crossing]: () => {
+      cpu.uncount();
+      cpu.crossPage();
+    },
+    [SPECIAL.crossed]: () => {
+      cpu.uncount();
+      cpu.crossedPage();
+    },
   };
   for (let i = 0; i < SPECIAL_COUNT; i++) arm(special[i]!);
   for (const body of hot) {

@@ -25,8 +25,12 @@ export const SPECIAL = {
   stop: 4,
   /** The instruction is TypeScript's. */
   assist: 5,
+  /** An instruction that crosses into the page whose table is in disp: its record's address is in the immediate. */
+  crossing: 6,
+  /** Behind the record of such an instruction: goes on at disp bytes from the page's first byte. */
+  crossed: 7,
 } as const;
-export const SPECIAL_COUNT = 6;
+export const SPECIAL_COUNT = 8;
 
 /** An instruction as the handler generator sees it. */
 export interface Shaped {

@@ -73,6 +73,7 @@ export class Translator {
       const page = this.#pages.pageOfRecord(record);
       if (page === undefined || page.size !== 64 || !page.live) continue;
       const offset = this.#memory.view.getUint16(record + 6, true) & 0xfff;
+      this.#memory.view.setUint16((record >>> 3) + ENTRY_COUNTERS, 0, true);
       // The page may have been written, and decoded anew, while the record waited.
       if (this.#memory.view.getUint32(page.table + offset * 4, true) !== record) continue;
       const formed = buildRegion(offset, this.#viewOf(page));
