@@ -52,18 +52,14 @@ import type { X86Vcpu, X86Vm } from './x86/kvm_host.ts';
 import { kvmApicGetState, kvmApicSetState } from './x86/lapic.ts';
 import { kvmGetMsr, kvmSetMsr, MSRS_TO_SAVE } from './x86/msr.ts';
 import { kvmVmIoctlGetClock, kvmVmIoctlSetClock } from './x86/pvclock.ts';
+import { type KvmRegs, type KvmSregs, kvmGetRegs, kvmGetSregs, kvmSetRegs, kvmSetSregs } from './x86/sregs.ts';
+import { kvmSetTscKhz } from './x86/tsc.ts';
 import {
   type KvmDebugregs,
-  type KvmRegs,
-  type KvmSregs,
   type KvmVcpuEvents,
   kvmArchVcpuIoctlGetMpstate,
   kvmArchVcpuIoctlSetMpstate,
   kvmArchVcpuIoctlTranslate,
-  kvmGetRegs,
-  kvmGetSregs,
-  kvmSetRegs,
-  kvmSetSregs,
   kvmVcpuIoctlGetDebugregs,
   kvmVcpuIoctlGetVcpuEvents,
   kvmVcpuIoctlGetXcrs,
@@ -71,8 +67,7 @@ import {
   kvmVcpuIoctlSetDebugregs,
   kvmVcpuIoctlSetVcpuEvents,
   kvmVcpuIoctlSetXcrs,
-} from './x86/sregs.ts';
-import { kvmSetTscKhz } from './x86/tsc.ts';
+} from './x86/vcpu_state.ts';
 
 /** KVM_GET_API_VERSION */
 export const KVM_API_VERSION = 12;

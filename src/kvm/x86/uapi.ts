@@ -10,7 +10,8 @@ import type { KvmCpuidEntry2 } from './cpuid.ts';
 import type { KvmFpu } from './fpu.ts';
 import type { KvmGuestDebug } from './guest_debug.ts';
 import type { KvmDtable, KvmSegment } from './kvm_host.ts';
-import type { KvmDebugregs, KvmRegs, KvmSregs } from './sregs.ts';
+import type { KvmRegs, KvmSregs } from './sregs.ts';
+import type { KvmDebugregs } from './vcpu_state.ts';
 
 const u64s = (...names: string[]): MemberSpec[] => names.map((name) => [name, 'u64']);
 

@@ -30,31 +30,18 @@ import { vmxCacheReg, vmxGetRflags, vmxSetRflags } from './vcpu_vmx.ts';
 import {
   vmxCheckEmulateInstruction,
   vmxCheckProcessorCompatibility,
-  vmxDeliverInterrupt,
   vmxDisableVirtualizationCpu,
   vmxEmergencyDisableVirtualizationCpu,
   vmxEnableVirtualizationCpu,
   vmxExit,
-  vmxFlushTlbAll,
-  vmxFlushTlbCurrent,
-  vmxFlushTlbGuest,
-  vmxFlushTlbGva,
-  vmxGetExitInfo,
   vmxGetIfFlag,
-  vmxGetMtMask,
-  vmxHandleExitIrqoff,
   vmxHardwareSetup,
   vmxHardwareUnsetup,
   vmxHasEmulatedMsr,
   vmxInitEarly,
-  vmxLoadMmuPgd,
   vmxPatchHypercall,
   vmxRebooting,
   vmxRecalcIntercepts,
-  vmxSetDr7,
-  vmxSkipEmulatedInstruction,
-  vmxSyncDirtyDebugRegs,
-  vmxUpdateExceptionBitmap,
   vmxVcpuAfterSetCpuid,
   vmxVcpuCreate,
   vmxVcpuFree,
@@ -62,11 +49,21 @@ import {
   vmxVcpuPreRun,
   vmxVcpuPut,
   vmxVcpuReset,
-  vmxVcpuRun,
   vmxVmInit,
+} from './vmx.ts';
+import {
+  vmxFlushTlbAll,
+  vmxFlushTlbCurrent,
+  vmxFlushTlbGuest,
+  vmxFlushTlbGva,
+  vmxGetMtMask,
+  vmxLoadMmuPgd,
+  vmxSetDr7,
+  vmxSyncDirtyDebugRegs,
+  vmxUpdateExceptionBitmap,
   vmxWriteTscMultiplier,
   vmxWriteTscOffset,
-} from './vmx.ts';
+} from './vmx_controls.ts';
 import {
   vmxCancelInjection,
   vmxEnableIrqWindow,
@@ -84,6 +81,13 @@ import {
 } from './vmx_events.ts';
 import { vmxHandleExit } from './vmx_exits.ts';
 import { vmxGetMsr, vmxPrepareSwitchToGuest, vmxSetMsr } from './vmx_msr.ts';
+import {
+  vmxDeliverInterrupt,
+  vmxGetExitInfo,
+  vmxHandleExitIrqoff,
+  vmxSkipEmulatedInstruction,
+  vmxVcpuRun,
+} from './vmx_run.ts';
 import {
   vmxGetCpl,
   vmxGetCsDbLBits,
