@@ -136,7 +136,10 @@ function tables(lab: GuestLab): void {
   const flat = [255, 255, 0, 0, 0, 0x9b, 0xcf, 0, 255, 255, 0, 0, 0, 0x93, 0xcf, 0];
   lab.vm.mm.write(lab.memory + GDT, Uint8Array.from([0, 0, 0, 0, 0, 0, 0, 0, ...flat]));
   const gate = [HANDLER & 255, HANDLER >> 8, 8, 0, 0, 0x8e, 0, 0];
-  lab.vm.mm.write(lab.memory + IDT, Uint8Array.from({ length: 256 * 8 }, (_, i) => gate[i & 7]!));
+  lab.vm.mm.write(
+    lab.memory + IDT,
+    Uint8Array.from({ length: 256 * 8 }, (_, i) => gate[i & 7]!),
+  );
 }
 
 /** Instructions that exit or change modes, among random bytes. */

@@ -31,5 +31,3 @@ import './tables/vmx.ts';
 import './tables/x87.ts';
 import './tables/x87-control.ts';
 import './tables/xsave.ts';
-
-export { rows } from './row.ts';
