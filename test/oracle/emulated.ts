@@ -1,6 +1,6 @@
 /** Runs oracle cases on the emulated machine: 64-bit mode at privilege level 3 with the native runner's memory map. */
 import { FSW, FTAG, FTOP, MXCSR, RAM_BASE } from '../../src/machine/engine/layout.ts';
-import { Machine } from '../../src/machine/machine.ts';
+import { Machine, type MachineOptions } from '../../src/machine/machine.ts';
 import { tlbContextChanged } from '../../src/machine/mmu/tlb.ts';
 import { updateSlowFlags } from '../../src/machine/processor/slow-flags.ts';
 import {
@@ -31,12 +31,15 @@ const CR4 = 0x20 | 0x200 | 0x400;
 const WITH_ERROR = new Set([8, 10, 11, 12, 13, 14, 17]);
 
 export class Emulated {
-  readonly machine: Machine = new Machine({ processors: 1, ramSize: 4 << 20, profile: 'pc' });
-  readonly p: Processor = this.machine.processors[0]!;
+  readonly machine: Machine;
+  readonly p: Processor;
   readonly data: Uint8Array;
 
-  constructor() {
-    const { machine, p } = this;
+  constructor(options: Pick<MachineOptions, 'translator' | 'translatorThreshold'> = {}) {
+    const machine = new Machine({ processors: 1, ramSize: 4 << 20, profile: 'pc', ...options });
+    const p = machine.processors[0]!;
+    this.machine = machine;
+    this.p = p;
     const { memory } = machine;
     machine.activate(p);
     // The first 2 MiB and the 2 MiB of the data, in 4 KiB pages.
