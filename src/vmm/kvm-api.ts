@@ -54,6 +54,7 @@ export interface VmmVm
     | 'setIdentityMapAddr'
     | 'setUserMemoryRegion'
     | 'createIrqchip'
+    | 'enableCap'
     | 'setGsiRouting'
     | 'createPit2'
     | 'irqLine'

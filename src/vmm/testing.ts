@@ -171,6 +171,9 @@ export class FakeVm implements VmmVm {
     this.calls.push(`irqchip before ${this.vcpus.length} vcpus`);
     return 0;
   }
+  enableCap(): Errno {
+    return 0;
+  }
   setGsiRouting(): Errno {
     return 0;
   }

@@ -27,6 +27,9 @@ export interface VmSurroundings {
 }
 
 const KVM_CAP_TSC_DEADLINE_TIMER = 72;
+const KVM_CAP_X86_APIC_BUS_CYCLES_NS = 237;
+/** CPUID leaf: TSC and core crystal clock. */
+const CPUID_CRYSTAL = 0x15;
 /** The PIT brings port 0x61 with it. */
 const KVM_PIT_SPEAKER_DUMMY = 1;
 /** PIC master, PIC slave, IOAPIC. */
@@ -61,6 +64,7 @@ export class VirtualMachine {
     expectOk('KVM_SET_TSS_ADDR', vm.setTssAddr(KVM_TSS_ADDRESS));
     expectOk('KVM_SET_IDENTITY_MAP_ADDR', vm.setIdentityMapAddr(KVM_IDENTITY_MAP_ADDRESS));
     expectOk('KVM_CREATE_IRQCHIP', vm.createIrqchip());
+    this.#matchApicTimer();
     expectOk('KVM_SET_GSI_ROUTING', vm.setGsiRouting(gsiRouting()));
     expectOk('KVM_CREATE_PIT2', vm.createPit2({ flags: KVM_PIT_SPEAKER_DUMMY }));
     for (const slot of this.#memory.slots) {
@@ -133,6 +137,14 @@ export class VirtualMachine {
     this.#surroundings.console.disconnect();
     this.#vm.close();
     this.#memory.release();
+  }
+
+  /** Where CPUID names the crystal clock, guests take the APIC timer to count it: so it shall. */
+  #matchApicTimer(): void {
+    const clock = this.#surroundings.kvm.getSupportedCpuid().find((entry) => entry.function === CPUID_CRYSTAL);
+    if (clock === undefined || clock.ecx === 0) return;
+    const ns = BigInt(Math.round(1e9 / clock.ecx));
+    expectOk('KVM_CAP_X86_APIC_BUS_CYCLES_NS', this.#vm.enableCap(KVM_CAP_X86_APIC_BUS_CYCLES_NS, [ns]));
   }
 
   #createVcpus(cpus: number): void {

@@ -288,6 +288,19 @@ describe('the timer on the host’s clock', () => {
     lab.apicWrite(0, 0xb0, 0);
     expect(lab.pending()).toBe(false);
   });
+  test('at the bus frequency that user space chose', () => {
+    const lab = new IrqLab(0);
+    lab.vm.arch.apicBusCycleNs = 40;
+    lab.addVcpu();
+    lab.enableApic();
+    lab.apicWrite(0, LVT_TIMER, 0xec);
+    lab.apicWrite(0, 0x3e0, 0xb); // by 1
+    lab.apicWrite(0, 0x380, 100);
+    lab.advance(3999);
+    expect(lab.pending()).toBe(false);
+    lab.advance(1);
+    expect(lab.pending()).toBe(true);
+  });
   test('periodic: no faster than 200 µs', () => {
     const lab = new IrqLab();
     lab.enableApic();

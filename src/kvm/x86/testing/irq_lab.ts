@@ -68,17 +68,20 @@ export class IrqLab {
     this.vm = new X86Vm(module, ops);
     if (mode === 'kernel') kvmVmIoctlCreateIrqchip(this.vm);
     if (mode === 'split') kvmVmIoctlEnableSplitIrqchip(this.vm, 24);
-    for (let id = 0; id < count; id++) {
-      const vcpu = new X86Vcpu(this.vm, id, new Task(`vcpu${id}`, this.host.cpu));
-      vcpu.arch.cpuidEntries = [LEAF_1];
-      vcpu.arch.maxphyaddr = 52;
-      this.vm.vcpus.push(vcpu);
-      this.vcpus.push(vcpu);
-      if (mode === 'none') continue;
-      kvmCreateLapic(vcpu);
-      kvmLapicReset(vcpu, false);
-      kvmApicAfterSetCpuid(vcpu);
-    }
+    for (let id = 0; id < count; id++) this.addVcpu();
+  }
+
+  /** One more vCPU. */
+  addVcpu(): void {
+    const vcpu = new X86Vcpu(this.vm, this.vcpus.length, new Task('vcpu', this.host.cpu));
+    vcpu.arch.cpuidEntries = [LEAF_1];
+    vcpu.arch.maxphyaddr = 52;
+    this.vm.vcpus.push(vcpu);
+    this.vcpus.push(vcpu);
+    if (this.vm.arch.irqchipMode === 'none') return;
+    kvmCreateLapic(vcpu);
+    kvmLapicReset(vcpu, false);
+    kvmApicAfterSetCpuid(vcpu);
   }
 
   /** INIT and SIPI are blocked, as in VMX operation of a nested guest. */
