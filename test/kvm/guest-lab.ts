@@ -7,6 +7,8 @@ import { newHost, ok } from './lab.ts';
 export const CODE = 0x1000;
 /** Top of the stack. */
 export const STACK = 0x8000;
+const GDT = 0x5000;
+const IDT = 0x6000;
 
 const FLAT = {
   base: 0n,
@@ -95,6 +97,30 @@ export class GuestLab {
       rflags: 2n,
       ...regs,
     });
+  }
+
+  /** A GDT with flat segments, and an IDT with interrupt gates to the given handlers. */
+  tables(handlers: Readonly<Record<number, number>>): this {
+    const { mm } = this.vm;
+    const flat = [255, 255, 0, 0, 0, 0x9b, 0xcf, 0, 255, 255, 0, 0, 0, 0x93, 0xcf, 0];
+    mm.write(this.memory + GDT, Uint8Array.from([0, 0, 0, 0, 0, 0, 0, 0, ...flat]));
+    for (const [vector, address] of Object.entries(handlers)) {
+      const gate = [address & 255, address >> 8, 8, 0, 0, 0x8e, 0, 0];
+      mm.write(this.memory + IDT + Number(vector) * 8, Uint8Array.from(gate));
+    }
+    const sregs = this.vcpu.getSregs();
+    this.vcpu.setSregs({
+      ...sregs,
+      gdt: { base: BigInt(GDT), limit: 0x17 },
+      idt: { base: BigInt(IDT), limit: 0x7ff },
+    });
+    return this;
+  }
+
+  /** Puts code at an address. */
+  put(address: number, ...code: number[]): this {
+    this.vm.mm.write(this.memory + address, Uint8Array.from(code));
+    return this;
   }
 
   load(...code: number[]): this {

@@ -33,6 +33,13 @@ export function kvmSetDr(vcpu: X86Vcpu, dr: number, value: bigint): boolean {
   return true;
 }
 
+/** The breakpoint addresses in force: the guest's, unless a debugger has its own. @upstream kvm_update_dr0123() */
+export function kvmUpdateDr0123(vcpu: X86Vcpu): void {
+  const { arch } = vcpu;
+  if (arch.guestDebug & KVM_GUESTDBG_USE_HW_BP) return;
+  for (let i = 0; i < 4; i++) arch.effDb[i] = arch.db[i]!;
+}
+
 /** Puts the DR7 in force: the guest's or the debugger's. @upstream kvm_update_dr7() */
 export function kvmUpdateDr7(vcpu: X86Vcpu): void {
   const { arch } = vcpu;

@@ -20,9 +20,12 @@ const RFLAGS_RF = 0x10000;
 const DR7_GD = 0x2000n;
 const KVM_GUESTDBG_BLOCKIRQ = 0x100000;
 
-/** Faults restart their instruction, traps do not; injected faults set RF. @upstream exception_type() */
-const isFault = (vector: number, payloadIsFault: boolean): boolean =>
-  vector === DB_VECTOR ? payloadIsFault : vector !== BP_VECTOR && vector !== OF_VECTOR;
+/**
+ * Injected faults set RF; traps do not. For #DB the exit has left RF as the exception needs it.
+ *
+ * @upstream exception_type()
+ */
+const setsRf = (vector: number): boolean => vector !== DB_VECTOR && vector !== BP_VECTOR && vector !== OF_VECTOR;
 
 /** Sets up the injection, and windows for what has to wait. */
 export function kvmCheckAndInjectEvents(vcpu: X86Vcpu): void {
@@ -45,8 +48,7 @@ export function kvmCheckAndInjectEvents(vcpu: X86Vcpu): void {
 
   if (arch.exception.pending) {
     const { exception } = arch;
-    const isDebugFault = exception.vector === DB_VECTOR && (exception.payload & 0x200fn) !== 0n;
-    if (isFault(exception.vector, isDebugFault)) ops.setRflags(vcpu, ops.getRflags(vcpu) | RFLAGS_RF);
+    if (setsRf(exception.vector)) ops.setRflags(vcpu, ops.getRflags(vcpu) | RFLAGS_RF);
     kvmDeliverExceptionPayload(vcpu);
     if (exception.vector === DB_VECTOR && arch.dr7 & DR7_GD) {
       arch.dr7 &= ~DR7_GD;
@@ -65,7 +67,6 @@ export function kvmCheckAndInjectEvents(vcpu: X86Vcpu): void {
       arch.nmiPending--;
       arch.nmiInjected = true;
       ops.injectNmi(vcpu);
-      ops.setNmiMask(vcpu, true);
       canInject = false;
     }
     if (arch.nmiPending > 0) ops.enableNmiWindow(vcpu);

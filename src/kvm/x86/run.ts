@@ -19,6 +19,7 @@ import {
 } from '../virt/kvm_host.ts';
 import { EXIT_INTR, EXIT_IRQ_WINDOW_OPEN, EXIT_SHUTDOWN } from '../virt/kvm_run.ts';
 import { kvmGetCr8 } from './cr.ts';
+import { kvmUpdateDr7, kvmUpdateDr0123 } from './debugregs.ts';
 import { kvmEventNeedsReinjection } from './event_queue.ts';
 import { kvmLoadGuestFpu } from './fpu.ts';
 import { kvmCheckAndInjectEvents, processNmi } from './inject.ts';
@@ -257,7 +258,11 @@ function vcpuEnterGuest(vcpu: X86Vcpu): number {
   if (arch.debugRegsBpEnabled || arch.debugRegsWontExit) loadDebugRegs(vcpu);
   let fastpath = ops.vcpuRun(vcpu, false);
   while (fastpath === EXIT_FASTPATH_REENTER_GUEST) fastpath = ops.vcpuRun(vcpu, false);
-  if (arch.debugRegsWontExit) ops.syncDirtyDebugRegs(vcpu);
+  if (arch.debugRegsWontExit) {
+    ops.syncDirtyDebugRegs(vcpu);
+    kvmUpdateDr0123(vcpu);
+    kvmUpdateDr7(vcpu);
+  }
   saveGuestXsaveState(vcpu);
   vcpu.mode = OUTSIDE_GUEST_MODE;
   ops.handleExitIrqoff(vcpu);

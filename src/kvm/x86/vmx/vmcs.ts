@@ -107,6 +107,7 @@ export const INTR_TYPE_EXT_INTR: number = 0 << 8;
 export const INTR_TYPE_NMI_INTR: number = 2 << 8;
 export const INTR_TYPE_HARD_EXCEPTION: number = 3 << 8;
 export const INTR_TYPE_SOFT_INTR: number = 4 << 8;
+export const INTR_TYPE_PRIV_SW_EXCEPTION: number = 5 << 8;
 export const INTR_TYPE_SOFT_EXCEPTION: number = 6 << 8;
 
 // ---- interruptibility and activity

@@ -22,25 +22,19 @@ const EXTENT_GLOBAL = 2;
 const EXTENT_INDIVIDUAL_ADDR = 0;
 const EXTENT_SINGLE_CONTEXT = 1;
 
-const UD_VECTOR = 6;
 const DB_VECTOR = 1;
 const BP_VECTOR = 3;
-const AC_VECTOR = 17;
 const MC_VECTOR = 18;
+const KVM_GUESTDBG_ENABLE = 1;
+const KVM_GUESTDBG_USE_SW_BP = 0x10000;
 
 /** @upstream vmx_update_exception_bitmap() */
 export function vmxUpdateExceptionBitmap(vcpu: X86Vcpu): void {
-  let bitmap = (1 << UD_VECTOR) | (1 << MC_VECTOR) | (1 << AC_VECTOR) | (1 << DB_VECTOR);
-  // Without shadow paging or emulation, #UD, #AC and #DB of the guest are the guest's own.
-  bitmap &= ~((1 << UD_VECTOR) | (1 << AC_VECTOR) | (1 << DB_VECTOR));
-  const { guestDebug } = vcpu.arch;
-  const GUESTDBG_ENABLE = 1;
-  const GUESTDBG_USE_SW_BP = 0x10000;
-  if (guestDebug & GUESTDBG_ENABLE) {
-    bitmap |= 1 << DB_VECTOR;
-    if (guestDebug & GUESTDBG_USE_SW_BP) bitmap |= 1 << BP_VECTOR;
-  }
-  vmcsWrite(toVmx(vcpu).v, EXCEPTION_BITMAP, bitmap >>> 0);
+  // #DB comes to KVM, which keeps DR6. Every other exception of a guest is its own: nothing is shadowed or emulated.
+  let bitmap = (1 << DB_VECTOR) | (1 << MC_VECTOR);
+  const breakpoints = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP;
+  if ((vcpu.arch.guestDebug & breakpoints) === breakpoints) bitmap |= 1 << BP_VECTOR;
+  vmcsWrite(toVmx(vcpu).v, EXCEPTION_BITMAP, bitmap);
 }
 
 /** @upstream vmx_write_tsc_offset() */

@@ -110,6 +110,7 @@ import {
   INTR_INFO_VALID_MASK,
   INTR_INFO_VECTOR_MASK,
   INTR_TYPE_NMI_INTR,
+  INTR_TYPE_PRIV_SW_EXCEPTION,
   VM_EXIT_INSTRUCTION_LEN,
   VM_EXIT_INTR_ERROR_CODE,
   VMX_EXIT_REASONS_FAILED_VMENTRY,
@@ -148,6 +149,9 @@ function handleExceptionNmi(vcpu: X86Vcpu): number {
     case DB_VECTOR: {
       const dr6 = vmxGetExitQual(vcpu);
       if (vcpu.arch.guestDebug === 0) {
+        // INT1 is a trap, but its exit comes before RIP moves on.
+        if ((info & INTR_INFO_INTR_TYPE_MASK) === INTR_TYPE_PRIV_SW_EXCEPTION)
+          vcpu.kvm.ops.skipEmulatedInstruction(vcpu);
         kvmQueueExceptionP(vcpu, DB_VECTOR, dr6);
         return 1;
       }
