@@ -168,7 +168,7 @@ export class VmxCapabilities {
         return (this.entry.mayBeOne & mask) !== 0;
       case 'vmfunc':
         return (VM_FUNCTIONS & mask) !== 0;
-      default: // tertiary controls, secondary exit controls and SEAM are not implemented
+      default: // tertiary controls, secondary exit controls and SEAM are not offered
         return false;
     }
   }

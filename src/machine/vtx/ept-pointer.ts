@@ -5,7 +5,7 @@ const UNCACHEABLE = 0n;
 const WRITE_BACK = 6n;
 /** Bits 5:3: page-walk length minus 1. */
 const FOUR_LEVELS = 3n << 3n;
-/** Bits 11:7: supervisor shadow-stack control, which is not implemented, and reserved bits. */
+/** Bits 11:7: supervisor shadow-stack control, which is not offered, and reserved bits. */
 const RESERVED = 0xf80n;
 
 /** Bit 6: accessed and dirty flags for EPT. */

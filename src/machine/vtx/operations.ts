@@ -100,7 +100,7 @@ export function vmptrld(v: Vtx, pointer: bigint): number {
   if (region < 0) return vmFail(v, VM_ERROR.VMPTRLD_ADDRESS);
   if (region === v.vmxonPointer) return vmFail(v, VM_ERROR.VMPTRLD_VMXON_POINTER);
   const { memory } = v.p.machine;
-  // Bit 31 (shadow VMCS) must be clear: VMCS shadowing is not implemented.
+  // Bit 31 (shadow VMCS) must be clear: VMCS shadowing is not offered.
   if (memory.read32(region) !== VMCS_REVISION) return vmFail(v, VM_ERROR.VMPTRLD_REVISION);
   // all checks passed
   let vmcs = v.active.get(region);

@@ -1,5 +1,5 @@
 /**
- * Task switches. In VMX non-root operation they are left to the VMM, always; the processor's own are not implemented.
+ * Task switches. In VMX non-root operation they are left to the VMM, always; the processor's own end the run with an error.
  *
  * @sdm "Task Switching", "Instructions That Cause VM Exits Unconditionally"
  */
