@@ -5,7 +5,7 @@
  * the instruction tables (after interpreter and translator), for those who emulate single instructions: KVM's emulator.
  */
 import { Code, type LoadWidth } from './code.ts';
-import { ALIAS, type Bits, CALL, CONST, constant, type Expr } from './expr.ts';
+import { ALIAS, type Bits, BYTES, CALL, CONST, constant, type Expr } from './expr.ts';
 
 /** Memory behind the handles that EvaluatingCpu.translate gives out. */
 export interface HandleMemory {
@@ -85,6 +85,9 @@ export class EagerCode extends Code {
         return BigInt(e.imm);
       case ALIAS:
         return this.value(e.a!);
+      case BYTES:
+        // Vector arithmetic is for generated code.
+        throw new Left(UNSUPPORTED);
       case CALL: {
         const f = this.#functions.get(e.imm as number);
         if (f === undefined) throw new Left(UNSUPPORTED);
