@@ -16,6 +16,11 @@ module.enableCompileCache?.();
 
 /** The machine is loaded when a guest starts: help and lists need none of it. */
 const startGuest: StartGuest = async (config, console) => {
+  const translator = process.env['SOFTVT_TRANSLATOR'];
+  if (translator !== undefined && translator !== '') {
+    const { setTranslatorDefaults } = await import('../machine/engine/translator/defaults.ts');
+    if (!setTranslatorDefaults(translator)) throw new Error('SOFTVT_TRANSLATOR is on, off or a number from 1 to 65535');
+  }
   const { startGuest: start } = await import('../index.ts');
   return await start(config, console);
 };
