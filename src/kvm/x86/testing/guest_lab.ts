@@ -104,6 +104,17 @@ export class GuestLab {
     this.vcpu.setSregs({ ...sregs, cs: { ...sregs.cs, base: BigInt(CODE), selector: CODE >> 4 } });
   }
 
+  /** Begins anew in 64-bit mode, whatever the guest was doing. */
+  restart(): void {
+    const events = this.vcpu.getVcpuEvents();
+    this.vcpu.setVcpuEvents({
+      ...events,
+      exception: { ...events.exception, injected: false, pending: false },
+      interrupt: { ...events.interrupt, injected: false },
+    });
+    this.enterLongMode(this.vcpu);
+  }
+
   /** Puts a vCPU into 64-bit mode, on the identity tables. */
   enterLongMode(vcpu: Vcpu): void {
     const table = new DataView(new ArrayBuffer(0x1000));
