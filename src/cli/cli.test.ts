@@ -241,6 +241,23 @@ describe('demo', () => {
     expect(world.stderr.text).toContain('42 VM exits: IO_INSTRUCTION 40, CPUID 2');
   });
 
+  test('on a terminal a line shows that the guest works, until it prints', async () => {
+    const world = fakeWorld(
+      (guest) =>
+        setTimeout(() => {
+          guest.sink.write(new TextEncoder().encode('hello'));
+          guest.stop({ reason: 'power-off' });
+        }, 600),
+      { demoImages: async () => ({ kernel: Uint8Array.of(1), kernelName: 'vmlinuz' }) },
+    );
+    world.stderr.isTTY = true;
+    expect(await runCli(['demo'], world.environment)).toBe(0);
+    const [, ...updates] = world.stderr.text.split('\r\x1b[K');
+    expect(updates.length).toBeGreaterThanOrEqual(2);
+    expect(updates[0]).toBe('softvt: 3 million instructions, nothing printed yet');
+    expect(updates.at(-1)).toContain('the guest powered off');
+  });
+
   test('without images it says so in one line and runs the built-in guest', async () => {
     const images = () => Promise.reject(new SoftvtError('ERR_SOFTVT_DOWNLOAD', 'the mirror is not reachable'));
     const world = fakeWorld(undefined, { demoImages: images });

@@ -3,6 +3,7 @@
 import type { GuestEnd } from '../vmm/guest-end.ts';
 import { describeEnd } from '../vmm/guest-end.ts';
 import type { GuestConfig, GuestRun, StartGuest } from '../vmm/guest-run.ts';
+import { BootStatus } from './boot-status.ts';
 import { type InputStream, Keyboard, type OutputStream, StreamSink } from './console/terminal.ts';
 import { jsonReport, type RunReport } from './report.ts';
 
@@ -16,7 +17,7 @@ export interface SessionProcess {
     on(event: 'error', listener: () => void): unknown;
     off(event: 'error', listener: () => void): unknown;
   };
-  readonly stderr: { write(text: string): unknown };
+  readonly stderr: { readonly isTTY?: boolean | undefined; write(text: string): unknown };
   on(event: string, listener: () => void): unknown;
   off(event: string, listener: () => void): unknown;
 }
@@ -34,6 +35,8 @@ export interface SessionOptions {
   /** Wall seconds, or none. */
   readonly timeout?: number | undefined;
   readonly json?: boolean;
+  /** Show on a terminal that the guest works while it prints nothing. */
+  readonly status?: boolean;
   /** Say nothing about the end; the caller reports. */
   readonly quiet?: boolean;
 }
@@ -52,13 +55,16 @@ export async function runSession(
     process.stderr.write(`softvt: ${line}\n`);
   };
   const started = now();
-  const sink = new StreamSink(process.stdout);
+  const status = options.status === true && process.stderr.isTTY === true ? new BootStatus(process.stderr) : undefined;
+  const sink = new StreamSink(process.stdout, () => status?.stop());
   const guest = await startGuest(config, sink);
   const release = connect(environment, guest, options, say);
+  status?.start(() => guest.statistics());
   let end: GuestEnd;
   try {
     end = await guest.done;
   } finally {
+    status?.stop();
     release();
   }
   const report = { end, statistics: guest.statistics(), wallSeconds: (now() - started) / 1000 };

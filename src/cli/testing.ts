@@ -61,6 +61,7 @@ export class FakeStdin extends Emitter {
 export class FakeOutput extends Emitter {
   text = '';
   full = false;
+  isTTY = false;
 
   write(data: Uint8Array | string): boolean {
     this.text += typeof data === 'string' ? data : new TextDecoder().decode(data);

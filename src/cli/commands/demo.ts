@@ -69,7 +69,7 @@ export function demoCommandWith(
       };
       const config = await demoGuest(images, say);
       say(`booting ${config.kernelName} as a VM with 256M on the emulated machine`);
-      const report = await runSession(environment, config, { quiet: true });
+      const report = await runSession(environment, config, { quiet: true, status: true });
       for (const line of summaryLines(report)) say(line);
       exit(exitCode(report.end));
     },

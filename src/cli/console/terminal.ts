@@ -34,17 +34,20 @@ export interface ConsoleTarget {
 export class StreamSink implements ConsoleSink {
   readonly #stream: OutputStream;
   #ready: Promise<void> | undefined;
-  /** Whether anything was written yet. */
-  used = false;
+  /** Called before the first write. */
+  readonly #first: () => void;
+  #used = false;
 
-  constructor(stream: OutputStream) {
+  constructor(stream: OutputStream, first: () => void = () => {}) {
     this.#stream = stream;
+    this.#first = first;
   }
   get ready(): Promise<void> | undefined {
     return this.#ready;
   }
   write(bytes: Uint8Array): void {
-    this.used = true;
+    if (!this.#used) this.#first();
+    this.#used = true;
     if (this.#stream.write(bytes) || this.#ready !== undefined) return;
     this.#ready = new Promise((resolve) => {
       this.#stream.once('drain', () => {
