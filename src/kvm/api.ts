@@ -260,6 +260,7 @@ export class Vcpu {
     const { vcpu } = this;
     const { cpus } = vcpu.kvm.host;
     const { task } = vcpu;
+    if (!vcpu.kvm.created) throw new Error('the VM of this vCPU is closed');
     if (!task.cpu.online) task.cpu = cpus.online[0]!;
     if (cpus.current !== task.cpu) cpus.setCurrent(task.cpu);
     vcpuLoad(vcpu);

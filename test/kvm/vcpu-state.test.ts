@@ -250,3 +250,17 @@ describe('events', () => {
     expect(lab.vcpu.getRegs().rcx).toBe(2n);
   });
 });
+
+describe('closing a VM', () => {
+  test('ends a KVM_RUN that waits, with −EIO', async () => {
+    const lab = new GuestLab({ irqchip: true }).load(HLT);
+    const run = lab.vcpu.run();
+    await new Promise<void>((resolve) => lab.host.platform.turn(resolve));
+    lab.vm.close();
+    expect(await run).toBe(-5);
+    expect(await lab.vcpu.run()).toBe(-5);
+    expect(lab.vm.createIrqchip()).toBe(-9);
+    expect(lab.vcpu.setRegs({} as never)).toBe(-5);
+    expect(() => lab.vcpu.getRegs()).toThrow('closed');
+  });
+});

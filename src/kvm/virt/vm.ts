@@ -1,7 +1,7 @@
 /** Making and destroying VMs. @upstream virt/kvm/kvm_main.c kvm_create_vm(), kvm_destroy_vm() */
 import type { Errno } from '../../host/errno.ts';
 import { hardwareDisableAll, hardwareEnableAll } from './hardware.ts';
-import type { Kvm, KvmModule } from './kvm_host.ts';
+import { type Kvm, type KvmModule, kvmVmDead } from './kvm_host.ts';
 import { kvmDestroyVcpus } from './vcpu.ts';
 
 /** A new VM, or a negative errno. The first one turns virtualization on. */
@@ -27,6 +27,8 @@ export function kvmCreateVm(module: KvmModule, type: number): Kvm | Errno {
 export function kvmDestroyVm(kvm: Kvm): void {
   if (!kvm.created) return;
   kvm.created = false;
+  // A KVM_RUN that waits for its turn or its guest's events finds the VM dead when it goes on.
+  kvmVmDead(kvm);
   const { module } = kvm;
   const { arch } = module;
   module.vmList.splice(module.vmList.indexOf(kvm), 1);
