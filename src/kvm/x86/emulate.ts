@@ -9,7 +9,7 @@
  */
 import { EXIT } from '../../machine/engine/layout.ts';
 import { decode, INVALID, TOO_LONG, TRUNCATED } from '../../machine/isa/decode.ts';
-import { type EvaluationContext, evaluate } from '../../machine/isa/evaluate.ts';
+import { type Evaluation, type EvaluationContext, evaluate } from '../../machine/isa/evaluate.ts';
 import '../../machine/isa/index.ts';
 import type { Insn } from '../../machine/isa/insn.ts';
 import { PAGE_SIZE } from '../../util/address.ts';
@@ -17,7 +17,7 @@ import { trace } from '../../util/trace.ts';
 import { kvmReadGuest } from '../virt/guest_memory.ts';
 import { KVM_INTERNAL_ERROR_EMULATION } from '../virt/kvm_run.ts';
 import { EmulatorMemory } from './emulate_memory.ts';
-import { emulatorReadState, emulatorWriteState } from './emulate_state.ts';
+import { emulatorReadState, emulatorWriteState, UnknownState } from './emulate_state.ts';
 import { type StringIo, stringIo } from './emulate_string_io.ts';
 import {
   DE_VECTOR,
@@ -133,7 +133,13 @@ class Emulation {
     const vcpu = this.#vcpu;
     const { mnemonic } = this.#insn.row.operation;
     if (mnemonic === 'INS' || mnemonic === 'OUTS') return this.#stringStep(mnemonic === 'INS');
-    const evaluation = evaluate(this.#insn, this.#context);
+    let evaluation: Evaluation;
+    try {
+      evaluation = evaluate(this.#insn, this.#context);
+    } catch (error) {
+      if (error instanceof UnknownState) return failed(vcpu, this.#bytes);
+      throw error;
+    }
     switch (evaluation.kind) {
       case 'done':
         return DONE;

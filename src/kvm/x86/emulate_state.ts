@@ -70,7 +70,14 @@ const isFpu = (address: number): boolean =>
   (address >= MXCSR && address < MXCSR + 4) ||
   (address >= FPR && address < XMM + 256);
 
-/** A word of the state block. Throws for one that no emulated instruction has a use for. */
+/** An instruction wants a word of the state block that KVM does not keep: it cannot be emulated. */
+export class UnknownState extends Error {
+  constructor(address: number) {
+    super(`emulation wants word 0x${address.toString(16)} of the processor's state`);
+  }
+}
+
+/** A word of the state block. Throws {@link UnknownState} for one that no emulated instruction has a use for. */
 export function emulatorReadState(vcpu: X86Vcpu, address: number, size: number): bigint {
   if (address >= SEGMENTS && address < SEGMENTS + 6 * SEGMENT_SIZE) return segmentWord(vcpu, address);
   switch (address) {
@@ -89,7 +96,7 @@ export function emulatorReadState(vcpu: X86Vcpu, address: number, size: number):
     case FLAGS_REST:
       return BigInt(vcpu.kvm.ops.getRflags(vcpu) & ~STATUS_FLAGS);
   }
-  if (!isFpu(address)) throw new RangeError(`no emulated instruction reads state 0x${address.toString(16)}`);
+  if (!isFpu(address)) throw new UnknownState(address);
   const fpu = guestFpu(vcpu);
   let value = 0n;
   for (let i = size - 1; i >= 0; i--) value = (value << 8n) | BigInt(fpu[address - STATE + i]!);
@@ -105,7 +112,7 @@ export function emulatorWriteState(vcpu: X86Vcpu, address: number, size: number,
   }
   // The direction is a copy of RFLAGS.DF.
   if (address === DIRECTION) return;
-  if (!isFpu(address)) throw new RangeError(`no emulated instruction writes state 0x${address.toString(16)}`);
+  if (!isFpu(address)) throw new UnknownState(address);
   const fpu = guestFpu(vcpu);
   for (let i = 0; i < size; i++) fpu[address - STATE + i] = Number((value >> BigInt(8 * i)) & 0xffn);
 }
