@@ -9,6 +9,8 @@ import { type Shaped, SPECIAL, SPECIAL_COUNT, shapeKey } from './record.ts';
 /** Handlers from COLD_BASE up are functions: cold instructions from the bottom, regions from the top. */
 const MAX_COLD = 0xf000;
 const MAX_INSTRUCTION_SHAPES = 0x2000;
+/** Handlers from here on are regions. */
+export const FIRST_REGION: number = COLD_BASE + MAX_INSTRUCTION_SHAPES;
 /** Most regions there can be. */
 export const MAX_REGIONS: number = MAX_COLD - COLD_BASE - MAX_INSTRUCTION_SHAPES;
 
@@ -160,7 +162,7 @@ export class Handlers {
     this.#freeRegions.push(MAX_COLD - COLD_BASE - 1 - index);
   }
   isRegion(handler: number): boolean {
-    return handler >= COLD_BASE + MAX_INSTRUCTION_SHAPES;
+    return handler >= FIRST_REGION;
   }
 
   /** How many cold handlers exist (for statistics). */

@@ -70,6 +70,9 @@ export interface RegionSite {
   readonly declined: number;
   /** Address of a record's entry counter: (record >>> 3) + this. */
   readonly counters: number;
+  /** Handler number of the function table's first entry, and the lowest that is a region. */
+  readonly firstFunction: number;
+  readonly firstRegion: number;
 }
 
 const IP = 0,
@@ -167,16 +170,24 @@ export class TranslatorCpu extends Cpu implements BlockEmitter {
         .getLocal(this.#gprs[r]!)
         .memory(0x37, GPR + r * 8);
     out.i32(0).getLocal(this.#left).memory(0x36, BUDGET);
-    this.#emitDeparture();
+    this.#emitDeparture(module.type([I32, I32], [I32]));
     module.define(func, [I32, I32], [I32], code.locals, out, name);
   }
 
-  /** With `why` 0 goes on at record `next` and counts its entry; else leaves, stopped at record `next`. */
-  #emitDeparture(): void {
+  /** With `why` 0 goes on at record `next`, by a tail call if that is a region, and counts its entry; else leaves, stopped there. */
+  #emitDeparture(regionType: number): void {
     const { code } = this;
     const { out } = code;
     out.getLocal(this.#why).u8(0x45);
     code.block(0x04, 'if');
+    out.getLocal(this.#next).memory(0x2f, 0).teeLocal(this.target).i32(this.#site.firstRegion).u8(0x4f);
+    code.block(0x04, 'if');
+    // The region takes for granted that its record has been counted.
+    out.i32(0).getLocal(this.#left).i32(1).u8(0x6b).memory(0x36, BUDGET);
+    out.getLocal(this.#next).getLocal(TLB);
+    out.getLocal(this.target).i32(this.#site.firstFunction).u8(0x6b);
+    out.u8(0x13).unsigned(regionType).u8(0);
+    code.end();
     // IP is free here: it holds the counter's address.
     out.getLocal(this.#next).i32(3).u8(0x76).teeLocal(IP);
     out.getLocal(IP).memory(0x2f, this.#site.counters).i32(1).u8(0x6a).teeLocal(this.target);

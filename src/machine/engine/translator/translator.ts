@@ -9,7 +9,8 @@ import type { Insn } from '../../isa/insn.ts';
 import { importSupport } from '../../isa/support.ts';
 import type { PhysicalMemory } from '../../memory.ts';
 import type { CodePage, CodePages } from '../code-pages.ts';
-import type { Handlers } from '../handlers.ts';
+import { FIRST_REGION, type Handlers } from '../handlers.ts';
+import { COLD_BASE } from '../interpreter.ts';
 import { ENTRY_COUNTERS, RAM_BASE } from '../layout.ts';
 import { ModuleBuilder } from '../wasm.ts';
 import { buildRegion, type Region } from './region.ts';
@@ -66,7 +67,7 @@ export class Translator {
     const records = [...this.#queue];
     this.#queue.clear();
     const started = performance.now();
-    const module = new ModuleBuilder();
+    const module = new ModuleBuilder(true);
     const support = importSupport(module);
     const made: { page: CodePage; record: number; region: Region }[] = [];
     for (const record of records) {
@@ -90,6 +91,8 @@ export class Translator {
         recordAt: (at) => records.get(at)!,
         declined,
         counters: ENTRY_COUNTERS,
+        firstFunction: COLD_BASE,
+        firstRegion: FIRST_REGION,
       });
       cpu.define(module, module.declare(), `r${made.length}`);
       made.push({ page, record, region });
