@@ -15,6 +15,7 @@ export interface Case {
   readonly gpr: bigint[];
   flags: number;
   readonly rip: number;
+  readonly mode: 32 | 64;
   /** Of the data pages' contents. */
   readonly seed: number;
   readonly mxcsr: number;
@@ -72,7 +73,7 @@ export function writeCase(c: Case, to: Uint8Array): void {
   for (let i = 0; i < 16; i++) view.setBigUint64(i * 8, c.gpr[i]!, true);
   view.setBigUint64(128, BigInt(c.flags), true);
   view.setBigUint64(136, BigInt(c.rip), true);
-  [c.seed, c.mxcsr, c.code.length, c.top].forEach((word, i) => {
+  [c.seed, c.mxcsr, c.code.length, c.top | (c.mode === 32 ? 0x100 : 0)].forEach((word, i) => {
     view.setUint32(144 + i * 4, word, true);
   });
   view.setBigUint64(160, BigInt(c.memoryAt), true);

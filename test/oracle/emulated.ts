@@ -85,11 +85,11 @@ export class Emulated {
   }
 
   /** Privilege level 3, flat segments. */
-  userMode(): void {
+  userMode(mode: 32 | 64 = 64): void {
     const { p } = this;
     p.cpl = 3;
     for (const s of p.segments) Object.assign(s, { selector: 0x2b, base: 0n, limit: 0xffff_ffff, attributes: 0xc0f3 });
-    Object.assign(p.segments[1]!, { selector: 0x33, attributes: 0xa0fb });
+    Object.assign(p.segments[1]!, { selector: 0x33, attributes: mode === 64 ? 0xa0fb : 0xc0fb });
     p.syncSegments();
     updateSlowFlags(p);
     tlbContextChanged(p);
@@ -116,7 +116,7 @@ export class Emulated {
   run(c: Case): Result {
     const { p, machine } = this;
     const { memory } = machine;
-    this.userMode();
+    this.userMode(c.mode);
     this.prepare(c);
     p.activity = 0;
     runProcessor(p, machine.clock.now() + 10_000);

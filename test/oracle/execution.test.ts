@@ -5,21 +5,22 @@ import { Emulated } from './emulated.ts';
 import { nativeAvailable, runNative } from './native.ts';
 import { casesOf, readVectors, rowKey, vectorRows } from './vectors.ts';
 
+const MODES = [64, 32] as const;
 const SEED = process.env['ORACLE_SEED'] ?? '';
 const PER_ROW = Number(process.env['ORACLE_CASES'] ?? 5);
 
 /** Only Intel's processors agree with the recorded one in what the architecture leaves open. */
 const intel = (): boolean => nativeAvailable() && readFileSync('/proc/cpuinfo', 'utf8').includes('GenuineIntel');
 
-test('every instruction in user mode leaves what the recorded processor left', () => {
-  const vectors = readVectors();
+test.each(MODES)('%s-bit code: every instruction in user mode leaves what the recorded processor left', (mode) => {
+  const vectors = readVectors(mode);
   const emulated = new Emulated();
   const wrong: string[] = [];
   let compared = 0;
-  for (const row of vectorRows) {
+  for (const row of vectorRows(mode)) {
     const digests = vectors.get(rowKey(row));
     if (digests === undefined) continue;
-    casesOf(row).forEach((made, i) => {
+    casesOf(row, mode).forEach((made, i) => {
       const result = comparable(emulated.run(made.case), made.insn.row.operation, 0);
       compared++;
       if (digest(result) !== digests[i]) wrong.push(describeCase(made.case, made.insn));
@@ -30,8 +31,8 @@ test('every instruction in user mode leaves what the recorded processor left', (
 });
 
 // Fresh cases: ORACLE_SEED=… and ORACLE_CASES=… (per row) choose others and more.
-test.runIf(intel())('fresh random cases end as on the processor at hand', () => {
-  const made = vectorRows.flatMap((row) => casesOf(row, PER_ROW, `fresh${SEED}`));
+test.runIf(intel()).each(MODES)('%s-bit code: fresh random cases end as on the processor at hand', (mode) => {
+  const made = vectorRows(mode).flatMap((row) => casesOf(row, mode, PER_ROW, `fresh${SEED}`));
   const theirs = runNative(made.map((m) => m.case));
   const emulated = new Emulated();
   const wrong: string[] = [];

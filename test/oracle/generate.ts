@@ -34,15 +34,18 @@ const ASSISTS = new Set([
   'LTR',
   'LGDT',
   'LIDT',
+  'PUSHA',
+  'POPA',
+  'INTO',
   'FWAIT',
 ]);
 /** Depend on what is not the same here and there. */
 const SKIPPED = new Set(['RDTSC', 'RDTSCP', 'RDFSBASE', 'RDGSBASE', 'SYSCALL', 'PAUSE', 'INT1']);
 
-/** Rows whose effect in user mode is the same on any processor that has them. */
-export const testable = (row: Row): boolean => {
+const testable = (row: Row, mode: 32 | 64): boolean => {
   const { operation } = row;
-  if (row.only === 'no64' || SKIPPED.has(operation.mnemonic)) return false;
+  if (row.only === (mode === 64 ? 'no64' : '64') || (mode === 32 && row.rexW === 1)) return false;
+  if (SKIPPED.has(operation.mnemonic)) return false;
   if (operation.unit === 'x87') return false;
   return operation.semantics !== ASSIST || ASSISTS.has(operation.mnemonic);
 };
@@ -54,11 +57,13 @@ export interface GeneratedCase {
 
 export class Generator {
   readonly random: Random;
+  readonly mode: 32 | 64;
   readonly #gpr: bigint[] = [];
   /** Registers whose value an address already depends on. */
   #fixed: number = 0;
 
-  constructor(seed: number) {
+  constructor(seed: number, mode: 32 | 64 = 64) {
+    this.mode = mode;
     this.random = new Random(seed);
   }
 
@@ -69,14 +74,14 @@ export class Generator {
     return items[this.#below(items.length)]!;
   }
   #value(): bigint {
-    return this.#below(2) === 0 ? BigInt.asUintN(64, BigInt(this.#pick(EDGES))) : this.random.u64();
+    return BigInt.asUintN(this.mode, this.#below(2) === 0 ? BigInt(this.#pick(EDGES)) : this.random.u64());
   }
 
   /** A case of the row, or null where the dice made no valid encoding. */
   make(row: Row): GeneratedCase | null {
     const { operation } = row;
     const rip = CODE + 0x4000 + this.#below(0x8000);
-    for (let n = 0; n < 16; n++) this.#gpr[n] = this.#value();
+    for (let n = 0; n < 16; n++) this.#gpr[n] = n < this.#registers ? this.#value() : 0n;
     this.#fixed = 0;
     const memory = new Uint8Array(16);
     const edge = this.#value();
@@ -84,17 +89,20 @@ export class Generator {
     new DataView(memory.buffer).setBigUint64(8, this.#value(), true);
 
     const operandSize = this.#operandSize(row);
-    const addressSize = this.#below(8) === 0 ? 32 : 64;
-    const wild = this.#below(64) === 0;
+    const addressSize = this.mode === 32 || this.#below(8) === 0 ? 32 : 64;
+    const wild = this.mode === 64 && this.#below(64) === 0;
     // Locked accesses that cross a cache line make the host intervene: they are kept aligned.
     const locked = operation.lock && (operation.mnemonic === 'XCHG' || this.#below(4) === 0);
     const anywhere =
       wild && this.#below(2) === 0 ? (1n << 47n) + BigInt(this.#below(1 << 20)) : BigInt(this.#address(row));
     const target = locked ? anywhere & ~15n : anywhere;
-    const forceRex = this.#below(6) === 0 && row.vex < 0;
+    const forceRex = this.mode === 64 && this.#below(6) === 0 && row.vex < 0;
     const byteRegisters = !forceRex && this.#below(2) === 0;
     const ripRelative =
-      row.operands.some((o) => 'EWQM'.includes(o.letter)) && row.form !== 'reg' && this.#below(10) === 0;
+      this.mode === 64 &&
+      row.operands.some((o) => 'EWQM'.includes(o.letter)) &&
+      row.form !== 'reg' &&
+      this.#below(10) === 0;
     let memoryOperand: MemoryOperand | null = null;
     const operands = row.operands.map((spec): OperandValue => {
       if (
@@ -113,7 +121,7 @@ export class Generator {
     const rep = operation.string && this.#below(2) === 0 ? this.#pick(['rep', 'repne'] as const) : 'none';
     const request: Request = {
       row,
-      mode: 64,
+      mode: this.mode,
       operandSize,
       addressSize,
       operands,
@@ -137,12 +145,13 @@ export class Generator {
       if (error instanceof RangeError) return null;
       throw error;
     }
-    const insn = decode(code, 0, code.length, 64);
+    const insn = decode(code, 0, code.length, this.mode);
     if (typeof insn === 'string') return null;
     const c: Case = {
       gpr: this.#gpr.slice(),
       flags: 0x202 | (this.random.u32() & 0xcd5),
       rip,
+      mode: this.mode,
       seed: this.random.u32(),
       mxcsr: 0x1f80,
       top: this.#below(8),
@@ -154,6 +163,10 @@ export class Generator {
     };
     this.#implicit(c, insn, target);
     return { case: c, insn };
+  }
+
+  get #registers(): number {
+    return this.mode === 64 ? 16 : 8;
   }
 
   #vectors(size: number): Uint8Array {
@@ -177,6 +190,7 @@ export class Generator {
 
   #operandSize(row: Row): 16 | 32 | 64 {
     const { operation } = row;
+    if (this.mode === 32) return row.prefix === '66' || row.prefix === 'NP' || row.vex >= 0 ? 32 : this.#pick([16, 32]);
     if (operation.force64) return 64;
     if (operation.default64) return this.#below(4) === 0 && row.prefix === '' ? 16 : 64;
     if (row.rexW === 1) return 64;
@@ -185,7 +199,7 @@ export class Generator {
     return this.#pick(sizes);
   }
 
-  #operand(row: Row, spec: OperandSpec, operandSize: number, rip: number, byteRegisters: boolean): OperandValue {
+  #operand(row: Row, spec: OperandSpec, _operandSize: number, rip: number, byteRegisters: boolean): OperandValue {
     const gpr = 'EGRZB'.includes(spec.letter);
     switch (spec.letter) {
       case 'I': {
@@ -209,9 +223,10 @@ export class Generator {
       case 'A':
         return { kind: 'far', selector: 0, offset: rip };
       default: {
-        const high = gpr && spec.size === 'b' && byteRegisters && this.#below(2) === 0;
-        const register = this.#below(high ? 4 : 'PQNT'.includes(spec.letter) ? 8 : spec.letter === 'S' ? 6 : 16);
-        void operandSize;
+        const byte = gpr && spec.size === 'b';
+        const high = byte && (this.mode === 32 || byteRegisters) && this.#below(2) === 0;
+        const count = high || (byte && this.mode === 32) ? 4 : 'PQNT'.includes(spec.letter) ? 8 : this.#registers;
+        const register = this.#below(spec.letter === 'S' ? 6 : count);
         return { kind: 'register', register, high };
       }
     }
@@ -220,8 +235,8 @@ export class Generator {
   /** An operand that comes to `target`, by choosing registers' values where needed. */
   #memoryOperand(target: bigint, addressSize: 32 | 64): MemoryOperand {
     const form = this.#below(16);
-    const base = form === 0 ? -1 : this.#below(16);
-    let index = form === 0 || this.#below(2) === 0 ? -1 : this.#below(16);
+    const base = form === 0 ? -1 : this.#below(this.#registers);
+    let index = form === 0 || this.#below(2) === 0 ? -1 : this.#below(this.#registers);
     if (index === 4) index = -1;
     const scale = index < 0 ? 0 : this.#below(4);
     const plain = { base, index, scale, ripRelative: false };
@@ -249,7 +264,8 @@ export class Generator {
     const { mnemonic } = operation;
     const free = (n: number): boolean => insn.memory === null || (insn.memory.base !== n && insn.memory.index !== n);
     const put = (n: number, value: bigint): void => {
-      const garbage = insn.addressSize === 32 && operation.string ? this.random.u64() & ~0xffff_ffffn : 0n;
+      const garbage =
+        this.mode === 64 && insn.addressSize === 32 && operation.string ? this.random.u64() & ~0xffff_ffffn : 0n;
       if (free(n)) c.gpr[n] = value | garbage;
     };
     const place = (): number => this.#address(insn.row);
@@ -264,7 +280,8 @@ export class Generator {
       return;
     }
     if (mnemonic === 'XLAT') put(3, target & (insn.addressSize === 32 ? 0xffff_ffffn : ~0n));
-    if (/^LOOP|JRCXZ/.test(mnemonic)) c.gpr[1] = this.#pick([0n, 1n, 2n, 1n << 32n, (1n << 32n) + 1n, c.gpr[1]!]);
+    if (/^LOOP|JRCXZ/.test(mnemonic))
+      c.gpr[1] = BigInt.asUintN(this.mode, this.#pick([0n, 1n, 2n, 1n << 32n, (1n << 32n) + 1n, c.gpr[1]!]));
     const stack = operation.implicitMemory && /PUSH|POP|RET|CALL|ENTER|LEAVE/.test(mnemonic);
     if (stack) {
       if (free(4)) c.gpr[4] = BigInt(place());
@@ -312,4 +329,5 @@ export class Generator {
   }
 }
 
-export const testableRows: readonly Row[] = rows.filter(testable);
+/** Rows whose effect in user mode is the same on any processor that has them. */
+export const testableRows = (mode: 32 | 64): Row[] => rows.filter((row) => testable(row, mode));

@@ -19,7 +19,7 @@ const usable = (row: Row): boolean => {
   // Bit offsets in registers reach anywhere.
   return !(/^BT.?$/.test(mnemonic) && row.text.includes('Gv'));
 };
-const candidates = testableRows.filter(usable);
+const candidates = testableRows(64).filter(usable);
 
 export class Programs {
   readonly random: Random;
@@ -123,6 +123,7 @@ export class Programs {
       gpr,
       flags: 0x202 | (this.random.u32() & 0xcd5 & ~0x400),
       rip: CODE + 0x1000 * this.#below(4) + this.#below(0x800),
+      mode: 64,
       seed: this.random.u32(),
       mxcsr: 0x1f80,
       top: 0,

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { Row } from '../../src/machine/isa/row.ts';
 import { type GeneratedCase, Generator, testableRows } from './generate.ts';
 
-export const VECTORS: string = join(import.meta.dirname, 'vectors/user-mode.txt');
+export const vectorFile = (mode: 32 | 64): string => join(import.meta.dirname, `vectors/user-mode-${mode}.txt`);
 const CASES_PER_ROW = 12;
 
 /** Names a row in the file. */
@@ -21,8 +21,8 @@ function seedOf(text: string): number {
 }
 
 /** The cases of a row, always the same. Dice that come to no valid encoding, or to that of another operation, are skipped. */
-export function casesOf(row: Row, count: number = CASES_PER_ROW, salt = ''): GeneratedCase[] {
-  const generator = new Generator(seedOf(rowKey(row) + salt));
+export function casesOf(row: Row, mode: 32 | 64, count: number = CASES_PER_ROW, salt = ''): GeneratedCase[] {
+  const generator = new Generator(seedOf(rowKey(row) + salt), mode);
   const made: GeneratedCase[] = [];
   for (let tries = 0; made.length < count && tries < count * 8; tries++) {
     const found = generator.make(row);
@@ -32,9 +32,9 @@ export function casesOf(row: Row, count: number = CASES_PER_ROW, salt = ''): Gen
 }
 
 /** Digests by row, or undefined for a row that has not been recorded. */
-export function readVectors(): ReadonlyMap<string, Uint32Array> {
+export function readVectors(mode: 32 | 64): ReadonlyMap<string, Uint32Array> {
   const vectors = new Map<string, Uint32Array>();
-  for (const line of readFileSync(VECTORS, 'utf8').split('\n')) {
+  for (const line of readFileSync(vectorFile(mode), 'utf8').split('\n')) {
     const [key, digests] = line.split('\t');
     if (digests === undefined) continue;
     const bytes = Uint8Array.from(Buffer.from(digests, 'base64'));
@@ -47,4 +47,6 @@ export const formatVectors = (vectors: ReadonlyMap<string, Uint32Array>): string
   [...vectors].map(([key, digests]) => `${key}\t${Buffer.from(digests.buffer).toString('base64')}\n`).join('');
 
 /** Rows in the order of the table, without the repetitions of rows that stand for several opcodes. */
-export const vectorRows: readonly Row[] = [...new Map(testableRows.map((row) => [rowKey(row), row])).values()];
+export const vectorRows = (mode: 32 | 64): readonly Row[] => [
+  ...new Map(testableRows(mode).map((row) => [rowKey(row), row])).values(),
+];

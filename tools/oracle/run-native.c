@@ -21,7 +21,7 @@
 
 struct input {
   uint64_t gpr[16], flags, rip;
-  uint32_t seed, mxcsr, length, top;
+  uint32_t seed, mxcsr, length, top; /* of top, bit 8: 32-bit code */
   uint64_t memory_at;
   uint8_t memory[16], code[16], xmm[256], fpr[128];
 };
@@ -101,6 +101,9 @@ static void on_signal(int sig, siginfo_t *info, void *context) {
   for (int i = 0; i < 16; i++) regs[order[i]] = in.gpr[i];
   regs[REG_EFL] = in.flags;
   regs[REG_RIP] = in.rip;
+  /* Linux's flat code segments. */
+  regs[REG_CSGSFS] = (regs[REG_CSGSFS] & ~0xffffL) | (in.top & 0x100 ? 0x23 : 0x33);
+  in.top &= 7;
   fp->cwd = 0x37f;
   fp->swd = in.top << 11;
   fp->ftw = 0;
@@ -125,6 +128,8 @@ int main(void) {
   struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
   int signals[] = {SIGTRAP, SIGFPE, SIGSEGV, SIGILL, SIGBUS};
   for (int i = 0; i < 5; i++) sigaction(signals[i], &action, 0);
+  /* 32-bit code needs them; 64-bit processes start with null selectors. */
+  __asm__ volatile("mov %0, %%ds\n mov %0, %%es" ::"r"(0x2b));
   __asm__ volatile("int3" ::: "memory", "cc");
   fflush(stdout);
   return 0;

@@ -16,9 +16,10 @@ export function movdir64b(p: Processor, insn: Insn): Outcome {
   const offset = BigInt.asUintN(insn.addressSize, p.gpr(insn.operands[0]!.register));
   const to = linearOf(p, ES, offset, BYTES, true);
   if (to === undefined) return p.outcome;
-  if (to % BigInt(BYTES)) return p.raise(GP, 0);
+  // Processors report a fault of the source first.
   const data = loadLinearBytes(p, from, BYTES);
-  return data === undefined ? p.outcome : storeLinearBytes(p, to, data);
+  if (data === undefined) return p.outcome;
+  return to % BigInt(BYTES) ? p.raise(GP, 0) : storeLinearBytes(p, to, data);
 }
 
 implement('MOVDIR64B', movdir64b);

@@ -22,7 +22,7 @@ import {
   u32,
   zeroExtend,
 } from '../expr.ts';
-import { AF, at, CF, flagsFromWord, flagsOfResult, OF, PF, SF, STATUS, statusWord, ZF } from '../flags.ts';
+import { AF, at, CF, flagsFromWord, flagsOfAdd, flagsOfResult, OF, PF, SF, STATUS, statusWord, ZF } from '../flags.ts';
 import { define } from '../row.ts';
 
 /** The low digit is none, or the operation before carried out of it. */
@@ -75,10 +75,11 @@ define('AAM', traits, 'D4 Ib; no64', (cpu) => {
   cpu.setFlags(flagsFromWord(byResult(truncate(digit, 8))));
 });
 
+/** Processors set the flags of the addition. */
 define('AAD', traits, 'D5 Ib; no64', (cpu) => {
   const ax = zeroExtend(cpu.gpr(RAX, 16), 32);
-  const product = mul(shr(ax, u8(8)), zeroExtend(cpu.read(0), 32));
-  const result = cpu.code.let(truncate(add(ax, product), 8));
+  const product = truncate(mul(shr(ax, u8(8)), zeroExtend(cpu.read(0), 32)), 8);
+  const result = cpu.code.let(add(truncate(ax, 8), product));
   cpu.setGprPart(RAX, zeroExtend(result, 16));
-  cpu.setFlags(flagsFromWord(byResult(result)));
+  cpu.setFlags(flagsOfAdd(result, product));
 });

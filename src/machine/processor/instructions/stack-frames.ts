@@ -46,12 +46,24 @@ implement('ENTER', (p: Processor, insn: Insn): Outcome => {
   const level = insn.immediate2 & 31;
   const stack = currentStack(p);
   const values = [p.gpr(RBP)];
+  // A frame pointer that is read may lie where this instruction has just pushed.
+  const pushed = new Map<bigint, bigint>();
+  const cut = (offset: bigint): bigint => BigInt.asUintN(stack.width, offset);
+  const note = (): void => {
+    const to = stack.pointer - BigInt(size * values.length);
+    for (let n = 0n; n < size; n++) pushed.set(cut(to + n), (values.at(-1)! >> (8n * n)) & 0xffn);
+  };
   const frame = BigInt.asUintN(stack.width, stack.pointer - BigInt(size));
   if (level > 0) {
     const display = { ...stack, pointer: BigInt.asUintN(stack.width, p.gpr(RBP)) };
     for (let i = 1; i < level; i++) {
-      const value = peek(p, display, -i * size, size);
+      note();
+      let value = peek(p, display, -i * size, size);
       if (value === undefined) return p.outcome;
+      for (let n = 0n; n < size; n++) {
+        const byte = pushed.get(cut(display.pointer - BigInt(i * size) + n));
+        if (byte !== undefined) value = (value & ~(0xffn << (8n * n))) | (byte << (8n * n));
+      }
       values.push(value);
     }
     values.push(frame);
