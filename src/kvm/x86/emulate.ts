@@ -18,7 +18,7 @@ import { kvmReadGuest } from '../virt/guest_memory.ts';
 import { KVM_INTERNAL_ERROR_EMULATION } from '../virt/kvm_run.ts';
 import { EmulatorMemory } from './emulate_memory.ts';
 import { emulatorReadState, emulatorWriteState, UnknownState } from './emulate_state.ts';
-import { type StringIo, stringIo } from './emulate_string_io.ts';
+import { StringIo } from './emulate_string_io.ts';
 import {
   DE_VECTOR,
   kvmInjectGp,
@@ -167,7 +167,7 @@ class Emulation {
   }
 
   #stringStep(input: boolean): number {
-    this.#strings ??= stringIo(this.#vcpu, this.#insn, input, this.#context);
+    this.#strings ??= new StringIo(this.#vcpu, this.#insn, input, this.#context);
     const outcome = this.#strings.step();
     if (outcome === 'done') return DONE;
     if (outcome === 'memory') return this.#stopped();

@@ -22,74 +22,104 @@ import { emulatorPio } from './pio.ts';
 export type StringStep = 'done' | 'memory' | 'segment' | 'userspace';
 
 /** A string instruction in progress. */
-export interface StringIo {
-  step(): StringStep;
-  /** User space has done the port access. */
-  complete(): void;
-}
-
-/** Begins INS (`input`) or OUTS. */
-export function stringIo(vcpu: X86Vcpu, insn: Insn, input: boolean, context: EvaluationContext): StringIo {
-  const size = (Math.min(insn.operands.find((o) => o.place === 'memory')?.width ?? 8, 32) / 8) as 1 | 2 | 4;
-  const index = input ? VCPU_REGS_RDI : VCPU_REGS_RSI;
-  const segment = SEGMENTS + (input ? ES : insn.segment) * SEGMENT_SIZE;
-  const data = new Uint8Array(4);
+export class StringIo {
+  readonly #vcpu: X86Vcpu;
+  readonly #insn: Insn;
+  readonly #input: boolean;
+  readonly #context: EvaluationContext;
+  readonly #size: 1 | 2 | 4;
+  /** The index register, and where its segment is described. */
+  readonly #index: number;
+  readonly #segment: number;
+  readonly #data: Uint8Array = new Uint8Array(4);
   /** The port has answered for the present element. */
-  let answered = false;
+  #answered = false;
 
-  const part = (register: number): bigint => BigInt.asUintN(insn.addressSize, context.gpr(register));
-  const setPart = (register: number, value: bigint): void => {
-    const cut = BigInt.asUintN(insn.addressSize, value);
-    context.setGpr(register, insn.addressSize === 16 ? (context.gpr(register) & ~0xffffn) | cut : cut);
-  };
-  const end = (): void => context.setRip(BigInt.asUintN(insn.mode === 64 ? 64 : 32, context.rip + BigInt(insn.length)));
+  /** Begins INS (`input`) or OUTS. */
+  constructor(vcpu: X86Vcpu, insn: Insn, input: boolean, context: EvaluationContext) {
+    this.#vcpu = vcpu;
+    this.#insn = insn;
+    this.#input = input;
+    this.#context = context;
+    const width = insn.operands.find((operand) => operand.place === 'memory')?.width ?? 8;
+    this.#size = (Math.min(width, 32) / 8) as 1 | 2 | 4;
+    this.#index = input ? VCPU_REGS_RDI : VCPU_REGS_RSI;
+    this.#segment = SEGMENTS + (input ? ES : insn.segment) * SEGMENT_SIZE;
+  }
+
+  /** Does one element, or nothing where RCX counts none. */
+  step(): StringStep {
+    const repeated = this.#insn.rep !== 'none';
+    if (repeated && this.#part(VCPU_REGS_RCX) === 0n) {
+      this.#end();
+      return 'done';
+    }
+    const address = this.#linear();
+    if (address === undefined) return 'segment';
+    const moved = this.#input ? this.#in(address) : this.#out(address);
+    if (moved !== 'done') return moved;
+    // all checks passed
+    this.#answered = false;
+    this.#setPart(this.#index, this.#part(this.#index) + this.#context.readState(DIRECTION, 8) * BigInt(this.#size));
+    const left = this.#part(VCPU_REGS_RCX) - 1n;
+    if (repeated) this.#setPart(VCPU_REGS_RCX, left);
+    if (!repeated || left === 0n) this.#end();
+    return 'done';
+  }
+
+  /** User space has done the port access. */
+  complete(): void {
+    this.#answered = true;
+    if (this.#input) this.#data.set(this.#vcpu.run.io.data.subarray(0, this.#size));
+  }
+
+  #in(address: bigint): StringStep {
+    const size = this.#size;
+    if (!this.#context.writable(address, size)) return 'memory';
+    if (!this.#answered && !emulatorPio(this.#vcpu, true, size, this.#port(), 1, this.#data)) return 'userspace';
+    let value = 0n;
+    for (let i = size - 1; i >= 0; i--) value = (value << 8n) | BigInt(this.#data[i]!);
+    this.#context.write(address, size, value);
+    return 'done';
+  }
+
+  #out(address: bigint): StringStep {
+    if (this.#answered) return 'done';
+    const size = this.#size;
+    const value = this.#context.read(address, size, false);
+    if (value === undefined) return 'memory';
+    for (let i = 0; i < size; i++) this.#data[i] = Number((value >> BigInt(8 * i)) & 0xffn);
+    return emulatorPio(this.#vcpu, false, size, this.#port(), 1, this.#data) ? 'done' : 'userspace';
+  }
+
+  #port(): number {
+    return Number(this.#context.gpr(VCPU_REGS_RDX) & 0xffffn);
+  }
+
+  #part(register: number): bigint {
+    return BigInt.asUintN(this.#insn.addressSize, this.#context.gpr(register));
+  }
+
+  #setPart(register: number, value: bigint): void {
+    const { addressSize } = this.#insn;
+    const cut = BigInt.asUintN(addressSize, value);
+    this.#context.setGpr(register, addressSize === 16 ? (this.#context.gpr(register) & ~0xffffn) | cut : cut);
+  }
+
+  #end(): void {
+    const { mode, length } = this.#insn;
+    this.#context.setRip(BigInt.asUintN(mode === 64 ? 64 : 32, this.#context.rip + BigInt(length)));
+  }
 
   /** Linear address of the element; undefined beyond the segment. */
-  const linear = (): bigint | undefined => {
-    const offset = part(index);
+  #linear(): bigint | undefined {
+    const context = this.#context;
+    const segment = this.#segment;
+    const offset = this.#part(this.#index);
     const base = context.readState(segment + SEG_BASE, 8);
-    if (insn.mode === 64) return BigInt.asUintN(64, base + offset);
-    const span = context.readState(segment + (input ? SEG_WRITE_SPAN : SEG_READ_SPAN), 8);
+    if (this.#insn.mode === 64) return BigInt.asUintN(64, base + offset);
+    const span = context.readState(segment + (this.#input ? SEG_WRITE_SPAN : SEG_READ_SPAN), 8);
     const within = BigInt.asUintN(32, offset - context.readState(segment + SEG_LOW, 4));
-    return within + BigInt(size - 1) > span ? undefined : BigInt.asUintN(32, base + offset);
-  };
-
-  return {
-    step(): StringStep {
-      if (insn.rep !== 'none' && part(VCPU_REGS_RCX) === 0n) {
-        end();
-        return 'done';
-      }
-      const address = linear();
-      if (address === undefined) return 'segment';
-      const port = Number(context.gpr(VCPU_REGS_RDX) & 0xffffn);
-      if (input) {
-        if (!context.writable(address, size)) return 'memory';
-        if (!answered && !emulatorPio(vcpu, true, size, port, 1, data)) return 'userspace';
-        let value = 0n;
-        for (let i = size - 1; i >= 0; i--) value = (value << 8n) | BigInt(data[i]!);
-        context.write(address, size, value);
-      } else if (!answered) {
-        const value = context.read(address, size, false);
-        if (value === undefined) return 'memory';
-        for (let i = 0; i < size; i++) data[i] = Number((value >> BigInt(8 * i)) & 0xffn);
-        if (!emulatorPio(vcpu, false, size, port, 1, data)) return 'userspace';
-      }
-      // all checks passed
-      answered = false;
-      setPart(index, part(index) + context.readState(DIRECTION, 8) * BigInt(size));
-      if (insn.rep === 'none') {
-        end();
-        return 'done';
-      }
-      const left = part(VCPU_REGS_RCX) - 1n;
-      setPart(VCPU_REGS_RCX, left);
-      if (left === 0n) end();
-      return 'done';
-    },
-    complete(): void {
-      answered = true;
-      if (input) data.set(vcpu.run.io.data.subarray(0, size));
-    },
-  };
+    return within + BigInt(this.#size - 1) > span ? undefined : BigInt.asUintN(32, base + offset);
+  }
 }
