@@ -19,6 +19,14 @@ const TABLE_SIZE = 4096 * 4;
 /** Most records of a run: a page of one-byte instructions. */
 const MAX_RUN = 4096;
 
+/** A record whose handler is a region. */
+export interface RegionEntry {
+  readonly record: number;
+  readonly handler: number;
+  /** Handler that the record had. */
+  readonly original: number;
+}
+
 /** The decoded code of one page for one code size. */
 export interface CodePage {
   readonly page: Hpa;
@@ -29,7 +37,7 @@ export interface CodePage {
   /** Handlers of the regions that are entered in this page, with the records that have them. */
   /** Crossing records, of the page before, whose instructions end in this one. */
   readonly crossings: number[];
-  readonly regions: { readonly record: number; readonly handler: number }[];
+  readonly regions: RegionEntry[];
 }
 
 const sizeIndex = (size: CodeSize): number => (size === 64 ? 2 : size === 32 ? 1 : 0);
@@ -146,6 +154,17 @@ export class CodePages {
     view.setUint32(straddle + 8, behind, true);
     view.setUint32(straddle + 12, record, true);
     this.pageOfTable(behind)!.crossings.push(straddle);
+  }
+
+  /** Takes all regions out of use; nothing else changes. */
+  dropAllRegions(): void {
+    for (const page of this.#byTable) {
+      for (const { record, original } of page.regions) {
+        this.#memory.view.setUint16(record, original, true);
+        this.resetCounter(record);
+      }
+      this.#dropRegions(page);
+    }
   }
 
   /** The page whose table is at this address. */

@@ -18,6 +18,8 @@ import { TranslatorCpu } from './translator-cpu.ts';
 
 /** Regions per module. */
 const BATCH = 16;
+/** Most regions in use: about 100 MB of machine code and bookkeeping. */
+const MAX_LIVE = 12_000;
 
 /** What the translator has done, for statistics. */
 export interface TranslatorStats {
@@ -27,19 +29,32 @@ export interface TranslatorStats {
   insns: number;
   bytes: number;
   milliseconds: number;
-  /** Regions whose page was written. */
+  /** Regions that are no longer in use. */
   dropped: number;
+  /** How often all regions were dropped, as there were too many. */
+  evictions: number;
 }
 
 export class Translator {
-  readonly stats: TranslatorStats = { regions: 0, modules: 0, insns: 0, bytes: 0, milliseconds: 0, dropped: 0 };
+  readonly stats: TranslatorStats = {
+    regions: 0,
+    modules: 0,
+    insns: 0,
+    bytes: 0,
+    milliseconds: 0,
+    dropped: 0,
+    evictions: 0,
+  };
   /** False: even reducible regions are dispatched by br_table (for tests). */
   structured = true;
   /** Regions per module. */
   batch: number = BATCH;
+  /** Most regions in use. */
+  maxRegions: number = MAX_LIVE;
   readonly #memory: PhysicalMemory;
   readonly #handlers: Handlers;
   readonly #pages: CodePages;
+  #live = 0;
   /** Records that wait to be translated. */
   readonly #queue: Set<number> = new Set();
 
@@ -49,6 +64,7 @@ export class Translator {
     this.#pages = pages;
     pages.onRegionsGone = (page) => {
       this.stats.dropped += page.regions.length;
+      this.#live -= page.regions.length;
       for (const { handler } of page.regions) handlers.removeRegion(handler);
     };
   }
@@ -82,10 +98,8 @@ export class Translator {
       const region = this.structured ? formed : { ...formed, reducible: false };
       const records = this.#recordsOf(page, region);
       const declined = this.#pages.copyRecord(page, record);
-      if (records === null || declined === 0) {
-        this.#pages.flush();
-        return;
-      }
+      if (records === null) return;
+      if (declined === 0) continue;
       const cpu = new TranslatorCpu(support, region, {
         table: page.table,
         recordAt: (at) => records.get(at)!,
@@ -100,14 +114,16 @@ export class Translator {
     if (made.length === 0) return;
     const bytes = module.build();
     const exports = this.#handlers.instantiate(bytes);
+    if (this.#live + made.length > this.maxRegions) {
+      this.#pages.dropAllRegions();
+      this.stats.evictions++;
+    }
     for (const [i, { page, record, region }] of made.entries()) {
+      const original = this.#memory.view.getUint16(record, true);
       const handler = this.#handlers.addRegion(exports[`r${i}`]!);
-      if (handler < 0) {
-        this.#pages.flush();
-        return;
-      }
       this.#memory.view.setUint16(record, handler, true);
-      page.regions.push({ record, handler });
+      page.regions.push({ record, handler, original });
+      this.#live++;
       this.stats.regions++;
       this.stats.insns += region.insns;
     }
