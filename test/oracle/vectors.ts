@@ -8,7 +8,7 @@ import type { Row } from '../../src/machine/isa/row.ts';
 import { type GeneratedCase, Generator, testableRows } from './generate.ts';
 
 export const vectorFile = (mode: 32 | 64): string => join(import.meta.dirname, `vectors/user-mode-${mode}.txt`);
-const CASES_PER_ROW = 12;
+const CASES_PER_ROW = 8;
 
 /** Names a row in the file. */
 export const rowKey = (row: Row): string =>
