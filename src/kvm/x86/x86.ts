@@ -15,12 +15,21 @@ import {
   type KvmMemorySlot,
   type KvmModule,
   type KvmVcpu,
+  kvmMakeRequest,
 } from '../virt/kvm_host.ts';
 import { kvmVmIoctlCheckExtension } from './caps.ts';
 import { freeGuestFpu } from './fpu.ts';
 import { kvmDestroyIrqchip } from './irq.ts';
 import { irqchipInKernel } from './irqchip_mode.ts';
-import { KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, KVM_X86_DEFAULT_VM, X86Vcpu, X86Vm } from './kvm_host.ts';
+import {
+  KVM_MP_STATE_RUNNABLE,
+  KVM_MP_STATE_UNINITIALIZED,
+  KVM_REQ_RECALC_INTERCEPTS,
+  KVM_X86_DEFAULT_VM,
+  vcpusOf,
+  X86Vcpu,
+  X86Vm,
+} from './kvm_host.ts';
 import type { KvmX86InitOps, KvmX86Ops } from './kvm_x86_ops.ts';
 import { kvmCreateLapic, kvmFreeLapic } from './lapic.ts';
 import {
@@ -178,6 +187,8 @@ export class X86ArchHooks implements KvmArchHooks {
     const vcpu = generic as X86Vcpu;
     this.#load(vcpu);
     kvmSynchronizeTsc(vcpu, 0n);
+    // What a vCPU intercepts depends on whether there are others.
+    for (const other of vcpusOf(vcpu.kvm)) kvmMakeRequest(KVM_REQ_RECALC_INTERCEPTS, other);
   }
 
   /** vcpu_load for code that works on a vCPU which may not be in the VM's list yet. */

@@ -230,7 +230,8 @@ function vmxSecondaryExecControl(vcpu: X86Vcpu): number {
   const { config } = hardwareOf(vcpu);
   let controls = config.secondary & ~SECONDARY.DESCRIPTOR_TABLE;
   if (toVmx(vcpu).vpid === 0) controls &= ~SECONDARY.VPID;
-  if (vcpu.kvm.arch.pauseInGuest) controls &= ~SECONDARY.PAUSE_LOOP;
+  // A vCPU that is alone waits for nobody: PAUSE loops are only delays.
+  if (vcpu.kvm.arch.pauseInGuest || vcpu.kvm.vcpus.length < 2) controls &= ~SECONDARY.PAUSE_LOOP;
   // Instructions follow the guest's CPUID: enabling controls on with the feature, exiting controls on without it.
   const enabling: readonly [number, string][] = [
     [SECONDARY.RDTSCP, 'rdtscp'],
@@ -382,7 +383,9 @@ const MSR_IA32_VMX_VMFUNC = 0x491;
 export const vmxHasEmulatedMsr = (index: number): boolean =>
   index !== MSR_IA32_SMBASE && !(index >= MSR_IA32_VMX_BASIC && index <= MSR_IA32_VMX_VMFUNC);
 
-/** The MSR bitmap follows from the guest's features. @upstream vmx_recalc_intercepts() */
+/** MSR bitmap and secondary controls follow from the guest's features and its number of vCPUs. @upstream vmx_recalc_intercepts() */
 export function vmxRecalcIntercepts(vcpu: X86Vcpu): void {
-  initMsrBitmap(toVmx(vcpu));
+  const vmx = toVmx(vcpu);
+  initMsrBitmap(vmx);
+  controlsSet(vmx, SECONDARY_VM_EXEC_CONTROL, vmxSecondaryExecControl(vcpu));
 }
