@@ -1,6 +1,6 @@
 /** SSE conversions and ROUNDPS. @sdm "CVTDQ2PD" to "CVTTSS2SI", "ROUNDPD" */
 import type { Cpu } from '../cpu.ts';
-import { add, and, constant, type Expr, eq, ltU, negate, or, select, u32, u64 } from '../expr.ts';
+import { add, and, constant, type Expr, eq, ltU, ne, negate, or, select, u32, u64 } from '../expr.ts';
 import { ASSIST, define } from '../row.ts';
 import { lane, scalar, splat, type V, v1, v2, vAnd, vAndNot, vNot, vOr } from '../vector.ts';
 import { sse } from './simd-lanes.ts';
@@ -173,13 +173,12 @@ for (const [suffix, opcode, size, lanes] of [
     const mode = (n: number): Expr<1> => eq(and(imm, constant(8, 3)), constant(8, n));
     const result = cpu.code.let(
       select(
-        mode(0),
+        or(mode(0), ne(and(imm, constant(8, 4)), constant(8, 0))),
         v1(lanes.nearest, source),
         select(mode(1), v1(lanes.floor, source), select(mode(2), v1(lanes.ceil, source), v1(lanes.trunc, source))),
       ),
     );
-    // MXCSR's rounding (bit 2) and the precision exception (unless bit 3) are TypeScript's business where they matter.
-    cpu.assistIf(negate(eq(and(imm, constant(8, 4)), constant(8, 0))));
+    // Bit 2 asks for MXCSR's rounding, which is to nearest here; bit 3 for no precision exception.
     needUsual(cpu);
     need(cpu, extraordinary(lanes, source));
     cpu.if(eq(and(imm, constant(8, 8)), constant(8, 0)), () => needExact(cpu, () => v2(lanes.eq, source, result)));
