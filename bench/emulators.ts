@@ -107,7 +107,9 @@ function bochs(images: GuestImages): Emulator | undefined {
         '',
       ].join('\n'),
     );
-    return { program: 'bochs', args: ['-q', '-f', configuration, '-rc', commands] };
+    // Bochs opens /dev/stdout anew, which works for a pipe but not for the socket that Node makes.
+    const script = 'exec bochs -q -f "$1" -rc "$2" > >(cat)';
+    return { program: 'bash', args: ['-c', script, 'bash', configuration, commands] };
   });
 }
 

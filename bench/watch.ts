@@ -54,7 +54,7 @@ function peakMemory(pid: number): number {
 /** Runs `command` until a line contains `last`, the process ends, or `seconds` have passed. */
 export function watch({ program, args }: Command, last: string, seconds: number): Promise<WatchedRun> {
   const started = performance.now();
-  const child: ChildProcess = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+  const child: ChildProcess = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   const lines: TimedLine[] = [];
   let partial = '';
   let stderr = '';
@@ -70,7 +70,6 @@ export function watch({ program, args }: Command, last: string, seconds: number)
       clearTimeout(timer);
       resolve({ lines, peakMemory: peak, complete, stderr });
     };
-    child.stdin?.on('error', () => {});
     child.stderr?.on('data', (chunk: Buffer) => {
       stderr += chunk.toString('latin1');
     });

@@ -20,6 +20,7 @@ typedef unsigned int u32;
 #define BUSY 0x80
 #define DATA_REQUEST 0x08
 #define COM1 0x3f8
+#define TRANSMITTER_EMPTY 0x20
 
 /* Filled in by disk.ts. */
 struct table {
@@ -70,8 +71,11 @@ __attribute__((section(".start"), noreturn)) void load(void)
 			read_sector(piece->sector + i, (u8 *)piece->address + i * 512);
 	}
 	outb(3, COM1 + 3);
-	while (*text)
-		outb(*text++, COM1);
+	for (; *text; text++) {
+		while (!(inb(COM1 + 5) & TRANSMITTER_EMPTY))
+			;
+		outb(*text, COM1);
+	}
 	__asm__ volatile("xor %%ebp, %%ebp\n\tjmp *%%ecx" : : "c"(table.entry), "a"(table.eax), "b"(table.ebx), "S"(table.esi));
 	__builtin_unreachable();
 }
