@@ -7,7 +7,7 @@ import { roundToIntegral } from '../softfloat/convert.ts';
 import { DE, type Environment } from '../softfloat/environment.ts';
 import { DEFAULT_NAN, DENORMAL, F80, type Float } from '../softfloat/float.ts';
 import { isMemory, loadFloat, loadInteger, stackIndex } from './operands.ts';
-import { inUse, pop, read, readRaw, write, writeRaw } from './registers.ts';
+import { inUse, pop, read, readRaw, readUsed, write, writeRaw } from './registers.ts';
 import { DEFAULT_NAN_RAW, environmentOf, settle, waiting } from './status.ts';
 
 type Binary = (env: Environment, a: Float, b: Float) => Float;
@@ -32,8 +32,6 @@ function combine(p: Processor, insn: Insn, op: Binary, to: number, source: Float
   return DONE;
 }
 
-const register = (p: Processor, i: number): Float | null => (inUse(p, i) ? read(p, i) : null);
-
 for (const [name, op] of OPERATIONS) {
   waiting(`F${name}`, (p, insn) => {
     if (isMemory(insn)) {
@@ -43,10 +41,10 @@ for (const [name, op] of OPERATIONS) {
     const i = stackIndex(insn);
     // D8: ST(0) with ST(i); DC: ST(i) with ST(0)
     return insn.row.opcode === 0xd8
-      ? combine(p, insn, op, 0, register(p, i), false)
-      : combine(p, insn, op, i, register(p, 0), false);
+      ? combine(p, insn, op, 0, readUsed(p, i), false)
+      : combine(p, insn, op, i, readUsed(p, 0), false);
   });
-  waiting(`F${name}P`, (p, insn) => combine(p, insn, op, stackIndex(insn), register(p, 0), true));
+  waiting(`F${name}P`, (p, insn) => combine(p, insn, op, stackIndex(insn), readUsed(p, 0), true));
   waiting(`FI${name}`, (p, insn) => {
     const source = loadInteger(p, insn);
     return source === undefined ? p.outcome : combine(p, insn, op, 0, source, false);

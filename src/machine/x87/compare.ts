@@ -7,7 +7,7 @@ import { compare, EQUAL, LESS, type Relation, UNORDERED } from '../softfloat/com
 import { DENORMAL, type Float, INFINITE, NORMAL, QNAN, SNAN, UNSUPPORTED, ZERO, zero } from '../softfloat/float.ts';
 import { flagsOfRelation } from '../sse/compare.ts';
 import { isMemory, loadFloat, loadInteger, stackIndex } from './operands.ts';
-import { inUse, pop, read, readRaw } from './registers.ts';
+import { inUse, pop, read, readRaw, readUsed } from './registers.ts';
 import { C0, C1, C2, C3, environmentOf, recordPointers, setCodes, settle, waiting } from './status.ts';
 
 const codesOf = (relation: Relation): number =>
@@ -36,14 +36,12 @@ function comparison(
   return DONE;
 }
 
-const register = (p: Processor, i: number): Float | null => (inUse(p, i) ? read(p, i) : null);
-
 for (const [mnemonic, pops] of [
   ['FCOM', 0],
   ['FCOMP', 1],
 ] as const) {
   waiting(mnemonic, (p, insn) => {
-    if (!isMemory(insn)) return comparison(p, insn, register(p, stackIndex(insn)), false, pops);
+    if (!isMemory(insn)) return comparison(p, insn, readUsed(p, stackIndex(insn)), false, pops);
     const other = loadFloat(p, insn);
     return other === undefined ? p.outcome : comparison(p, insn, other, false, pops);
   });
@@ -51,17 +49,17 @@ for (const [mnemonic, pops] of [
     const other = loadInteger(p, insn);
     return other === undefined ? p.outcome : comparison(p, insn, other, false, pops);
   });
-  waiting(mnemonic.replace('FC', 'FUC'), (p, insn) => comparison(p, insn, register(p, stackIndex(insn)), true, pops));
+  waiting(mnemonic.replace('FC', 'FUC'), (p, insn) => comparison(p, insn, readUsed(p, stackIndex(insn)), true, pops));
 }
-waiting('FCOMPP', (p, insn) => comparison(p, insn, register(p, 1), false, 2));
-waiting('FUCOMPP', (p, insn) => comparison(p, insn, register(p, 1), true, 2));
+waiting('FCOMPP', (p, insn) => comparison(p, insn, readUsed(p, 1), false, 2));
+waiting('FUCOMPP', (p, insn) => comparison(p, insn, readUsed(p, 1), true, 2));
 for (const [mnemonic, quiet, pops] of [
   ['FCOMI', false, 0],
   ['FCOMIP', false, 1],
   ['FUCOMI', true, 0],
   ['FUCOMIP', true, 1],
 ] as const)
-  waiting(mnemonic, (p, insn) => comparison(p, insn, register(p, stackIndex(insn)), quiet, pops, true));
+  waiting(mnemonic, (p, insn) => comparison(p, insn, readUsed(p, stackIndex(insn)), quiet, pops, true));
 
 waiting('FTST', (p, insn) => comparison(p, insn, zero(0), false, 0));
 

@@ -29,6 +29,8 @@ export function writeRaw(p: Processor, i: number, value: bigint): void {
 }
 
 export const read = (p: Processor, i: number): Float => unpack(F80, readRaw(p, i));
+/** ST(i), or null if it is empty. */
+export const readUsed = (p: Processor, i: number): Float | null => (inUse(p, i) ? read(p, i) : null);
 export const write = (p: Processor, i: number, value: Float): void => writeRaw(p, i, pack(F80, value));
 
 /** Moves TOP by `by`; registers and tags stay. */

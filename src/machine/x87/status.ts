@@ -39,7 +39,8 @@ export function environmentOf(p: Processor): Environment {
 
 /**
  * Registers an instruction that first reports exceptions of earlier ones.
- * @sdm "Waiting" and "non-waiting" instructions: "x87 FPU Control Instructions"
+ * They are always #MF, also with CR0.NE clear, where the old way is an interrupt from outside.
+ * @sdm "x87 FPU Exception Handling in Software", "Floating-Point Error (#MF)"
  */
 export function waiting(mnemonic: string, body: (p: Processor, insn: Insn) => Outcome): void {
   implement(mnemonic, (p, insn) => (p.read16(FSW) & ES ? p.raise(MF) : body(p, insn)));
