@@ -264,3 +264,17 @@ describe('closing a VM', () => {
     expect(() => lab.vcpu.getRegs()).toThrow('closed');
   });
 });
+
+test('a kick takes a halted vCPU out of KVM_RUN and leaves it halted', async () => {
+  const lab = new GuestLab({ irqchip: true }).load(HLT, 0x41, 0xe6, 0x80);
+  const run = lab.vcpu.run();
+  await new Promise<void>((resolve) => lab.host.platform.turn(resolve));
+  lab.vcpu.kick();
+  expect(await run).toBe(-EINTR);
+  expect(lab.vcpu.getMpState()).toBe(3);
+  // User space may let it go on.
+  expect(lab.vcpu.setMpState(0)).toBe(0);
+  const exit = await lab.vcpu.run();
+  expect(typeof exit === 'number' ? exit : exit.kind).toBe('io');
+  expect(lab.vcpu.getRegs().rcx).toBe(1n);
+});

@@ -187,7 +187,6 @@ export function kvmArchVcpuRunnable(vcpu: X86Vcpu): boolean {
   const { arch } = vcpu;
   if (arch.mpState === KVM_MP_STATE_RUNNABLE) return true;
   if (lapicInKernel(vcpu) && kvmApicHasPendingInitOrSipi(vcpu)) return true;
-  if (vcpu.task.signalPending) return true;
   if (arch.mpState !== KVM_MP_STATE_HALTED) return false;
   if (arch.exception.pending || kvmTestRequest(KVM_REQ_UNBLOCK, vcpu)) return true;
   if (arch.nmiQueued > 0 || arch.nmiPending > 0) return true;
