@@ -1,11 +1,11 @@
 /**
- * When generated code may do SSE floating-point itself: with MXCSR in its usual state (all exceptions masked, round to
- * nearest, no FTZ, no DAZ), ordinary operands and results, and no flag that would change. All else is TypeScript's
- * (machine/sse), which is exact.
+ * When generated code may do SSE floating-point itself: with MXCSR in its usual state (round to nearest, precision
+ * exception masked), ordinary operands and results, and no flag that would change. All else is TypeScript's (machine/sse),
+ * which is exact.
  *
  * An ordinary number is zero or normal. An ordinary result is normal and not the smallest one (which rounding may have
- * made of a tiny result), or a zero that is exact. Then no exception but precision is possible, and if its flag is set
- * already nothing can change; a result that is known to be exact is good in any case.
+ * made of a tiny result), or a zero that is exact. Then no exception but precision is possible, whatever the other masks,
+ * FTZ and DAZ say, and if its flag is set already nothing can change; a result that is known to be exact is good in any case.
  *
  * wasm's arithmetic is IEEE 754's in round-to-nearest, so that the numbers are the same.
  */
@@ -90,24 +90,20 @@ export const DOUBLE: Lanes = {
 const zero = (lanes: Lanes): V => splat(lanes.bits === 32 ? u32(0) : u64(0));
 export const isZeroLane = (lanes: Lanes, v: V): V => v2(lanes.eq, v, zero(lanes));
 
-/** Lanes that are denormal, infinite or NaN. */
-export function extraordinary(lanes: Lanes, v: V): V {
-  const magnitude = v1(lanes.abs, v);
-  const within = vAnd(v2(lanes.le, lanes.smallest(), magnitude), v2(lanes.lt, magnitude, lanes.infinity()));
-  return vNot(vOr(within, isZeroLane(lanes, v)));
-}
 /** Lanes that are denormal. */
 export const denormal = (lanes: Lanes, v: V): V =>
   vAnd(v2(lanes.lt, v1(lanes.abs, v), lanes.smallest()), v2(lanes.ne, v, zero(lanes)));
+/** Lanes that comparisons and widening may raise exceptions for: denormal or NaN. */
+export const extraordinary = (lanes: Lanes, v: V): V => vOr(denormal(lanes, v), v2(lanes.ne, v, v));
 /** Result lanes that may come with more than the precision exception; zeros count. */
 export function suspect(lanes: Lanes, result: V): V {
   const magnitude = v1(lanes.abs, result);
   return vNot(vAnd(v2(lanes.le, lanes.twice(), magnitude), v2(lanes.lt, magnitude, lanes.infinity())));
 }
 
-/** All exceptions masked, round to nearest, no FTZ, no DAZ. */
-const CONTROLS = 0xffc0;
-const USUAL = 0x1f80;
+/** Rounding control and the precision mask: round to nearest, masked. */
+const CONTROLS = 0x7000;
+const USUAL = 0x1000;
 const PRECISION = 0x20;
 
 /** Leaves to TypeScript unless MXCSR's controls have their usual values. */
