@@ -420,7 +420,7 @@ function memory16(modrm: number, override: number): MemoryOperand {
   };
 }
 
-function widthOf(spec: OperandSpec, operandSize: 16 | 32 | 64, w: number, mode: number): OperandWidth {
+export function widthOf(spec: OperandSpec, operandSize: 16 | 32 | 64, w: number, mode: number): OperandWidth {
   switch (spec.size) {
     case 'b':
       return 8;
