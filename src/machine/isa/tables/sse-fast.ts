@@ -93,8 +93,10 @@ export const isZeroLane = (lanes: Lanes, v: V): V => v2(lanes.eq, v, zero(lanes)
 /** Lanes that are denormal. */
 export const denormal = (lanes: Lanes, v: V): V =>
   vAnd(v2(lanes.lt, v1(lanes.abs, v), lanes.smallest()), v2(lanes.ne, v, zero(lanes)));
+
 /** Lanes that comparisons and widening may raise exceptions for: denormal or NaN. */
 export const extraordinary = (lanes: Lanes, v: V): V => vOr(denormal(lanes, v), v2(lanes.ne, v, v));
+
 /** Result lanes that may come with more than the precision exception; zeros count. */
 export function suspect(lanes: Lanes, result: V): V {
   const magnitude = v1(lanes.abs, result);
