@@ -14,6 +14,8 @@ export function comparable(r: Result, operation: Operation, undefinedFlags: numb
   const faulted = r.trap !== DONE;
   return {
     ...r,
+    // POPA loads registers until one faults.
+    gpr: faulted && operation.mnemonic === 'POPA' ? [] : r.gpr,
     flags: r.flags & COMPARED_FLAGS & ~undefinedFlags,
     // Linux shows user mode all faults in the kernel's half as protection violations.
     error: r.cr2 >> 47n === 0n ? r.error : r.error | 1,

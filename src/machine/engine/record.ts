@@ -9,7 +9,7 @@
  * code page's table when it lies in the same page ("local"), else its offset from the page's first byte.
  */
 import type { Insn, Operand } from '../isa/insn.ts';
-import { PAGE_RIP_SLOT, ZERO_SLOT } from './layout.ts';
+import { PAGE_RIP_SLOT, RSP, ZERO_SLOT } from './layout.ts';
 
 export const RECORD_SIZE = 16;
 
@@ -54,6 +54,8 @@ export function shapeKey({ insn, local }: Shaped): string {
   if (memory !== null) {
     const segment = insn.mode === 64 ? (memory.segment < 4 ? '' : memory.segment) : `s${memory.segment}`;
     key += `|m${insn.addressSize}${segment}${memory.index < 0 ? '' : 'i'}${isAbsolute64(insn) ? 'abs' : ''}`;
+    // POP addresses its destination with the stack pointer that it leaves.
+    if (insn.row.operation.implicitMemory && memory.base === RSP) key += '|rsp';
   }
   if (insn.operands.length === 0 || insn.row.extension >= 0) key += `|${insn.row.text}`;
   return key;
