@@ -47,7 +47,7 @@ const testable = (row: Row, mode: 32 | 64): boolean => {
   if (row.only === (mode === 64 ? 'no64' : '64') || (mode === 32 && row.rexW === 1)) return false;
   if (SKIPPED.has(operation.mnemonic)) return false;
   if (operation.unit === 'x87') return false;
-  return operation.semantics !== ASSIST || ASSISTS.has(operation.mnemonic);
+  return operation.semantics !== ASSIST || operation.unit !== '' || ASSISTS.has(operation.mnemonic);
 };
 
 export interface GeneratedCase {

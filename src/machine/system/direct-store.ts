@@ -13,12 +13,12 @@ const BYTES = 64;
 export function movdir64b(p: Processor, insn: Insn): Outcome {
   const from = memoryAddress(p, insn, BYTES, false);
   if (from === undefined) return p.outcome;
-  const offset = BigInt.asUintN(insn.addressSize, p.gpr(insn.operands[0]!.register));
-  const to = linearOf(p, ES, offset, BYTES, true);
-  if (to === undefined) return p.outcome;
   // Processors report a fault of the source first.
   const data = loadLinearBytes(p, from, BYTES);
   if (data === undefined) return p.outcome;
+  const offset = BigInt.asUintN(insn.addressSize, p.gpr(insn.operands[0]!.register));
+  const to = linearOf(p, ES, offset, BYTES, true);
+  if (to === undefined) return p.outcome;
   return to % BigInt(BYTES) ? p.raise(GP, 0) : storeLinearBytes(p, to, data);
 }
 
