@@ -16,8 +16,8 @@ import { RECORD_SIZE, type Shaped, SPECIAL, writeRecord } from './record.ts';
 export type CodeSize = 16 | 32 | 64;
 
 const TABLE_SIZE = 4096 * 4;
-/** Most records of a run: a page of one-byte instructions. */
-const MAX_RUN = 4096;
+/** A run is decoded this far ahead; what follows is decoded when it is reached. */
+const MAX_RUN = 48;
 
 /** A record whose handler is a region. */
 export interface RegionEntry {
@@ -165,6 +165,13 @@ export class CodePages {
       }
       this.#dropRegions(page);
     }
+  }
+
+  /** The record that a goOn record leads to, decoded now; 0 where that is impossible. */
+  decodeBehind(goOn: number): number {
+    const slot = this.#memory.view.getUint32(goOn + 8, true);
+    const page = this.#byTable[Math.floor((slot - CODE_AREA) / TABLE_SIZE)];
+    return page === undefined ? 0 : this.recordAt(page, (slot - page.table) / 4);
   }
 
   /** The page whose table is at this address. */

@@ -75,7 +75,12 @@ export class Engine {
     const view = this.#view;
     view.setInt32(BUDGET, budget, true);
     this.#setTscOrigin(p, budget);
-    const reason = this.handlers.run(0) as Exit;
+    let reason = this.handlers.run(0) as Exit;
+    while (reason === EXIT.ahead) {
+      // Nothing the guest can tell: no look at the world here, whatever the budget.
+      const next = this.pages.decodeBehind(view.getUint32(STOPPED_AT, true));
+      reason = next === 0 ? EXIT.lookup : (this.handlers.run(next) as Exit);
+    }
     this.executed = budget - view.getInt32(BUDGET, true);
     // A branch that ends with its page and was not taken stops before the step to the next page, whose offset of 4096
     // does not fit the record.

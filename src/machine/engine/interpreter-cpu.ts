@@ -330,7 +330,7 @@ export class InterpreterCpu extends Cpu {
 
   #jumpRelative(): void {
     if (this.#local) {
-      this.goOnAtSlot();
+      this.goOnAtSlot(EXIT.lookup);
       return;
     }
     const target = add(this.#word(64, KEY.words, PAGE_RIP), signExtend(this.#field(32, 8, 0x28), 64));
@@ -338,15 +338,15 @@ export class InterpreterCpu extends Cpu {
     this.transfer(this.mode64 ? target : and(target, u64(size === 16 ? 0xffff : 0xffff_ffff)));
   }
 
-  /** Goes on at the record in the table slot that the record's disp names. */
-  goOnAtSlot(): void {
+  /** Goes on at the record in the table slot that the record's disp names; leaves if there is none. */
+  goOnAtSlot(reason: Exit): void {
     const { code } = this;
     const slot = code.let(this.#field(32, 8, 0x28));
     const record = code.let(code.load(slot, 32));
     code.if(isZero(record), () => {
       const offset = shr(and(slot, u32(0x3fff)), u32(2));
       code.store(u32(0), this.#cut(add(this.#word(64, KEY.words, PAGE_RIP), zeroExtend(offset, 64))), RIP);
-      this.#leave(EXIT.lookup);
+      this.#leave(reason);
     });
     this.#setIp(record);
   }

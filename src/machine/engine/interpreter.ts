@@ -66,7 +66,7 @@ export function generateInterpreter(hot: readonly HandlerBody[]): Uint8Array<Arr
     },
     [SPECIAL.goOn]: () => {
       cpu.uncount();
-      cpu.goOnAtSlot();
+      cpu.goOnAtSlot(EXIT.ahead);
     },
     [SPECIAL.straddle]: () => {
       cpu.uncount();

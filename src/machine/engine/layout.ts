@@ -142,7 +142,7 @@ export const ENTRY_COUNTERS: number = RECORDS_END - (RECORDS >>> 3);
 export const MAX_RAM: number = 0x1_0000_0000 - RAM_BASE;
 
 /**
- * Why the engine returned. Up to `hot` the last instruction is complete; from `miss` on the instruction at RIP has
+ * Why the engine returned. Up to `ahead` the last instruction is complete; from `miss` on the instruction at RIP has
  * not happened (and is not counted).
  */
 export const EXIT = {
@@ -157,18 +157,20 @@ export const EXIT = {
   straddle: 4,
   /** The instruction at RIP is where control has come often. */
   hot: 5,
+  /** The run of records ends before its code does; for the engine itself. */
+  ahead: 6,
   /** A memory access found no TLB entry. */
-  miss: 6,
+  miss: 7,
   /** #DE */
-  divide: 7,
+  divide: 8,
   /** The instruction is TypeScript's. */
-  assist: 8,
+  assist: 9,
   /** The bytes are no valid instruction: #UD. */
-  undefined: 9,
+  undefined: 10,
   /** A segment limit or type forbids the access: #GP or #SS. */
-  segment: 10,
+  segment: 11,
   /** An SSE operand is not aligned: #GP. */
-  alignment: 11,
+  alignment: 12,
 } as const;
 export type Exit = (typeof EXIT)[keyof typeof EXIT];
 

@@ -2,7 +2,7 @@
 
 /** For programs to set before they make a machine. */
 export const translatorDefaults: { mode: 'on' | 'off'; threshold: number } = {
-  mode: 'off',
+  mode: 'on',
   // Compiling pays from about here on.
   threshold: 500,
 };
