@@ -324,7 +324,9 @@ export class Processor {
     const expandDown = protectedSegment && (type & 0xc) === 4;
     const top = attributes & AR_DB ? 0xffff_ffff : 0xffff;
     const low = expandDown ? (limit + 1) >>> 0 : 0;
-    const span = unusable ? -1 : expandDown ? (limit >= top ? -1 : top - low) : limit;
+    // An access that leaves a segment of 4 GiB at its top wraps; whether that faults is the processor's choice.
+    const whole = limit === 0xffff_ffff ? limit + 64 : limit;
+    const span = unusable ? -1 : expandDown ? (limit >= top ? -1 : top - low) : whole;
     view.setUint32(at + SEG_LOW, low, true);
     const readable = !protectedSegment || !code || (type & 2) !== 0;
     const writable = !protectedSegment || (!code && (type & 2) !== 0);

@@ -25,7 +25,8 @@ export function effectiveAddress(p: Processor, insn: Insn): bigint {
  */
 export function segmentAllows(p: Processor, segment: Segment, offset: bigint, size: number, write: boolean): boolean {
   const { attributes } = segment;
-  const last = Number(offset) + size - 1;
+  // An access that leaves a segment of 4 GiB at its top wraps; whether that faults is the processor's choice.
+  const last = segment.limit === 0xffff_ffff ? Number(offset) : Number(offset) + size - 1;
   if (!p.protectedMode || p.v86) return last <= segment.limit;
   if ((attributes & (AR_UNUSABLE | AR_P)) !== AR_P) return false;
   const type = attributes & 15;

@@ -1,9 +1,9 @@
 /** Operands of SSE handlers as lanes: arrays of unsigned integers of one width, lowest first. */
-import { FPR, FTAG, FTOP, XMM } from '../engine/layout.ts';
+import { FPR, FS, FTAG, FTOP, XMM } from '../engine/layout.ts';
 import type { Insn } from '../isa/insn.ts';
 import { loadLinear, loadLinearBytes } from '../mmu/access.ts';
 import { GP, type Outcome } from '../outcome.ts';
-import { memoryAddress, readOperand } from '../processor/operands.ts';
+import { effectiveAddress, memoryAddress, readOperand } from '../processor/operands.ts';
 import type { Processor } from '../processor.ts';
 
 export type LaneWidth = 8 | 16 | 32 | 64;
@@ -30,13 +30,18 @@ export function readBytes(p: Processor, insn: Insn, n: number, aligned = true): 
   const { place, file, register, width } = insn.operands[n]!;
   const size = width / 8;
   if (place === 'memory') {
-    const linear = memoryAddress(p, insn, size, false);
+    const { segment } = insn.memory!;
+    const linear = p.mode64
+      ? effectiveAddress(p, insn) + (segment < FS ? 0n : p.segments[segment]!.base)
+      : memoryAddress(p, insn, size, false);
     if (linear === undefined) return undefined;
+    // In 64-bit mode alignment goes before the canonical form, and is #GP for the stack, too.
     if (aligned && size === 16 && linear & 15n) {
       p.raise(GP, 0);
       return undefined;
     }
-    return loadLinearBytes(p, linear, size);
+    const from = p.mode64 ? memoryAddress(p, insn, size, false) : linear;
+    return from === undefined ? undefined : loadLinearBytes(p, from, size);
   }
   return (file === 'mmx' ? p.fpr(register) : p.xmm(register)).slice(0, size);
 }
