@@ -4,7 +4,7 @@
 export const translatorDefaults: { mode: 'on' | 'off'; threshold: number } = {
   mode: 'on',
   // Compiling pays from about here on.
-  threshold: 500,
+  threshold: 1000,
 };
 
 /** Reads a switch such as the environment gives it: `on`, `off`, or a threshold (entries, 1 to 65535). False if it is none of them. */
