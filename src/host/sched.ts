@@ -80,6 +80,8 @@ export class Scheduler {
   #holds = 0;
   #idle: (() => void) | null = null;
   #deferred = false;
+  /** The event loop has its turn; then the scheduler goes on by itself. */
+  #turning = false;
   #lastTurn = 0;
 
   constructor(options: SchedulerOptions) {
@@ -103,7 +105,7 @@ export class Scheduler {
   /** The task leaves user mode and wants to run. Null: it runs now. */
   enter(task: Task): Promise<void> | null {
     if (this.#running === task) return null;
-    if (this.#running === null && (this.#ready.length === 0 || !task.needResched)) {
+    if (this.#running === null && !this.#turning && (this.#ready.length === 0 || !task.needResched)) {
       this.#run(task);
       return null;
     }
@@ -130,7 +132,7 @@ export class Scheduler {
     this.#ready.push(task);
     task.state = 'ready';
     const wait = this.#pause(task);
-    if (turn) this.#options.platform.turn(() => this.#dispatch());
+    if (turn) this.#turn(() => this.#dispatch());
     else this.#dispatch();
     return wait;
   }
@@ -145,7 +147,7 @@ export class Scheduler {
       while (this.#ready.length === 0 && this.#jump()) {
         if (this.#turnDue()) {
           const wait = this.#pause(task);
-          this.#options.platform.turn(() => this.#idleStep());
+          this.#turn(() => this.#idleStep());
           return wait;
         }
       }
@@ -182,6 +184,15 @@ export class Scheduler {
     };
   }
 
+  /** Gives the event loop a turn. Whoever comes meanwhile queues, so that what runs next does not depend on the wall clock. */
+  #turn(next: () => void): void {
+    this.#turning = true;
+    this.#options.platform.turn(() => {
+      this.#turning = false;
+      next();
+    });
+  }
+
   #pause(task: Task): Promise<void> {
     return new Promise((resolve) => {
       task.resume = resolve;
@@ -191,8 +202,8 @@ export class Scheduler {
   #wait(task: Task): Promise<void> {
     task.state = 'ready';
     this.#ready.push(task);
-    if (this.#running === null) this.#dispatchLater();
-    else this.#shortenSlice();
+    if (this.#running !== null) this.#shortenSlice();
+    else if (!this.#turning) this.#dispatchLater();
     return this.#pause(task);
   }
 
@@ -231,7 +242,8 @@ export class Scheduler {
     this.#deferred = true;
     this.#options.platform.turn(() => {
       this.#deferred = false;
-      if (this.#running === null) this.#dispatch();
+      // Where the event loop has its turn, what comes after it dispatches.
+      if (this.#running === null && !this.#turning) this.#dispatch();
     });
   }
 
@@ -257,13 +269,13 @@ export class Scheduler {
     while (this.#holds === 0 && this.#jump()) {
       if (this.#ready.length > 0) return this.#dispatch();
       if (this.#turnDue()) {
-        this.#options.platform.turn(() => this.#idleStep());
+        this.#turn(() => this.#idleStep());
         return;
       }
     }
     this.#idle = () => {
       this.#idle = null;
-      this.#options.platform.turn(() => this.#idleStep());
+      this.#turn(() => this.#idleStep());
     };
     if (this.#holds === 0) this.onStuck();
   }
