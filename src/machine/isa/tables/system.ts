@@ -90,8 +90,8 @@ define('CLFLUSH', { dst: 'r', feature: 'clflush' }, 'NP 0F AE /7 mem Mb', ASSIST
 define('CLFLUSHOPT', { dst: 'r', feature: 'clflushopt' }, '66 0F AE /7 mem Mb', ASSIST);
 define('CLWB', { dst: 'r', feature: 'clwb' }, '66 0F AE /6 mem Mb', ASSIST);
 
-define('MONITOR', { ...mode, feature: 'monitor' }, '0F 01 =C8', ASSIST);
-define('MWAIT', { ...mode, feature: 'monitor' }, '0F 01 =C9', ASSIST);
+define('MONITOR', { ...mode, feature: 'monitor' }, 'NR 0F 01 =C8', ASSIST);
+define('MWAIT', { ...mode, feature: 'monitor' }, 'NR 0F 01 =C9', ASSIST);
 define('PAUSE', {}, 'F3 90', (cpu) => cpu.assistIfSlow(SLOW.pause));
 
 define('RDRAND', { dst: 'w', writes: STATUS, feature: 'rdrand' }, 'NR 0F C7 /6 reg Rv', ASSIST);
