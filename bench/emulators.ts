@@ -63,17 +63,38 @@ function diskEmulator(
   };
 }
 
+const QEMU_ARGS = ['-nodefaults', '-accel', 'tcg', '-display', 'none', '-serial', 'stdio', '-no-reboot'];
+
+/**
+ * QEMU. A Linux kernel is booted by -kernel, as its users do: it takes a seventh of the time of the same kernel from the
+ * disk (seen with 7.2). Nothing tells when it is entered then, so the time counts from the start of the process.
+ */
 function qemu(program: string, images: GuestImages): Emulator | undefined {
   const version = versionOf(program, '--version');
   if (version === undefined) return undefined;
-  return diskEmulator(`QEMU ${version}`, images, (_, disk, __, mebibytes) => ({
+  const fromDisk = diskEmulator(`QEMU ${version}`, images, (_, disk, __, mebibytes) => ({
     program,
-    args: ['-nodefaults', '-accel', 'tcg', '-m', `${mebibytes}M`, '-display', 'none', '-serial', 'stdio'].concat([
-      '-drive',
-      `file=${disk},format=raw,if=ide`,
-      '-no-reboot',
-    ]),
+    args: [...QEMU_ARGS, '-m', `${mebibytes}M`, '-drive', `file=${disk},format=raw,if=ide`],
   }));
+  return {
+    name: fromDisk.name,
+    run: (guest, last, seconds) => {
+      const { initrd } = guest;
+      if (initrd === undefined) return fromDisk.run(guest, last, seconds);
+      return inDirectory(async (directory) => {
+        const files = [join(directory, 'kernel'), join(directory, 'initrd')] as const;
+        writeFileSync(files[0], guest.kernel);
+        writeFileSync(files[1], initrd);
+        const boot = ['-kernel', files[0], '-initrd', files[1], '-append', guest.commandLine];
+        const run = await watch(
+          { program, args: [...QEMU_ARGS, '-m', `${guest.memorySize / MIB}M`, ...boot] },
+          last,
+          seconds,
+        );
+        return { ...run, lines: [{ text: 'entry', cpu: 0, wall: 0 }, ...run.lines] };
+      });
+    },
+  };
 }
 
 function bochs(images: GuestImages): Emulator | undefined {
