@@ -66,8 +66,8 @@ function diskEmulator(
 const QEMU_ARGS = ['-nodefaults', '-accel', 'tcg', '-display', 'none', '-serial', 'stdio', '-no-reboot'];
 
 /**
- * QEMU. A Linux kernel is booted by -kernel, as its users do: it takes a seventh of the time of the same kernel from the
- * disk (seen with 7.2). Nothing tells when it is entered then, so the time counts from the start of the process.
+ * QEMU. A Linux kernel is booted by -kernel, as its users do: from our disk the same boot takes several times as long (7.2,
+ * cause not known). Nothing tells when the kernel is entered then, so the time counts from the start of the process.
  */
 function qemu(program: string, images: GuestImages): Emulator | undefined {
   const version = versionOf(program, '--version');
