@@ -11,12 +11,10 @@ const CHUNK = 256;
 const BLOCK = 128;
 const GPA_OFFSET = 16;
 
-const encoder = new TextEncoder();
-
 /** The block hashed before (or instead of) data: the name of the leaf and the address. */
 function operationBlock(name: string, gpa: number): Uint8Array {
   const block = new Uint8Array(BLOCK);
-  block.set(encoder.encode(name));
+  for (let i = 0; i < name.length; i++) block[i] = name.charCodeAt(i);
   new DataView(block.buffer).setBigUint64(GPA_OFFSET, BigInt(gpa), true);
   return block;
 }
