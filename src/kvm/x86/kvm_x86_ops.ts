@@ -7,8 +7,9 @@
 import type { Cpu } from '../../host/cpus.ts';
 import type { Errno } from '../../host/errno.ts';
 import type { Host } from '../../host/host.ts';
-import type { Gpa, Hpa } from '../../util/address.ts';
+import type { Gfn, Gpa, Hpa } from '../../util/address.ts';
 import type { KvmDtable, KvmSegment, X86Vcpu, X86Vm } from './kvm_host.ts';
+import type { KvmTdxCmd } from './uapi_tdx.ts';
 
 /** What a fast path after an exit decided. @upstream fastpath_t */
 export const EXIT_FASTPATH_NONE = 0;
@@ -100,6 +101,18 @@ export interface KvmX86Ops {
   getMtMask(vcpu: X86Vcpu, isMmio: boolean): number;
   loadMmuPgd(vcpu: X86Vcpu, root: Hpa, rootLevel: number): void;
 
+  // ---- private memory whose tables somebody else keeps: what the mirror gets, these pass on
+  /** A table below the entry of `level` (2 and up) that maps `gfn`. */
+  linkExternalSpt(kvm: X86Vm, gfn: Gfn, level: number, table: Hpa): Errno;
+  /** A leaf. −EBUSY: try again. */
+  setExternalSpte(kvm: X86Vm, gfn: Gfn, level: number, mirrorSpte: bigint): Errno;
+  /** Takes a leaf away, with every translation of it on every CPU; the page is the host's again. */
+  removeExternalSpte(kvm: X86Vm, gfn: Gfn, level: number, mirrorSpte: bigint): void;
+  /** A table is not used any more: it comes back to the host, who frees it. */
+  freeExternalSpt(kvm: X86Vm, gfn: Gfn, level: number, table: Hpa): Errno;
+  /** Largest level that memory of a guest_memfd may be mapped with; 0 for no cap. */
+  gmemMaxMappingLevel(kvm: X86Vm, gfn: Gfn, isPrivate: boolean): number;
+
   // ---- running
   vcpuPreRun(vcpu: X86Vcpu): number;
   vcpuRun(vcpu: X86Vcpu, forceImmediateExit: boolean): Fastpath;
@@ -146,8 +159,10 @@ export interface KvmX86Ops {
   updateCpuDirtyLogging(vcpu: X86Vcpu): void;
   completeEmulatedMsr(vcpu: X86Vcpu, failed: boolean): number;
   recalcIntercepts(vcpu: X86Vcpu): void;
-  memEncIoctl(kvm: X86Vm, command: unknown): Errno;
-  vcpuMemEncIoctl(vcpu: X86Vcpu, command: unknown): Errno;
+  /** KVM_MEMORY_ENCRYPT_OP on the VM. */
+  memEncIoctl(kvm: X86Vm, command: KvmTdxCmd): Errno;
+  /** The same on a vCPU, which is loaded. */
+  vcpuMemEncIoctl(vcpu: X86Vcpu, command: KvmTdxCmd): Errno;
 }
 
 /** What a vendor module hands to kvm_x86_vendor_init. @upstream struct kvm_x86_init_ops */

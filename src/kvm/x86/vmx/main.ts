@@ -9,7 +9,7 @@
 import type { Cpu } from '../../../host/cpus.ts';
 import { EINVAL, EIO, ENOTTY, EOPNOTSUPP, type Errno } from '../../../host/errno.ts';
 import type { Host } from '../../../host/host.ts';
-import type { Gpa, Hpa } from '../../../util/address.ts';
+import type { Gfn, Gpa, Hpa } from '../../../util/address.ts';
 import type { KvmModule } from '../../virt/kvm_host.ts';
 import { type KvmModuleParameters, kvmExit, kvmInit } from '../../virt/kvm_main.ts';
 import { kvmCompleteInsnGp } from '../cr.ts';
@@ -22,6 +22,8 @@ import {
   type KvmX86Ops,
   X86EMUL_RETRY_INSTR,
 } from '../kvm_x86_ops.ts';
+import { PG_LEVEL_4K } from '../mmu/tdp_mmu.ts';
+import type { KvmTdxCmd } from '../uapi_tdx.ts';
 import { kvmVcpuDeliverSipiVector } from '../vcpu_reset.ts';
 import { X86ArchHooks } from '../x86.ts';
 import { isTd, isTdVcpu } from './common.ts';
@@ -378,6 +380,31 @@ function vtLoadMmuPgd(vcpu: X86Vcpu, root: Hpa, rootLevel: number): void {
   if (!isTdVcpu(vcpu)) vmxLoadMmuPgd(vcpu, root, rootLevel);
 }
 
+/** A VM's tables are KVM's own: only a TD has others. */
+function vtLinkExternalSpt(_kvm: X86Vm, _gfn: Gfn, _level: number, _table: Hpa): Errno {
+  return -EIO;
+}
+
+/** As vtLinkExternalSpt. */
+function vtSetExternalSpte(_kvm: X86Vm, _gfn: Gfn, _level: number, _mirrorSpte: bigint): Errno {
+  return -EIO;
+}
+
+/** As vtLinkExternalSpt. */
+function vtRemoveExternalSpte(_kvm: X86Vm, _gfn: Gfn, _level: number, _mirrorSpte: bigint): void {
+  // Nothing was set.
+}
+
+/** As vtLinkExternalSpt. */
+function vtFreeExternalSpt(_kvm: X86Vm, _gfn: Gfn, _level: number, _table: Hpa): Errno {
+  return -EIO;
+}
+
+/** The secure EPT is built of 4 KiB pages; shared memory and VMs have no cap. */
+function vtGmemMaxMappingLevel(kvm: X86Vm, _gfn: Gfn, isPrivate: boolean): number {
+  return isTd(kvm) && isPrivate ? PG_LEVEL_4K : 0;
+}
+
 /** A TD vCPU that was not initialised does not run. */
 function vtVcpuPreRun(vcpu: X86Vcpu): number {
   return isTdVcpu(vcpu) ? -EINVAL : vmxVcpuPreRun(vcpu);
@@ -544,13 +571,13 @@ function vtRecalcIntercepts(vcpu: X86Vcpu): void {
 }
 
 /** On the VM. */
-function vtMemEncIoctl(_kvm: X86Vm, _command: unknown): Errno {
+function vtMemEncIoctl(_kvm: X86Vm, _command: KvmTdxCmd): Errno {
   // KVM_MEMORY_ENCRYPT_OP is for TDs.
   return -ENOTTY;
 }
 
 /** On the vCPU. */
-function vtVcpuMemEncIoctl(_vcpu: X86Vcpu, _command: unknown): Errno {
+function vtVcpuMemEncIoctl(_vcpu: X86Vcpu, _command: KvmTdxCmd): Errno {
   return -EINVAL;
 }
 
@@ -606,6 +633,11 @@ export const vtX86Ops: KvmX86Ops = {
   flushTlbGuest: vtFlushTlbGuest,
   getMtMask: vtGetMtMask,
   loadMmuPgd: vtLoadMmuPgd,
+  linkExternalSpt: vtLinkExternalSpt,
+  setExternalSpte: vtSetExternalSpte,
+  removeExternalSpte: vtRemoveExternalSpte,
+  freeExternalSpt: vtFreeExternalSpt,
+  gmemMaxMappingLevel: vtGmemMaxMappingLevel,
   vcpuPreRun: vtVcpuPreRun,
   vcpuRun: vtVcpuRun,
   handleExit: vtHandleExit,
