@@ -96,10 +96,18 @@ export interface InternalErrorExit {
   ndata: number;
   readonly data: bigint[];
 }
+/** Types of system events. */
+export const KVM_SYSTEM_EVENT_SHUTDOWN = 1;
+export const KVM_SYSTEM_EVENT_RESET = 2;
+export const KVM_SYSTEM_EVENT_CRASH = 3;
+/** A trust domain reports that it cannot go on. */
+export const KVM_SYSTEM_EVENT_TDX_FATAL = 7;
+
 /** The guest asks for shutdown or reset, or crashed. */
 export interface SystemEventExit {
   readonly kind: 'system-event';
   readonly exitReason: 24;
+  /** KVM_SYSTEM_EVENT_* */
   type: number;
   ndata: number;
   readonly data: bigint[];
@@ -119,13 +127,34 @@ export interface MsrExit {
   index: number;
   data: bigint;
 }
-/** An access that the memory's attributes forbid. */
+/** Flag of a memory fault: the guest's access was to private memory. */
+export const KVM_MEMORY_EXIT_FLAG_PRIVATE = 8n;
+
+/** An access that the memory's attributes forbid. KVM_RUN's result is −EFAULT (or what failed) then, not 0. */
 export interface MemoryFaultExit {
   readonly kind: 'memory-fault';
   readonly exitReason: 39;
+  /** {@link KVM_MEMORY_EXIT_FLAG_PRIVATE} or 0. */
   flags: bigint;
   gpa: number;
   size: number;
+}
+
+/** Numbers of a TDX exit: the leaf of the guest's TDG.VP.VMCALL. */
+export const TDVMCALL_GET_TD_VM_CALL_INFO = 0x10000;
+export const TDVMCALL_GET_QUOTE = 0x10002;
+export const TDVMCALL_SETUP_EVENT_NOTIFY_INTERRUPT = 0x10004;
+
+/** A call of a trust domain that user space answers in `ret` of the member that `nr` names; KVM has put a default there. */
+export interface TdxExit {
+  readonly kind: 'tdx';
+  readonly exitReason: 40;
+  flags: bigint;
+  /** TDVMCALL_* */
+  nr: number;
+  readonly getQuote: { ret: bigint; gpa: number; size: bigint };
+  readonly getTdVmCallInfo: { ret: bigint; leaf: bigint; r11: bigint; r12: bigint; r13: bigint; r14: bigint };
+  readonly setupEventNotify: { ret: bigint; vector: bigint };
 }
 /** An exception or exit reason that KVM does not know. */
 export interface UnknownExit {
@@ -148,6 +177,7 @@ export type VcpuExit =
   | IoapicEoiExit
   | MsrExit
   | MemoryFaultExit
+  | TdxExit
   | UnknownExit;
 
 const PIO_DATA_SIZE = 4096;
@@ -243,6 +273,15 @@ export class KvmRun {
     flags: 0n,
     gpa: 0,
     size: 0,
+  };
+  readonly tdx: TdxExit = {
+    kind: 'tdx',
+    exitReason: KVM_EXIT.TDX,
+    flags: 0n,
+    nr: 0,
+    getQuote: { ret: 0n, gpa: 0, size: 0n },
+    getTdVmCallInfo: { ret: 0n, leaf: 0n, r11: 0n, r12: 0n, r13: 0n, r14: 0n },
+    setupEventNotify: { ret: 0n, vector: 0n },
   };
   readonly unknown: UnknownExit = {
     kind: 'unknown',

@@ -5,7 +5,7 @@
  */
 import type { Cpu } from '../../host/cpus.ts';
 import type { Task } from '../../host/sched.ts';
-import type { Gpa } from '../../util/address.ts';
+import type { Gfn, Gpa } from '../../util/address.ts';
 import { KVM_REQ_ARCH_BASE, Kvm, type KvmModule, KvmVcpu } from '../virt/kvm_host.ts';
 import { KvmRun } from '../virt/kvm_run.ts';
 import type { KvmCpuidEntry2 } from './cpuid.ts';
@@ -14,12 +14,15 @@ import type { KvmPic } from './i8259.ts';
 import type { KvmIoapic } from './ioapic.ts';
 import type { KvmX86Ops } from './kvm_x86_ops.ts';
 import type { KvmLapic } from './lapic.ts';
+import { SHADOW_MMIO_VALUE } from './mmu/spte.ts';
 import type { TdpMmu } from './mmu/tdp_mmu.ts';
 import type { KvmPv } from './pvclock.ts';
 import type { VcpuVt } from './vmx/common.ts';
 
 /** VM types. @upstream KVM_X86_*_VM */
 export const KVM_X86_DEFAULT_VM = 0;
+/** Private memory without hardware that protects it: for trying out. */
+export const KVM_X86_SW_PROTECTED_VM = 1;
 export const KVM_X86_TDX_VM = 5;
 
 // ---- requests
@@ -148,6 +151,12 @@ export class KvmVcpuArch {
   /** Without an in-kernel APIC: IA32_APIC_BASE as user space set it. */
   apicBase = 0xfee0_0900n;
   mpState: number = KVM_MP_STATE_RUNNABLE;
+  /** The guest's registers are out of KVM's reach. */
+  guestStateProtected = false;
+  /** IRR, ISR and TPR of the guest are out of KVM's reach; only the backend knows whether an interrupt waits. */
+  guestApicProtected = false;
+  /** TSC offset and scaling are not KVM's. */
+  guestTscProtected = false;
   /** An interrupt that user space gave by KVM_INTERRUPT; -1 for none. */
   pendingExternalVector = -1;
   /** The vector of the EOI that user space must hear of. */
@@ -261,10 +270,22 @@ export type IrqchipMode = 'none' | 'split' | 'kernel';
 /** x86 state of a VM. @upstream struct kvm_arch */
 export class KvmArch {
   vmType: number = KVM_X86_DEFAULT_VM;
+  /** Guest memory may be private: guest_memfd and memory attributes are there. */
   hasPrivateMem = false;
+  /** Registers of running vCPUs are out of reach: no ioctl gets or sets them, no slot is read-only. */
   hasProtectedState = false;
-  /** The EPT of the VM; made with it. */
+  /** EOIs of the guest never come to KVM: no level-triggered interrupt can be emulated in the kernel. */
+  hasProtectedEoi = false;
+  /** KVM_PRE_FAULT_MEMORY is allowed; for a TD from its finalization on. */
+  preFaultAllowed = false;
+  /** The EPT that the processor walks; of a VM with a mirror, the part for shared memory. Made with the VM. */
   tdpMmu!: TdpMmu;
+  /** KVM's copy of the tables that the TDX module keeps for private memory; null where private memory needs none. */
+  mirrorMmu: TdpMmu | null = null;
+  /** The bit (as a frame number) that makes an address of the guest a shared one; 0 where there is none. @upstream kvm_gfn_direct_bits() */
+  gfnDirectBits: Gfn = 0;
+  /** What an EPT entry for MMIO is, apart from its generation. @upstream shadow_mmio_value */
+  shadowMmioValue: bigint = SHADOW_MMIO_VALUE;
 
   // ---- interrupt controllers (irq.ts, ioapic.ts, i8259.ts, i8254.ts)
   irqchipMode: IrqchipMode = 'none';
@@ -276,6 +297,8 @@ export class KvmArch {
   x2apicFormat = false;
   x2apicBroadcastQuirkDisabled = false;
   apicBusCycleNs = 1;
+  /** Devices that send interrupts to vCPUs by themselves. @upstream assigned_device_count */
+  assignedDeviceCount = 0;
 
   // ---- time
   defaultTscKhz = 1_000_000;

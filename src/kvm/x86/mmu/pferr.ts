@@ -8,3 +8,5 @@ export const PFERR_FETCH_MASK = 16;
 /** The fault came from the guest's own page walk, or from the access that it translated. */
 export const PFERR_GUEST_FINAL_MASK = 0x100;
 export const PFERR_GUEST_PAGE_MASK = 0x200;
+/** The access is to private memory. */
+export const PFERR_PRIVATE_ACCESS = 0x400;

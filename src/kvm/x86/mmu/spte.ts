@@ -24,7 +24,9 @@ export const SPTE_MMU_WRITABLE: bigint = 1n << 58n;
 export const SPTE_ADDRESS_MASK = 0xf_ffff_ffff_f000n;
 
 const PRESENT_MASK: bigint = EPT_READABLE | EPT_WRITABLE | EPT_EXECUTABLE;
-const MMIO_VALUE: bigint = EPT_WRITABLE | EPT_EXECUTABLE;
+/** MMIO entries of ordinary VMs: a misconfiguration. */
+export const SHADOW_MMIO_VALUE: bigint = EPT_WRITABLE | EPT_EXECUTABLE;
+const MMIO_VALUE: bigint = SHADOW_MMIO_VALUE;
 const GENERATION_LOW_MASK = 0xffn;
 /** Generations are compared in 18 bits. */
 const GENERATION_MASK = 0x3_ffffn;

@@ -11,9 +11,12 @@ import {
   PFERR_GUEST_FINAL_MASK,
   PFERR_GUEST_PAGE_MASK,
   PFERR_PRESENT_MASK,
+  PFERR_PRIVATE_ACCESS,
   PFERR_USER_MASK,
   PFERR_WRITE_MASK,
 } from '../mmu/pferr.ts';
+
+import type { PiDesc } from './pi_desc.ts';
 
 /** The part of a backend's vCPU that common code reads. @upstream struct vcpu_vt */
 export abstract class VcpuVt {
@@ -23,6 +26,8 @@ export abstract class VcpuVt {
   exitIntrInfo = 0;
   /** Guest MSRs that the host also uses are loaded. */
   guestStateLoaded = false;
+  /** Where interrupts are posted; null without an in-kernel APIC. */
+  piDesc: PiDesc | null = null;
 }
 
 /** Whether a VM is a trust domain. @upstream is_td() */
@@ -38,9 +43,15 @@ const EPT_VIOLATION_PROT_MASK = 7n << 3n;
 const EPT_VIOLATION_GVA_IS_VALID = 1n << 7n;
 const EPT_VIOLATION_GVA_TRANSLATED = 1n << 8n;
 
-/** An EPT violation as a page fault of the guest-physical address. @upstream __vmx_handle_ept_violation() */
-export function vmxHandleEptViolationCommon(vcpu: X86Vcpu, gpa: Gpa, qualification: bigint): number {
-  let errorCode = 0;
+/**
+ * An EPT violation as a page fault of the guest-physical address.
+ *
+ * @param gpa as the guest used it: a shared address of a TD has its shared bit
+ * @param isPrivate whether the guest's access was to private memory; only a TD's exits tell
+ * @upstream __vmx_handle_ept_violation()
+ */
+export function vmxHandleEptViolationCommon(vcpu: X86Vcpu, gpa: Gpa, qualification: bigint, isPrivate = false): number {
+  let errorCode = isPrivate ? PFERR_PRIVATE_ACCESS : 0;
   if (qualification & EPT_VIOLATION_ACC_READ) errorCode |= PFERR_USER_MASK;
   if (qualification & EPT_VIOLATION_ACC_WRITE) errorCode |= PFERR_WRITE_MASK;
   if (qualification & EPT_VIOLATION_ACC_INSTR) errorCode |= PFERR_FETCH_MASK;
