@@ -1,22 +1,31 @@
 /**
  * Interrupts of the host: raising a vector at a CPU's local APIC, and dispatching the vectors that VM exits acknowledge.
  *
- * Host code itself is never interrupted: a vector raised while no guest runs stays in the APIC's IRR and ends the next
- * VM entry at once. So a vector is raised only where leaving a guest is the point.
+ * Host code itself is not interrupted: a vector raised while no guest runs stays in the APIC's IRR and ends the next VM
+ * entry at once (or, as the notification vector of a vCPU with posted interrupts, is taken by the guest's processor). So
+ * such a vector is raised only where leaving a guest is the point. Vectors that an idle CPU must act on run their handler
+ * right away when no guest is on that CPU.
  */
+import { NON_ROOT } from '../machine/vtx/operation.ts';
 import type { Cpu, Cpus } from './cpus.ts';
-import { RESCHEDULE_VECTOR } from './vectors.ts';
+import { POSTED_INTR_VECTOR, POSTED_INTR_WAKEUP_VECTOR, RESCHEDULE_VECTOR } from './vectors.ts';
 
 /** Delivery mode "fixed" of a local APIC. */
 const FIXED = 0;
 
 /** The vector table of the host kernel. */
 export class Interrupts {
+  readonly #cpus: Cpus;
   readonly #handlers: Map<number, (cpu: Cpu) => void> = new Map();
+  /** Vectors that run at once where host code or nothing runs. */
+  readonly #immediate: Set<number> = new Set([POSTED_INTR_WAKEUP_VECTOR]);
 
   constructor(cpus: Cpus) {
+    this.#cpus = cpus;
     cpus.sendReschedule = (cpu) => this.raise(cpu, RESCHEDULE_VECTOR);
-    this.setHandler(RESCHEDULE_VECTOR, () => {});
+    // In root operation a notification says nothing: what was posted is taken at the next entry.
+    for (const vector of [RESCHEDULE_VECTOR, POSTED_INTR_VECTOR, POSTED_INTR_WAKEUP_VECTOR])
+      this.setHandler(vector, () => {});
   }
 
   /** Installs what happens on `vector`; it runs on the CPU that took it. @upstream alloc_intr_gate() */
@@ -26,6 +35,10 @@ export class Interrupts {
 
   /** Sends a fixed interrupt to a CPU. */
   raise(cpu: Cpu, vector: number): void {
+    if (this.#immediate.has(vector) && cpu.processor.vtx.operation !== NON_ROOT) {
+      this.#cpus.smpCallFunctionSingle(cpu, (target) => this.#handlers.get(vector)?.(target));
+      return;
+    }
     cpu.processor.apic.accept(FIXED, vector, false);
   }
 
