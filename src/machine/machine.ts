@@ -9,9 +9,10 @@ import { MAX_PROCESSORS, STATE, STATE_SIZE } from './engine/layout.ts';
 import { translatorDefaults } from './engine/translator/defaults.ts';
 import { PhysicalMemory } from './memory.ts';
 import { Mmu } from './mmu/state.ts';
-import { engineDropWriteEntries, tlbContextChanged } from './mmu/tlb.ts';
+import { dropPage, engineDropWriteEntries, tlbContextChanged } from './mmu/tlb.ts';
 import { Processor } from './processor.ts';
 import { runProcessor, STOP } from './run.ts';
+import { Seam, type TdxOptions } from './seam/seam.ts';
 import { Vtx } from './vtx/vtx.ts';
 
 export interface MachineOptions {
@@ -23,6 +24,8 @@ export interface MachineOptions {
   readonly profile: 'pc' | 'tdx-host';
   /** Seed of all chance. */
   readonly seed?: number;
+  /** What firmware has set up for TDX; only with the profile `tdx-host`. */
+  readonly tdx?: TdxOptions;
   /** Whether hot code is compiled to WebAssembly. What the guest sees is the same. */
   readonly translator?: 'on' | 'off';
   /** Entries after which code is hot, 1 to 65535. */
@@ -32,6 +35,8 @@ export interface MachineOptions {
 export class Machine {
   readonly options: MachineOptions;
   readonly memory: PhysicalMemory;
+  /** SEAM and what runs there. */
+  readonly seam: Seam;
   readonly clock: MachineClock = new MachineClock();
   readonly random: Random;
   readonly engine: Engine;
@@ -50,11 +55,16 @@ export class Machine {
       throw new RangeError(`a machine has 1 to ${MAX_PROCESSORS} processors, not ${options.processors}`);
     }
     this.options = options;
-    this.memory = new PhysicalMemory(options.ramSize);
+    this.seam = new Seam(options.profile, options.tdx);
+    this.memory = new PhysicalMemory(options.ramSize, this.seam.enabled);
     this.random = new Random(options.seed ?? 0);
     const { translator = translatorDefaults.mode, translatorThreshold = translatorDefaults.threshold } = options;
     this.engine = new Engine(this, translator === 'on' ? translatorThreshold : 0);
     this.memory.pageWritten = (page) => this.engine.pageWritten(page);
+    this.memory.keyed.ownerChanges = (page) => {
+      dropPage(this, page);
+      this.engine.pageWritten(page);
+    };
     this.engine.pages.onNewCode = (page) => engineDropWriteEntries(this, page);
     for (let i = 0; i < options.processors; i++) {
       const p = new Processor(this, i);

@@ -3,9 +3,13 @@
  *
  * Everything outside the engine reaches memory through read and write; addresses that no RAM claims read as all ones
  * and writes to them are dropped, as on a bus where nobody answers (devices are the owner's business, see `mmio`).
+ * Where the machine has KeyIDs, an address may carry a shared one; one with a private KeyID reaches nothing here. What
+ * belongs to another key is as `keyed` says for the KeyID.
  */
 import type { Hpa } from '../util/address.ts';
 import { MAX_RAM, RAM_BASE } from './engine/layout.ts';
+import { KeyedMemory } from './keyed-memory.ts';
+import { isPrivateKeyId, KEYID_SHIFT, keyIdOf, stripKeyId } from './seam/key-id.ts';
 
 /** A bus behind the addresses that are no RAM. Sizes are 1, 2, 4 or 8 bytes; values are zero-extended. */
 export interface PhysicalBus {
@@ -25,14 +29,23 @@ export class PhysicalMemory {
   bus: PhysicalBus | null = null;
   /** Told the page-aligned address of each page the host, a device or firmware changes, so that decoded code is dropped. */
   pageWritten: (page: Hpa) => void = () => {};
+  /** The same memory by KeyID. */
+  readonly keyed: KeyedMemory;
+  /** Addresses from here on carry a KeyID. */
+  readonly #keyIdBase: number;
 
-  /** @param ramSize bytes of RAM, a multiple of 64 KiB */
-  constructor(ramSize: number) {
+  /**
+   * @param ramSize bytes of RAM, a multiple of 64 KiB
+   * @param keyIds physical addresses have KeyIDs in their upper bits
+   */
+  constructor(ramSize: number, keyIds = false) {
     if (ramSize > MAX_RAM || ramSize % 0x10000 !== 0) throw new RangeError(`RAM size ${ramSize} is not possible`);
     this.ramSize = ramSize;
     this.memory = new WebAssembly.Memory({ initial: (RAM_BASE + ramSize) / 0x10000 });
     this.view = new DataView(this.memory.buffer);
     this.bytes = new Uint8Array(this.memory.buffer);
+    this.#keyIdBase = keyIds ? 2 ** KEYID_SHIFT : Number.POSITIVE_INFINITY;
+    this.keyed = new KeyedMemory(this);
   }
 
   /** Whether [hpa, hpa + size) is RAM. */
@@ -41,70 +54,100 @@ export class PhysicalMemory {
   }
 
   read8(hpa: Hpa): number {
-    return this.isRam(hpa, 1) ? this.view.getUint8(RAM_BASE + hpa) : Number(this.#busRead(hpa, 1));
+    return this.#plain(hpa, 1) ? this.view.getUint8(RAM_BASE + hpa) : Number(this.#read(hpa, 1));
   }
   read16(hpa: Hpa): number {
-    return this.isRam(hpa, 2) ? this.view.getUint16(RAM_BASE + hpa, true) : Number(this.#busRead(hpa, 2));
+    return this.#plain(hpa, 2) ? this.view.getUint16(RAM_BASE + hpa, true) : Number(this.#read(hpa, 2));
   }
   read32(hpa: Hpa): number {
-    return this.isRam(hpa, 4) ? this.view.getUint32(RAM_BASE + hpa, true) : Number(this.#busRead(hpa, 4));
+    return this.#plain(hpa, 4) ? this.view.getUint32(RAM_BASE + hpa, true) : Number(this.#read(hpa, 4));
   }
   read64(hpa: Hpa): bigint {
-    return this.isRam(hpa, 8) ? this.view.getBigUint64(RAM_BASE + hpa, true) : this.#busRead(hpa, 8);
+    return this.#plain(hpa, 8) ? this.view.getBigUint64(RAM_BASE + hpa, true) : this.#read(hpa, 8);
   }
   write8(hpa: Hpa, value: number): void {
-    if (!this.isRam(hpa, 1)) return this.#busWrite(hpa, 1, BigInt(value));
+    if (!this.#plain(hpa, 1)) return this.#write(hpa, 1, BigInt(value));
     this.view.setUint8(RAM_BASE + hpa, value);
     this.pageWritten(hpa - (hpa % 4096));
   }
   write16(hpa: Hpa, value: number): void {
-    if (!this.isRam(hpa, 2)) return this.#busWrite(hpa, 2, BigInt(value));
+    if (!this.#plain(hpa, 2)) return this.#write(hpa, 2, BigInt(value));
     this.view.setUint16(RAM_BASE + hpa, value, true);
     this.#written(hpa, 2);
   }
   write32(hpa: Hpa, value: number): void {
-    if (!this.isRam(hpa, 4)) return this.#busWrite(hpa, 4, BigInt(value >>> 0));
+    if (!this.#plain(hpa, 4)) return this.#write(hpa, 4, BigInt(value >>> 0));
     this.view.setUint32(RAM_BASE + hpa, value, true);
     this.#written(hpa, 4);
   }
   write64(hpa: Hpa, value: bigint): void {
-    if (!this.isRam(hpa, 8)) return this.#busWrite(hpa, 8, value);
+    if (!this.#plain(hpa, 8)) return this.#write(hpa, 8, value);
     this.view.setBigUint64(RAM_BASE + hpa, value, true);
     this.#written(hpa, 8);
   }
 
   /** A copy of `length` bytes; what is no RAM reads as 0xff. */
   readBytes(hpa: Hpa, length: number): Uint8Array {
-    if (this.isRam(hpa, length)) return this.bytes.slice(RAM_BASE + hpa, RAM_BASE + hpa + length);
+    const { keyed } = this;
+    if (this.isRam(hpa, length)) {
+      if (keyed.foreignPages !== 0) return keyed.readBytes(hpa, 0, length);
+      return this.bytes.slice(RAM_BASE + hpa, RAM_BASE + hpa + length);
+    }
     const out = new Uint8Array(length);
     for (let i = 0; i < length; i++) out[i] = this.read8(hpa + i);
     return out;
   }
 
   writeBytes(hpa: Hpa, data: Uint8Array): void {
+    const { keyed } = this;
     if (!this.isRam(hpa, data.length)) {
       for (let i = 0; i < data.length; i++) this.write8(hpa + i, data[i]!);
-      return;
+    } else if (keyed.foreignPages !== 0) {
+      keyed.writeBytes(hpa, 0, data);
+    } else {
+      this.bytes.set(data, RAM_BASE + hpa);
+      if (data.length > 0) this.#written(hpa, data.length);
     }
-    this.bytes.set(data, RAM_BASE + hpa);
-    if (data.length > 0) this.#written(hpa, data.length);
   }
 
   fill(hpa: Hpa, length: number, value = 0): void {
     if (!this.isRam(hpa, length)) throw new RangeError(`fill outside RAM: ${hpa.toString(16)}`);
+    if (this.keyed.foreignPages !== 0) return this.keyed.fill(hpa, 0, length, value);
     this.bytes.fill(value, RAM_BASE + hpa, RAM_BASE + hpa + length);
     if (length > 0) this.#written(hpa, length);
+  }
+
+  /** What is behind an address that is no RAM. */
+  busRead(hpa: Hpa, size: number): bigint {
+    return this.bus?.read(hpa, size) ?? MASK[size]!;
+  }
+
+  busWrite(hpa: Hpa, size: number, value: bigint): void {
+    this.bus?.write(hpa, size, value & MASK[size]!);
+  }
+
+  /** RAM that is KeyID 0's. */
+  #plain(hpa: Hpa, size: number): boolean {
+    return this.isRam(hpa, size) && (this.keyed.foreignPages === 0 || this.keyed.owns(hpa, size, 0));
   }
 
   #written(hpa: Hpa, length: number): void {
     for (let page = hpa - (hpa % 4096); page < hpa + length; page += 4096) this.pageWritten(page);
   }
 
-  #busRead(hpa: Hpa, size: number): bigint {
-    return this.bus?.read(hpa, size) ?? MASK[size]!;
+  #read(hpa: Hpa, size: number): bigint {
+    if (hpa < this.#keyIdBase) return this.isRam(hpa, size) ? this.keyed.read(hpa, 0, size) : this.busRead(hpa, size);
+    const keyId = keyIdOf(hpa);
+    return isPrivateKeyId(keyId) ? MASK[size]! : this.keyed.read(stripKeyId(hpa), keyId, size);
   }
 
-  #busWrite(hpa: Hpa, size: number, value: bigint): void {
-    this.bus?.write(hpa, size, value & MASK[size]!);
+  #write(hpa: Hpa, size: number, value: bigint): void {
+    if (hpa < this.#keyIdBase) {
+      if (this.isRam(hpa, size)) this.keyed.write(hpa, 0, size, value);
+      else this.busWrite(hpa, size, value);
+      return;
+    }
+    const keyId = keyIdOf(hpa);
+    if (!isPrivateKeyId(keyId)) this.keyed.write(stripKeyId(hpa), keyId, size, value);
   }
 }

@@ -182,6 +182,10 @@ export const RSP = 4;
 export const RBP = 5;
 export const RSI = 6;
 export const RDI = 7;
+export const R8 = 8;
+export const R9 = 9;
+export const R10 = 10;
+export const R11 = 11;
 
 export const ES = 0;
 export const CS = 1;

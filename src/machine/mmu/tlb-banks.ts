@@ -59,6 +59,8 @@ export class TlbBanks {
   readonly #journal: Uint32Array = new Uint32Array(TLB_BANK_COUNT * JOURNAL);
   /** By frame: 0, or 1 + the index of the write entries it may have, or ANY_INDEX. */
   readonly #writeIndex: Uint16Array;
+  /** By frame: 1 if an entry of any kind may stand for it. */
+  readonly #mapped: Uint8Array;
   /** Ticks with every use of a context: the LRU order. */
   clock = 0;
 
@@ -67,6 +69,7 @@ export class TlbBanks {
     this.#bytes = memory.bytes;
     this.#ramSize = memory.ramSize;
     this.#writeIndex = new Uint16Array(memory.ramSize / 4096);
+    this.#mapped = new Uint8Array(memory.ramSize / 4096);
     for (let n = TLB_BANK_COUNT - 1; n > 0; n--) this.#free.push(n);
     this.#format(EMPTY_BANK);
   }
@@ -121,7 +124,12 @@ export class TlbBanks {
     words[at] = tagLow;
     words[at + 1] = tagHigh;
     words[at + 2] = host;
-    words[at + 3] = page < 0 ? NO_FRAME : page / 4096;
+    if (page < 0) words[at + 3] = NO_FRAME;
+    else {
+      const frame = page / 4096;
+      words[at + 3] = frame;
+      this.#mapped[frame] = 1;
+    }
     const n = ((entry - TLB_BANKS) / TLB_BANK_SIZE) | 0;
     const fills = this.#filled[n]!;
     if (fills > JOURNAL) return;
@@ -188,7 +196,11 @@ export class TlbBanks {
 
   /** Drops every entry of a host-physical page, in all banks. */
   dropPage(page: Hpa): void {
-    for (const array of ARRAYS) this.#dropFrame(page / 4096, array);
+    const frame = page / 4096;
+    if (this.#mapped[frame] !== 1) return;
+    this.#mapped[frame] = 0;
+    this.#writeIndex[frame] = 0;
+    for (const array of ARRAYS) this.#dropFrame(frame, array);
   }
 
   #dropFrame(frame: number, array: number): void {

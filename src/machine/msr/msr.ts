@@ -6,6 +6,7 @@ import { MACHINE_CHECK_MSRS } from './machine-check.ts';
 import { MEMORY_TYPE_MSRS } from './memory-types.ts';
 import { PLATFORM_MSRS } from './platform.ts';
 import type { MsrRow } from './row.ts';
+import { SEAM_MSRS } from './seam.ts';
 import { SYSTEM_CALL_MSRS } from './system-calls.ts';
 import { TIME_MSRS } from './time.ts';
 
@@ -16,6 +17,7 @@ export const MSRS: readonly MsrRow[] = [
   ...MEMORY_TYPE_MSRS,
   ...MACHINE_CHECK_MSRS,
   ...PLATFORM_MSRS,
+  ...SEAM_MSRS,
 ];
 
 const byIndex: Map<number, MsrRow> = new Map(MSRS.map((row) => [row.index, row]));
