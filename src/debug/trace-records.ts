@@ -2,6 +2,7 @@
 
 import { KVM_EXIT } from '../kvm/virt/kvm_run.ts';
 import { FIELDS } from '../machine/vtx/fields.ts';
+import { statusName } from '../tdx-module/status.ts';
 import { type TraceEventName, type TraceEvents, trace, traceContext } from '../util/trace.ts';
 import { exitReasonName } from '../vmm/exit-reasons.ts';
 
@@ -26,6 +27,15 @@ const PAGE_FAULT_BITS = 0xffff_ffff_ffff_ffffn;
 const fieldNames: ReadonlyMap<number, string> = new Map(FIELDS.map(({ encoding, name }) => [encoding, name]));
 const userExits: ReadonlyMap<number, string> = new Map(Object.entries(KVM_EXIT).map(([name, value]) => [value, name]));
 const fieldName = (encoding: number): string => fieldNames.get(encoding) ?? hex(encoding);
+
+/** A leaf of the TDX module: its name, operands and completion status. */
+const tdxLeaf = (name: string, leaf: number, rcx: bigint, rdx: bigint, r8: bigint, rax: bigint): TraceField[] => [
+  ['', `${name} (${leaf})`],
+  ['rcx', hex(rcx)],
+  ['rdx', hex(rdx)],
+  ['r8', hex(r8)],
+  ['status', statusName(rax)],
+];
 
 /** How each event's arguments print. */
 const FORMATS: { readonly [Name in TraceEventName]: (...args: Parameters<TraceEvents[Name]>) => TraceField[] } = {
@@ -163,6 +173,18 @@ const FORMATS: { readonly [Name in TraceEventName]: (...args: Parameters<TraceEv
     ['', name],
     ['operand', hex(operand)],
     ['result', decimal(result)],
+  ],
+  tdx_seamcall: (name, leaf, rcx, rdx, r8, rax) => tdxLeaf(name, leaf, rcx, rdx, r8, rax),
+  tdx_tdcall: (name, leaf, rcx, rdx, r8, rax) => tdxLeaf(name, leaf, rcx, rdx, r8, rax),
+  tdx_ve: (reason, gpa, qualification) => [
+    ['reason', exitReasonName(reason)],
+    ['gpa', hex(gpa)],
+    ['qualification', hex(qualification)],
+  ],
+  tdx_sept: (gpa, level, oldState, newState) => [
+    ['gpa', hex(gpa)],
+    ['level', decimal(level)],
+    ['', `${oldState} -> ${newState}`],
   ],
 };
 

@@ -73,6 +73,16 @@ export interface TraceEvents {
   vmwrite(field: number, value: bigint): void;
   /** VMXON, VMXOFF, VMCLEAR, VMPTRLD, INVEPT, INVVPID … as methods; `result` is the outcome number of the method. */
   vmx_instruction(name: string, operand: bigint, result: number): void;
+
+  // ---- trust domains (TDX module)
+  /** A leaf of the host's interface, its operands and its completion status. */
+  tdx_seamcall(name: string, leaf: number, rcx: bigint, rdx: bigint, r8: bigint, status: bigint): void;
+  /** A leaf of the guest's interface. */
+  tdx_tdcall(name: string, leaf: number, rcx: bigint, rdx: bigint, r8: bigint, status: bigint): void;
+  /** A virtualisation exception for the guest; `reason` is a VMX exit reason. */
+  tdx_ve(reason: number, gpa: bigint, qualification: bigint): void;
+  /** A Secure EPT entry changed its state; level 0 is 4 KiB. */
+  tdx_sept(gpa: number, level: number, oldState: string, newState: string): void;
 }
 
 /** Name of a trace event. */
@@ -113,6 +123,10 @@ export const trace: TraceSlots = {
   vmread: undefined,
   vmwrite: undefined,
   vmx_instruction: undefined,
+  tdx_seamcall: undefined,
+  tdx_tdcall: undefined,
+  tdx_ve: undefined,
+  tdx_sept: undefined,
 };
 
 /** Where and when events happen. */

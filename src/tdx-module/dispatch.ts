@@ -1,0 +1,88 @@
+/**
+ * Dispatches SEAMCALLs: which leaf is called, and whether the module's state lets it run.
+ *
+ * @tdx "ABI Reference: Interface Functions", SEAMCALL Instruction Common Operands
+ */
+import { R8, R9, R10, R11, RAX, RCX, RDX } from '../machine/engine/layout.ts';
+import type { Processor } from '../machine/processor.ts';
+import { trace } from '../util/trace.ts';
+import type { TdxModule } from './module.ts';
+import { Call, type GuestLeaf, type HostLeaf, type Outputs } from './objects/call.ts';
+import { operandInvalid } from './objects/checks.ts';
+import { SYS_STATE } from './objects/system-state.ts';
+import { OPERAND, STATUS, status } from './status.ts';
+import { GUEST_LEAF_LIST } from './tdg/index.ts';
+import { HOST_LEAF_LIST } from './tdh/index.ts';
+
+const byNumber = <L extends { readonly number: number }>(leaves: readonly L[]): ReadonlyMap<number, L> => {
+  const map = new Map(leaves.map((leaf) => [leaf.number, leaf]));
+  if (map.size !== leaves.length) throw new Error('two leaves with one number');
+  return map;
+};
+
+export const HOST_LEAVES: ReadonlyMap<number, HostLeaf> = byNumber(HOST_LEAF_LIST);
+export const GUEST_LEAVES: ReadonlyMap<number, GuestLeaf> = byNumber(GUEST_LEAF_LIST);
+
+/** RAX bits 63:24 are reserved: leaf in 15:0, version in 23:16. */
+const RAX_RESERVED = ~0xff_ffffn;
+
+/** Leaves that run before the module is ready. */
+const BEFORE_READY: ReadonlySet<number> = new Set([31, 32, 33, 34, 35, 37, 44, 45, 53]);
+const SYS_LP_SHUTDOWN = 44;
+/** Leaves that run on a logical processor that has not been initialised: SYS.INIT, SYS.LP.INIT, SYS.LP.SHUTDOWN. */
+const BEFORE_LP_INIT: ReadonlySet<number> = new Set([33, 35, SYS_LP_SHUTDOWN]);
+
+/** Whether the module's state allows a leaf; the status if not. */
+function gate(module: TdxModule, p: Processor, leaf: number): bigint | undefined {
+  const { state, lps } = module.system;
+  if (state === SYS_STATE.SYS_SHUTDOWN && leaf !== SYS_LP_SHUTDOWN) return status(STATUS.SYS_SHUTDOWN);
+  if (state !== SYS_STATE.SYS_READY && state !== SYS_STATE.SYS_SHUTDOWN && !BEFORE_READY.has(leaf)) {
+    return status(STATUS.SYS_NOT_READY);
+  }
+  if (!lps.has(p.index) && !BEFORE_LP_INIT.has(leaf)) return status(STATUS.SYS_LP_INIT_NOT_DONE);
+  return undefined;
+}
+
+const R12 = 12;
+const R13 = 13;
+const REGISTERS: Readonly<Record<keyof Outputs, number>> = {
+  rcx: RCX,
+  rdx: RDX,
+  r8: R8,
+  r9: R9,
+  r10: R10,
+  r11: R11,
+  r12: R12,
+  r13: R13,
+};
+
+/** Writes a leaf's outputs to the caller's registers. */
+export function writeOutputs(p: Processor, out: Outputs): void {
+  for (const name of Object.keys(out) as (keyof Outputs)[]) {
+    const value = out[name];
+    if (value !== undefined) p.setGpr(REGISTERS[name], value);
+  }
+}
+
+function runHostLeaf(module: TdxModule, call: Call, leaf: HostLeaf | undefined): bigint {
+  const failure = module.hooks.fail?.(call);
+  if (failure !== undefined) return failure;
+  if (call.p.gpr(RAX) & RAX_RESERVED) return operandInvalid(OPERAND.RAX);
+  const closed = gate(module, call.p, call.leaf);
+  if (closed !== undefined) return closed;
+  if (!leaf?.versions.includes(call.version)) return operandInvalid(OPERAND.RAX);
+  return leaf.run(call);
+}
+
+/** Runs one SEAMCALL to completion. */
+export function dispatchHostCall(module: TdxModule, p: Processor): void {
+  const call = new Call(module, p);
+  const leaf = HOST_LEAVES.get(call.leaf);
+  const rax = runHostLeaf(module, call, leaf);
+  p.setGpr(RAX, rax);
+  writeOutputs(p, call.out);
+  const name = leaf?.name ?? 'unknown';
+  const { seamcalls } = module.counts;
+  seamcalls.set(name, (seamcalls.get(name) ?? 0) + 1);
+  trace.tdx_seamcall?.(name, call.leaf, call.rcx, call.rdx, call.r8, rax);
+}

@@ -1,0 +1,119 @@
+/**
+ * Checks that leaves have in common, in the order of the specification. Each gives its object, or the status (a bigint)
+ * with which the leaf ends.
+ *
+ * @tdx "ABI Reference: Interface Functions", Common operand checks
+ */
+import { isPrivateKeyId, keyIdOf } from '../../machine/seam/key-id.ts';
+import type { Hpa } from '../../util/address.ts';
+import type { LockMode } from '../locks.ts';
+import { PHYSICAL_ADDRESS_BITS } from '../platform.ts';
+import { OPERAND, STATUS, status } from '../status.ts';
+import type { Call } from './call.ts';
+import { leafAllowedIn } from './op-state.ts';
+import { type PamtEntry, PT } from './pamt.ts';
+import type { Tdcs } from './tdcs.ts';
+import { LEVEL_BYTES, type PageLevel } from './tdmr.ts';
+import { LIFECYCLE, type Tdr } from './tdr.ts';
+import { NO_LP, type Tdvps } from './tdvps.ts';
+
+export const operandInvalid = (operand: number): bigint => status(STATUS.OPERAND_INVALID, operand);
+export const operandBusy = (operand: number): bigint => status(STATUS.OPERAND_BUSY, operand);
+
+/** An address that fits and is aligned, KeyID bits included; else OPERAND_INVALID. */
+function physical(value: bigint, operand: number, alignment: number): Hpa | bigint {
+  if (value >> BigInt(PHYSICAL_ADDRESS_BITS) !== 0n) return operandInvalid(operand);
+  const pa = Number(value);
+  return pa % alignment === 0 ? pa : operandInvalid(operand);
+}
+
+/** The address of a page to become or being private: aligned, KeyID bits clear. */
+export function privatePa(value: bigint, operand: number, alignment = 4096): Hpa | bigint {
+  const pa = physical(value, operand, alignment);
+  return typeof pa === 'number' && keyIdOf(pa) !== 0 ? operandInvalid(operand) : pa;
+}
+
+/** The address of a buffer of the host's: aligned, without a private KeyID. It keeps its (shared) KeyID bits. */
+export function sharedPa(value: bigint, operand: number, alignment: number): Hpa | bigint {
+  const pa = physical(value, operand, alignment);
+  return typeof pa === 'number' && isPrivateKeyId(keyIdOf(pa)) ? operandInvalid(operand) : pa;
+}
+
+/** Finds and locks the PAMT entry of a page in use. */
+export function lockPage(call: Call, value: bigint, operand: number, mode: LockMode): PamtEntry | bigint {
+  const pa = privatePa(value, operand);
+  if (typeof pa === 'bigint') return pa;
+  const entry = call.module.pamt.lookup(pa);
+  if (entry === null) return status(STATUS.OPERAND_ADDR_RANGE_ERROR, operand);
+  return call.lock(entry.lockKind, entry.page, mode) ? entry : operandBusy(operand);
+}
+
+/**
+ * Finds and locks a page that nobody has: a leaf gives it to a TD.
+ * @param size 0 for 4 KiB, 1 for 2 MiB, 2 for 1 GiB; the address must be aligned to it
+ */
+export function newPage(call: Call, value: bigint, operand: number, size: PageLevel = 0): PamtEntry | bigint {
+  const pa = privatePa(value, operand, LEVEL_BYTES[size]!);
+  if (typeof pa === 'bigint') return pa;
+  const { pamt } = call.module;
+  const ruling = pamt.lookup(pa);
+  const entry = pamt.entry(pa, size);
+  if (ruling === null || entry === null) return status(STATUS.OPERAND_ADDR_RANGE_ERROR, operand);
+  if (!call.lock(ruling.lockKind, ruling.page, 'exclusive')) return operandBusy(operand);
+  return pamt.isFree(pa, size) ? entry : status(STATUS.PAGE_METADATA_INCORRECT, operand);
+}
+
+/** Finds and locks a TD by its TDR's address. */
+export function lockTdr(call: Call, value: bigint, operand: number, mode: LockMode): Tdr | bigint {
+  const entry = lockPage(call, value, operand, mode);
+  if (typeof entry === 'bigint') return entry;
+  if (entry.pageType !== PT.TDR) return status(STATUS.PAGE_METADATA_INCORRECT, operand);
+  return call.module.tdrAt(entry.page);
+}
+
+/** The TD's control structure, if the TD is alive, has its keys and all pages of its TDCS. */
+export function tdcsOf(tdr: Tdr): Tdcs | bigint {
+  if (tdr.fatal) return status(STATUS.TD_FATAL);
+  if (tdr.lifecycle !== LIFECYCLE.KEYS_CONFIGURED) return status(STATUS.TD_KEYS_NOT_CONFIGURED);
+  return tdr.hasTdcs ? tdr.tdcs : status(STATUS.TDCS_NOT_ALLOCATED);
+}
+
+/** As {@link tdcsOf}, and the TD's operation state, which is locked, allows the leaf. */
+export function tdInState(call: Call, tdr: Tdr, mode: LockMode = 'shared', leaf: number = call.leaf): Tdcs | bigint {
+  const tdcs = tdcsOf(tdr);
+  if (typeof tdcs === 'bigint') return tdcs;
+  if (!call.lock('op_state', tdr.pa, mode)) return operandBusy(OPERAND.OP_STATE);
+  return leafAllowedIn(leaf, tdcs.opState) ? tdcs : status(STATUS.OP_STATE_INCORRECT);
+}
+
+/** Finds and locks a virtual processor by its TDVPR's address, and its TD's TDR shared. */
+export function lockTdvpr(call: Call, value: bigint, operand: number, mode: LockMode): Tdvps | bigint {
+  const entry = lockPage(call, value, operand, mode);
+  if (typeof entry === 'bigint') return entry;
+  if (entry.pageType !== PT.TDVPR) return status(STATUS.PAGE_METADATA_INCORRECT, operand);
+  if (!call.lock('pamt4k', entry.owner, 'shared')) return operandBusy(OPERAND.TDR);
+  return call.module.tdvpsAt(entry.page);
+}
+
+/**
+ * Makes a virtual processor the calling logical processor's, if no other has it: its VMCS is loaded and counted.
+ * @returns a status, or null if it is this processor's
+ */
+export function associate(call: Call, tdvps: Tdvps): bigint | null {
+  const lp = tdvps.associatedLp;
+  if (lp === call.p.index) return null;
+  if (lp !== NO_LP) return status(STATUS.VCPU_ASSOCIATED);
+  tdvps.set('ASSOC_LPID', call.p.index);
+  const { tdcs } = tdvps;
+  tdcs.set('NUM_ASSOC_VCPUS', tdcs.num('NUM_ASSOC_VCPUS') + 1);
+  tdvps.loadVmcs();
+  return null;
+}
+
+/** Takes a virtual processor from its logical processor: its VMCS is in its page again. */
+export function dissociate(tdvps: Tdvps): void {
+  tdvps.storeVmcs();
+  tdvps.set('ASSOC_LPID', NO_LP);
+  const { tdcs } = tdvps;
+  tdcs.set('NUM_ASSOC_VCPUS', tdcs.num('NUM_ASSOC_VCPUS') - 1);
+}

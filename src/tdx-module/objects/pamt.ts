@@ -1,0 +1,125 @@
+/**
+ * The physical address metadata tables: what each page of the TDMRs is used for, and by which TD.
+ *
+ *   entry (16 bytes):  15:0 lock | 23:16 page type | 63:24 owner: address of the TDR / 4096 | 127:64 BEPOCH
+ *
+ * A page has an entry per size that it may be part of; the one of the largest size whose type is not NDA rules.
+ *
+ * @tdx "Physical Memory Management", Physical Address Metadata Table (PAMT)
+ */
+import type { Hpa } from '../../util/address.ts';
+import type { LockKind } from '../locks.ts';
+import type { TdxModule } from '../module.ts';
+import { LEVEL_BYTES, PAMT_ENTRY_SIZE, type PageLevel, type Tdmr } from './tdmr.ts';
+
+/** Page types. */
+export const PT = { NDA: 0, RSVD: 1, REG: 3, TDR: 4, TDCX: 5, TDVPR: 6, EPT: 8 } as const;
+export type PageType = (typeof PT)[keyof typeof PT];
+
+const LOCK_KINDS: readonly LockKind[] = ['pamt4k', 'pamt2m', 'pamt1g'];
+
+/** An entry, read from and written to its place in the PAMT. */
+export class PamtEntry {
+  readonly #module: TdxModule;
+  /** Where it lies. */
+  readonly #at: Hpa;
+  /** First byte of the page it describes. */
+  readonly page: Hpa;
+  /** Its size: 0 for 4 KiB, 1 for 2 MiB, 2 for 1 GiB. */
+  readonly size: PageLevel;
+
+  constructor(module: TdxModule, at: Hpa, page: Hpa, size: PageLevel) {
+    this.#module = module;
+    this.#at = at;
+    this.page = page;
+    this.size = size;
+  }
+
+  get #word(): bigint {
+    return this.#module.platform.keyed.read64(this.#at, this.#module.globalKeyId);
+  }
+
+  get pageType(): PageType {
+    return Number((this.#word >> 16n) & 0xffn) as PageType;
+  }
+  /** Address of the TDR of the TD that has the page. */
+  get owner(): Hpa {
+    return Number(this.#word >> 24n) * 4096;
+  }
+  /** TD_EPOCH when the page was blocked. */
+  get bepoch(): bigint {
+    return this.#module.platform.keyed.read64(this.#at + 8, this.#module.globalKeyId);
+  }
+  set bepoch(value: bigint) {
+    this.#module.platform.keyed.write64(this.#at + 8, this.#module.globalKeyId, value);
+  }
+
+  /** Gives the page to a TD. @param owner address of the TDR */
+  assign(pageType: PageType, owner: Hpa): void {
+    const { keyed } = this.#module.platform;
+    const word = (BigInt(pageType) << 16n) | (BigInt(owner / 4096) << 24n);
+    keyed.write64(this.#at, this.#module.globalKeyId, word);
+    keyed.write64(this.#at + 8, this.#module.globalKeyId, 0n);
+  }
+  /** The page is nobody's again. */
+  free(): void {
+    this.assign(PT.NDA, 0);
+  }
+
+  get lockKind(): LockKind {
+    return LOCK_KINDS[this.size]!;
+  }
+}
+
+export class Pamt {
+  readonly #module: TdxModule;
+
+  constructor(module: TdxModule) {
+    this.#module = module;
+  }
+
+  #tdmrOf(pa: Hpa): Tdmr | undefined {
+    return this.#module.tdmrs.find((tdmr) => tdmr.contains(pa));
+  }
+
+  #entryIn(tdmr: Tdmr, pa: Hpa, size: PageLevel): PamtEntry {
+    const bytes = LEVEL_BYTES[size]!;
+    const page = pa - (pa % bytes);
+    const at = tdmr.pamt[size]!.base + ((page - tdmr.base) / bytes) * PAMT_ENTRY_SIZE;
+    return new PamtEntry(this.#module, at, page, size);
+  }
+
+  /** The entry of one size for an address; null if the address has no PAMT. */
+  entry(pa: Hpa, size: PageLevel): PamtEntry | null {
+    const tdmr = this.#tdmrOf(pa);
+    return tdmr?.isUsable(pa, 1) === true ? this.#entryIn(tdmr, pa, size) : null;
+  }
+
+  /** The entry that rules an address; null if it is in no TDMR, reserved, or not initialised yet. */
+  lookup(pa: Hpa): PamtEntry | null {
+    const tdmr = this.#tdmrOf(pa);
+    if (tdmr?.isUsable(pa - (pa % 4096), 4096) !== true) return null;
+    for (const size of [2, 1] as const) {
+      const entry = this.#entryIn(tdmr, pa, size);
+      if (entry.pageType !== PT.NDA) return entry;
+    }
+    return this.#entryIn(tdmr, pa, 0);
+  }
+
+  /** Whether a page of this size lies wholly in initialised, unreserved memory and no part of it is in use. */
+  isFree(page: Hpa, size: PageLevel): boolean {
+    const tdmr = this.#tdmrOf(page);
+    const bytes = LEVEL_BYTES[size]!;
+    if (tdmr?.isUsable(page, bytes) !== true) return false;
+    for (let larger: PageLevel = 2; larger >= size; larger--) {
+      if (this.#entryIn(tdmr, page, larger as PageLevel).pageType !== PT.NDA) return false;
+    }
+    for (let smaller = size - 1; smaller >= 0; smaller--) {
+      const step = LEVEL_BYTES[smaller]!;
+      for (let pa = page; pa < page + bytes; pa += step) {
+        if (this.#entryIn(tdmr, pa, smaller as PageLevel).pageType !== PT.NDA) return false;
+      }
+    }
+    return true;
+  }
+}

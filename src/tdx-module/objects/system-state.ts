@@ -1,0 +1,23 @@
+/**
+ * The module's own life: from loading to ready.
+ *
+ * @tdx "TDX Module Lifecycle: Enumeration, Initialization and Shutdown"
+ */
+export const SYS_STATE = {
+  SYSINIT_PENDING: 0,
+  SYSINIT_DONE: 1,
+  SYSCONFIG_DONE: 2,
+  SYS_READY: 3,
+  SYS_SHUTDOWN: 4,
+} as const;
+export type SysState = (typeof SYS_STATE)[keyof typeof SYS_STATE];
+
+export class SystemState {
+  state: SysState = SYS_STATE.SYSINIT_PENDING;
+  /** Indices of logical processors that ran TDH.SYS.LP.INIT. */
+  readonly lps: Set<number> = new Set();
+  /** Packages on which the global key is configured, one bit each. */
+  keyConfigured = 0n;
+  /** IA32_TSC_ADJUST that TDH.SYS.INIT saw, by logical processor as TDH.SYS.LP.INIT confirmed it. */
+  tscAdjust = 0n;
+}
