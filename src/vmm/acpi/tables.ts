@@ -23,7 +23,7 @@ export function checksum(bytes: Uint8Array): number {
 }
 
 /** A system description table: header, checksum, body. @see ACPI "System Description Table Header" */
-function table(signature: string, revision: number, body: Uint8Array): Uint8Array {
+export function table(signature: string, revision: number, body: Uint8Array): Uint8Array {
   const bytes = new ByteWriter()
     .text(signature, 4)
     .u32(HEADER_SIZE + body.length)
@@ -40,7 +40,7 @@ function table(signature: string, revision: number, body: Uint8Array): Uint8Arra
 }
 
 /** Root System Description Pointer, revision 2. @see ACPI "Root System Description Pointer (RSDP) Structure" */
-function rsdp(rsdt: number, xsdt: number): Uint8Array {
+export function rsdp(rsdt: number, xsdt: number): Uint8Array {
   const bytes = new ByteWriter()
     .text('RSD PTR ', 8)
     .u8(0)

@@ -139,8 +139,14 @@ function checkPayload(kernel: Uint8Array, setupSize: number, name: string): void
   }
 }
 
-/** Puts a bzImage, its initrd, its command line and boot_params into memory. */
+/** Puts a bzImage, its initrd, its command line and boot_params into memory, ready to be entered. */
 export function loadBzImage(memory: GuestMemory, input: BootInput): LoadedKernel {
+  const { entry, bootParams } = placeBzImage(memory, input);
+  return { format: 'bzImage', entry: flatEntryState(memory, 'long', entry, { rsi: bootParams }) };
+}
+
+/** Puts the same into memory; gives the 64-bit entry point, and the address of boot_params, which RSI is to hold there. */
+export function placeBzImage(memory: GuestMemory, input: BootInput): { entry: number; bootParams: number } {
   const { kernel, kernelName } = input;
   const header = readHeader(kernel, kernelName);
   const commandLine = cString(input.commandLine);
@@ -181,8 +187,7 @@ export function loadBzImage(memory: GuestMemory, input: BootInput): LoadedKernel
   memory.write(HIGH_RAM, image);
   memory.write(COMMAND_LINE_ADDRESS, commandLine);
   memory.write(BOOT_INFO_ADDRESS, bootParams);
-  const entry = flatEntryState(memory, 'long', HIGH_RAM + ENTRY_64, { rsi: BOOT_INFO_ADDRESS });
-  return { format: 'bzImage', entry };
+  return { entry: HIGH_RAM + ENTRY_64, bootParams: BOOT_INFO_ADDRESS };
 }
 
 function writeE820(bootParams: Uint8Array, ranges: readonly MemoryRange[]): void {

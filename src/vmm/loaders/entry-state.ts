@@ -66,7 +66,7 @@ export function flatEntryState(
   const tss = (0x8bn << 40n) | 0x67n;
   const gdt = new ByteWriter().u64(0, 0, descriptor(code), descriptor(data), tss).finish();
   memory.write(GDT_ADDRESS, gdt);
-  if (long) writeIdentityMap(memory);
+  if (long) memory.write(PAGE_TABLES_ADDRESS, identityMap(PAGE_TABLES_ADDRESS));
   return {
     mode,
     rip,
@@ -85,17 +85,17 @@ const PRESENT_WRITABLE = 3;
 const LARGE_PAGE = 0x80;
 const TABLE_ENTRIES = 512;
 
-/** Identity tables for the low 4 GiB in 2 MiB pages. @sdm "4-Level Paging" */
-function writeIdentityMap(memory: GuestMemory): void {
+/** Identity tables for the low 4 GiB in 2 MiB pages, to lie at `address`: PML4, PDPT, four page directories. @sdm "4-Level Paging" */
+export function identityMap(address: number): Uint8Array {
   const directories = 4;
   const tables = new BigUint64Array(TABLE_ENTRIES * (2 + directories));
-  const pdpt = PAGE_TABLES_ADDRESS + 0x1000;
-  tables[0] = BigInt(pdpt | PRESENT_WRITABLE);
+  const pdpt = address + 0x1000;
+  tables[0] = BigInt(pdpt + PRESENT_WRITABLE);
   for (let n = 0; n < directories; n++) {
-    tables[TABLE_ENTRIES + n] = BigInt((pdpt + 0x1000 * (n + 1)) | PRESENT_WRITABLE);
+    tables[TABLE_ENTRIES + n] = BigInt(pdpt + 0x1000 * (n + 1) + PRESENT_WRITABLE);
   }
   for (let n = 0; n < directories * TABLE_ENTRIES; n++) {
     tables[2 * TABLE_ENTRIES + n] = BigInt(n * 0x200000 + (PRESENT_WRITABLE | LARGE_PAGE));
   }
-  memory.write(PAGE_TABLES_ADDRESS, new Uint8Array(tables.buffer));
+  return new Uint8Array(tables.buffer);
 }

@@ -1,0 +1,35 @@
+/** The td-shim as bytes: mailbox, page tables and the assembled code. */
+
+import { assemble } from '../../../machine/isa/assembler/assemble.ts';
+import { identityMap } from '../../loaders/entry-state.ts';
+import { HOB_END, HOB_GUID, HOB_RESOURCE, MEMORY_UNACCEPTED, PAYLOAD_GUID_HIGH, PAYLOAD_GUID_LOW } from '../hob.ts';
+import { SHIM_ADDRESS, SHIM_SIZE } from '../layout.ts';
+import { SHIM_SOURCE } from './source.ts';
+
+/** 66 0F 01 CC, by its bytes: only code in SEAM non-root mode has it. */
+const TDCALL = 'db 0x66, 0x0f, 0x01, 0xcc';
+const PAGE = 0x1000;
+const TABLES = PAGE;
+const CODE: number = SHIM_SIZE - PAGE;
+
+/** The shim for a place in memory; a TD's first instruction is 16 bytes before its end. */
+export function buildShim(address: number = SHIM_ADDRESS): Uint8Array {
+  const names: Readonly<Record<string, number | bigint>> = {
+    CODE: address + CODE,
+    MAILBOX: address,
+    TABLES: address + TABLES,
+    HOB_RESOURCE,
+    HOB_GUID,
+    HOB_END,
+    MEMORY_UNACCEPTED,
+    PAYLOAD_GUID_LOW,
+    PAYLOAD_GUID_HIGH,
+  };
+  const definitions = Object.entries(names).map(([name, value]) => `${name} equ ${value}`);
+  const source = SHIM_SOURCE.replaceAll(/\btdcall\b/g, TDCALL);
+  const { bytes } = assemble([...definitions, source].join('\n'), 32, BigInt(address + CODE));
+  const shim = new Uint8Array(SHIM_SIZE);
+  shim.set(identityMap(address + TABLES), TABLES);
+  shim.set(bytes, CODE);
+  return shim;
+}
