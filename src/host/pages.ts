@@ -20,6 +20,8 @@ export const PAGE_OWNER = {
   user: 5,
   /** Given to the TDX module: TDR, TDCS, TDVPR, secure EPT, PAMT. */
   tdx: 6,
+  /** Memory of guests that the VMM process cannot map. */
+  guestMemfd: 7,
 } as const;
 /** One of {@link PAGE_OWNER}. */
 export type PageOwner = (typeof PAGE_OWNER)[keyof typeof PAGE_OWNER];
@@ -43,7 +45,7 @@ export class PageAllocator {
   readonly #next: Int32Array;
   readonly #previous: Int32Array;
   readonly #heads: Int32Array = new Int32Array(MAX_ORDER + 1).fill(NONE);
-  readonly #counts: number[] = [0, 0, 0, 0, 0, 0, 0];
+  readonly #counts: number[] = [0, 0, 0, 0, 0, 0, 0, 0];
 
   /** @param reserved bytes at the bottom of memory that are never handed out */
   constructor(memory: PhysicalMemory, reserved: number = 1 << 20) {
@@ -93,10 +95,7 @@ export class PageAllocator {
       this.#push(page + (1 << from), from);
     }
     this.#setOwner(page, order, owner);
-    for (let i = page; i < page + (1 << order); i++) {
-      if (this.#used[i] !== 0) this.#memory.fill(i * PAGE_SIZE, PAGE_SIZE);
-      this.#used[i] = 1;
-    }
+    this.#clear(page, order);
     return page * PAGE_SIZE;
   }
 
@@ -116,6 +115,65 @@ export class PageAllocator {
       size++;
     }
     this.#push(page, size);
+  }
+
+  /** Zeroed memory of any number of pages in one piece, or undefined. @upstream alloc_contig_pages() */
+  allocContig(owner: PageOwner, pages: number): Hpa | undefined {
+    const start = this.#findRun(pages);
+    if (start === NONE) return undefined;
+    const end = start + pages;
+    // The blocks under it leave the free lists; what of the last one is beyond it goes back.
+    let page = start;
+    while (page < end) {
+      const order = this.#order[page]!;
+      this.#remove(page, order);
+      page += 1 << order;
+    }
+    this.#forEachBlock(end, page, (block, order) => this.#push(block, order));
+    this.#forEachBlock(start, end, (block, order) => {
+      this.#setOwner(block, order, owner);
+      this.#clear(block, order);
+    });
+    return start * PAGE_SIZE;
+  }
+
+  /** Gives back what {@link allocContig} gave. @upstream free_contig_range() */
+  freeContig(hpa: Hpa, pages: number): void {
+    const first = hpa / PAGE_SIZE;
+    this.#forEachBlock(first, first + pages, (block, order) => this.free(block * PAGE_SIZE, order));
+  }
+
+  /** The first page of the lowest run of free blocks with so many pages; it begins at a block. */
+  #findRun(pages: number): number {
+    let start = NONE;
+    for (let page = 0; page < this.#pages; ) {
+      if (this.#owner[page] !== PAGE_OWNER.free) {
+        start = NONE;
+        page++;
+        continue;
+      }
+      if (start === NONE) start = page;
+      page += 1 << this.#order[page]!;
+      if (page - start >= pages) return start;
+    }
+    return NONE;
+  }
+
+  /** Cuts [first, end) into naturally aligned blocks. */
+  #forEachBlock(first: number, end: number, each: (page: number, order: number) => void): void {
+    for (let page = first; page < end; ) {
+      let order = 0;
+      while (order < MAX_ORDER && page % (2 << order) === 0 && page + (2 << order) <= end) order++;
+      each(page, order);
+      page += 1 << order;
+    }
+  }
+
+  #clear(page: number, order: number): void {
+    for (let i = page; i < page + (1 << order); i++) {
+      if (this.#used[i] !== 0) this.#memory.fill(i * PAGE_SIZE, PAGE_SIZE);
+      this.#used[i] = 1;
+    }
   }
 
   #setOwner(page: number, order: number, owner: PageOwner): void {
