@@ -21,6 +21,7 @@ import {
   SEG_BASE,
   SEG_LOW,
   SEG_READ_SPAN,
+  SEG_SELECTOR,
   SEG_WRITE_SPAN,
   SEGMENT_SIZE,
   SEGMENTS,
@@ -312,7 +313,7 @@ export class Processor {
 
   /** Publishes a segment register to the state block: base and legal offsets. Also the stack mask for SS and CS. */
   syncSegment(n: number): void {
-    const { base, limit, attributes } = this.segments[n]!;
+    const { selector, base, limit, attributes } = this.segments[n]!;
     const at = this.#at(SEGMENTS) + n * SEGMENT_SIZE;
     const view = this.#view;
     const long = this.mode64;
@@ -328,6 +329,7 @@ export class Processor {
     const whole = limit === 0xffff_ffff ? limit + 64 : limit;
     const span = unusable ? -1 : expandDown ? (limit >= top ? -1 : top - low) : whole;
     view.setUint32(at + SEG_LOW, low, true);
+    view.setUint16(at + SEG_SELECTOR, selector, true);
     const readable = !protectedSegment || !code || (type & 2) !== 0;
     const writable = !protectedSegment || (!code && (type & 2) !== 0);
     view.setBigInt64(at + SEG_READ_SPAN, BigInt(readable ? span : -1), true);

@@ -9,7 +9,7 @@ import { flagsFromWordKind } from '../isa/flags.ts';
 import type { Insn } from '../isa/insn.ts';
 import '../isa/index.ts';
 import type { Machine } from '../machine.ts';
-import type { Processor } from '../processor.ts';
+import { BLOCKED_BY_STI, type Processor } from '../processor.ts';
 import { CodePages, type CodeSize } from './code-pages.ts';
 import { Handlers } from './handlers.ts';
 import {
@@ -28,6 +28,7 @@ import {
   SEGMENT_SIZE,
   SEGMENTS,
   STATE,
+  STI_TIME,
   STOPPED_AT,
   TLB_BANK_COUNT,
   TLB_BANK_SIZE,
@@ -75,6 +76,7 @@ export class Engine {
     const view = this.#view;
     view.setInt32(BUDGET, budget, true);
     this.#setTscOrigin(p, budget);
+    this.#forgetSti(budget);
     let reason = this.handlers.run(0) as Exit;
     while (reason === EXIT.ahead) {
       // Nothing the guest can tell: no look at the world here, whatever the budget.
@@ -82,6 +84,7 @@ export class Engine {
       reason = next === 0 ? EXIT.lookup : (this.handlers.run(next) as Exit);
     }
     this.executed = budget - view.getInt32(BUDGET, true);
+    this.#noteSti(p);
     // A branch that ends with its page and was not taken stops before the step to the next page, whose offset of 4096
     // does not fit the record.
     const record = view.getUint32(STOPPED_AT, true);
@@ -91,6 +94,19 @@ export class Engine {
     }
     return reason;
   }
+  /** Before a run: no STI has been executed at its time. */
+  #forgetSti(budget: number): void {
+    const view = this.#view;
+    view.setInt32(STI_TIME, view.getInt32(TSC_ORIGIN, true) - budget - 2, true);
+  }
+
+  /** After a run: the shadow of an STI that was its last instruction. */
+  #noteSti(p: Processor): void {
+    const view = this.#view;
+    const last = (view.getInt32(TSC_ORIGIN, true) - view.getInt32(BUDGET, true) - 1) | 0;
+    if (view.getInt32(STI_TIME, true) === last) p.interruptShadow |= BLOCKED_BY_STI;
+  }
+
   /** Instructions retired by the last run() or step(). */
   executed = 0;
 
@@ -139,8 +155,10 @@ export class Engine {
     view.setInt32(BUDGET, 0, true);
     this.#setTscOrigin(p, 0);
     this.#stepInsn = decoded;
+    this.#forgetSti(0);
     const reason = this.handlers.run(SCRATCH_RECORDS) as Exit;
     this.executed = -view.getInt32(BUDGET, true);
+    this.#noteSti(p);
     if (reason >= EXIT.miss) {
       view.setBigUint64(RIP, start, true);
       return reason;

@@ -54,6 +54,8 @@ export const REASON: number = STATE + 0xf0;
 export const TSC_AUX: number = STATE + 0xf4;
 /** -1 in 64-bit mode, else 0xffffffff: mask of RIP and linear addresses. i64 */
 export const CODE_MASK: number = STATE + 0x218;
+/** Low half of the time-stamp counter at the last STI that cast a shadow, or another time. i32 */
+export const STI_TIME: number = STATE + 0x220;
 /** x87: control, status (without TOP), TOP, abridged tag word (1 = in use), opcode, and pointers. */
 export const FCW: number = STATE + 0xf8;
 export const FSW: number = STATE + 0xfa;
@@ -63,9 +65,10 @@ export const FOP: number = STATE + 0xfe;
 /** Eight segments of 32 bytes in encoding order ES CS SS DS FS GS (6, 7 unused). */
 export const SEGMENTS: number = STATE + 0x100;
 export const SEGMENT_SIZE = 32;
-/** Within a segment: base i64; lowest legal offset u32; span of legal offsets for reads and for writes, i64, -1 for none. */
+/** Within a segment: base i64; lowest legal offset u32; selector u16; span of legal offsets for reads and for writes, i64, -1 for none. */
 export const SEG_BASE = 0;
 export const SEG_LOW = 8;
+export const SEG_SELECTOR = 12;
 export const SEG_READ_SPAN = 16;
 export const SEG_WRITE_SPAN = 24;
 export const FIP: number = STATE + 0x200;
@@ -96,7 +99,7 @@ export const SLOW = {
   fsgsbase: 32,
   /** CLI, STI, PUSHF and POPF: not at CPL 0, or virtual-8086 mode. */
   interruptFlag: 64,
-  /** POPF: something waits for RFLAGS.IF to become 1. */
+  /** STI and POPF: something waits for RFLAGS.IF to become 1. */
   interruptWindow: 128,
 } as const;
 

@@ -147,7 +147,7 @@ export function checkWritable(p: Processor, linear: Gva, size: number, implicitS
 }
 
 /** Where the byte at a linear address lies in memory, if its page has an entry; else 0. */
-function lookUp(m: Mmu, cls: PrivilegeClass, array: number, low: number, high: number): number {
+export function lookUp(m: Mmu, cls: PrivilegeClass, array: number, low: number, high: number): number {
   const bank = m.context.banks[cls];
   if (bank === 0) return 0;
   const { words } = m.tlb;

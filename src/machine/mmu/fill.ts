@@ -33,8 +33,11 @@ export function fillData(p: Processor, m: Mmu, cls: PrivilegeClass, need: number
   const forWrite = (need & NEED_WRITE) !== 0;
   let filled = false;
   if ((!m.ept || m.eptRights & EPT_READ) && !(watched && pageIsWatched(p, m.linear, false))) {
-    if (!forWrite || m.tlb.isFree(bank + TLB_READ + offset))
-      m.tlb.fill(bank + TLB_READ + offset, tag, high, RAM_BASE + page, page);
+    const entry = bank + TLB_READ + offset;
+    if (!forWrite || m.tlb.isFree(entry)) {
+      m.tlb.fill(entry, tag, high, RAM_BASE + page, page);
+      if (!m.global) m.tlb.noteLocal(entry);
+    }
     filled = true;
   }
   const writable =
@@ -42,7 +45,11 @@ export function fillData(p: Processor, m: Mmu, cls: PrivilegeClass, need: number
     writePermitted(m, needOf(cls)) &&
     (!m.ept || (m.eptRights & (EPT_WRITE | EPT_DIRTY)) === (EPT_WRITE | EPT_DIRTY));
   if (writable && !(watched && pageIsWatched(p, m.linear, true)) && !machine.engine.hasCode(page)) {
-    if (forWrite || m.tlb.isFree(bank + TLB_WRITE + offset)) m.tlb.fillWrite(bank, tag, high, page);
+    const entry = bank + TLB_WRITE + offset;
+    if (forWrite || m.tlb.isFree(entry)) {
+      m.tlb.fillWrite(bank, tag, high, page);
+      if (!m.global) m.tlb.noteLocal(entry);
+    }
     if (forWrite) filled = true;
   } else if (forWrite) {
     filled = false;
@@ -61,7 +68,9 @@ export function fillExecute(p: Processor, m: Mmu): boolean {
   const host = machine.engine.codePage(page, size);
   const bank = bankFor(p, m, m.class);
   context.codeSizes[m.class] = size;
-  m.tlb.fill(bank + TLB_EXECUTE + entryOffset(low), (low & 0xffff_f000) >>> 0, high, host, page);
+  const entry = bank + TLB_EXECUTE + entryOffset(low);
+  m.tlb.fill(entry, (low & 0xffff_f000) >>> 0, high, host, page);
+  if (!m.global) m.tlb.noteLocal(entry);
   if (m.pageShift !== 12) context.noteLargePage(low, high, m.pageShift);
   return true;
 }

@@ -12,7 +12,11 @@ import { banksOf } from './tlb-banks.ts';
 /** Forgets linear and combined mappings of the current VPID: of the current PCID, or of all with global pages. */
 export function flushTlb(p: Processor, options: { readonly global?: boolean } = {}): void {
   const { vpid, context, contexts } = p.mmu;
-  for (const c of contexts) if (c.vpid === vpid && (options.global || c.pcid === context.pcid)) c.flush();
+  for (const c of contexts) {
+    if (c.vpid !== vpid) continue;
+    if (options.global) c.flush();
+    else if (c.pcid === context.pcid) c.flushLocal();
+  }
 }
 
 /** INVLPG: one page, in the current PCID, and in the others where it may be global. */
@@ -41,10 +45,11 @@ export function invpcid(p: Processor, type: number, pcid: number, linear: Gva): 
   const high = halves[1]!;
   for (const c of contexts) {
     if (c.vpid !== vpid) continue;
-    if (type === INVPCID_ALL || type === INVPCID_ALL_BUT_GLOBAL) c.flush();
+    if (type === INVPCID_ALL) c.flush();
+    else if (type === INVPCID_ALL_BUT_GLOBAL) c.flushLocal();
     else if (c.pcid === pcid) {
       if (type === INVPCID_ADDRESS) c.flushPage(low, high);
-      else c.flush();
+      else c.flushLocal();
     }
   }
 }
@@ -68,14 +73,19 @@ export function invept(p: Processor, type: number, eptp: bigint): void {
   for (const c of eptCaches) if (concerns(c.eptp)) c.flush();
 }
 
-// INVVPID types; 1 and 3 are one VPID, with and without its global pages.
+// INVVPID types; 1 is one VPID.
 const INVVPID_ADDRESS = 0;
 const INVVPID_ALL = 2;
+const INVVPID_ALL_BUT_GLOBAL = 3;
 
 /** INVVPID with checked operands. */
 export function invvpid(p: Processor, type: number, vpid: number, linear: Gva): void {
   if (type === INVVPID_ADDRESS) return dropPageOf(p, vpid, linear);
-  for (const c of p.mmu.contexts) if (type === INVVPID_ALL ? c.vpid !== 0 : c.vpid === vpid) c.flush();
+  for (const c of p.mmu.contexts) {
+    if (type === INVVPID_ALL ? c.vpid === 0 : c.vpid !== vpid) continue;
+    if (type === INVVPID_ALL_BUT_GLOBAL) c.flushLocal();
+    else c.flush();
+  }
 }
 
 /** Forgets everything this processor has cached: reset. */

@@ -9,6 +9,7 @@ import {
   CR4_LA57,
   CR4_PAE,
   CR4_PCIDE,
+  CR4_PGE,
   CR4_PSE,
   CR4_SMAP,
   CR4_SMEP,
@@ -128,6 +129,7 @@ function decode(p: Processor, m: Mmu): void {
   m.smap = paging !== PAGING_OFF && (cr4 & CR4_SMAP) !== 0;
   m.reportsFetch = noExecute || m.smep;
   m.pse = (cr4 & CR4_PSE) !== 0;
+  m.pge = (cr4 & CR4_PGE) !== 0;
   m.aboveWidth = 0x10_0000 - 2 ** (m.physicalBits - 32);
   m.reservedHigh = (m.aboveWidth | (long ? 0 : 0x7ff0_0000) | (noExecute ? 0 : 0x8000_0000)) >>> 0;
 

@@ -55,6 +55,8 @@ export class Mmu {
   smap = false;
   /** The page-fault error code has the I/D bit. */
   reportsFetch = false;
+  /** CR4.PGE: entries may call pages global. */
+  pge = false;
   /** CR4.PSE: 32-bit paging has 4 MiB pages. */
   pse = false;
   /** Reserved bits in the upper half of an entry of 8 bytes. */
@@ -83,6 +85,8 @@ export class Mmu {
   user = true;
   writable = true;
   noExecute = false;
+  /** The guest's tables call the page global. */
+  global = false;
   /** The guest's dirty flag is set, or there is none. */
   dirty = true;
   /** EPT rights (R W X in bits 2:0) of the last EPT walk, and EPT_DIRTY if writes need set no flag. */

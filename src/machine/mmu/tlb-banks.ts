@@ -39,6 +39,9 @@ const ANY_INDEX = 0xffff;
 /** Fills of a bank that are remembered, so that emptying it costs no more than it holds. */
 const JOURNAL = 192;
 
+/** The same for pages that are not global, which a change of address space drops. */
+const LOCAL_JOURNAL = 768;
+
 /** Frame number of entries that stand for no page of RAM. */
 const NO_FRAME = 0xffff_ffff;
 
@@ -57,6 +60,9 @@ export class TlbBanks {
   readonly #filled: Uint8Array = new Uint8Array(TLB_BANK_COUNT);
   /** Entries of the first JOURNAL fills of each bank. */
   readonly #journal: Uint32Array = new Uint32Array(TLB_BANK_COUNT * JOURNAL);
+  /** By bank: fills for pages that are not global since they were dropped, up to LOCAL_JOURNAL + 1. */
+  readonly #locals: Uint16Array = new Uint16Array(TLB_BANK_COUNT);
+  readonly #localJournal: Uint32Array = new Uint32Array(TLB_BANK_COUNT * LOCAL_JOURNAL);
   /** By frame: 0, or 1 + the index of the write entries it may have, or ANY_INDEX. */
   readonly #writeIndex: Uint16Array;
   /** By frame: 1 if an entry of any kind may stand for it. */
@@ -83,6 +89,7 @@ export class TlbBanks {
     }
     this.#owners[n] = owner;
     this.#filled[n] = 0;
+    this.#locals[n] = 0;
     const bank = TLB_BANKS + n * TLB_BANK_SIZE;
     this.#format(bank);
     return bank;
@@ -92,6 +99,7 @@ export class TlbBanks {
     const n = (bank - TLB_BANKS) / TLB_BANK_SIZE;
     this.#owners[n] = null;
     this.#filled[n] = 0;
+    this.#locals[n] = 0;
     this.#free.push(n);
   }
 
@@ -101,9 +109,29 @@ export class TlbBanks {
     const fills = this.#filled[n]!;
     if (fills === 0) return;
     this.#filled[n] = 0;
+    this.#locals[n] = 0;
     if (fills > JOURNAL) return this.#format(bank);
     const start = n * JOURNAL;
     for (let i = start; i < start + fills; i++) this.drop(this.#journal[i]!);
+  }
+
+  /** Drops at least the entries of a bank that belong to pages that are not global. */
+  flushLocal(bank: number): void {
+    const n = (bank - TLB_BANKS) / TLB_BANK_SIZE;
+    const locals = this.#locals[n]!;
+    if (locals > LOCAL_JOURNAL) return this.flush(bank);
+    this.#locals[n] = 0;
+    const start = n * LOCAL_JOURNAL;
+    for (let i = start; i < start + locals; i++) this.drop(this.#localJournal[i]!);
+  }
+
+  /** Notes that the entry just filled belongs to a page that is not global. */
+  noteLocal(entry: number): void {
+    const n = ((entry - TLB_BANKS) / TLB_BANK_SIZE) | 0;
+    const locals = this.#locals[n]!;
+    if (locals > LOCAL_JOURNAL) return;
+    if (locals < LOCAL_JOURNAL) this.#localJournal[n * LOCAL_JOURNAL + locals] = entry;
+    this.#locals[n] = locals + 1;
   }
 
   /** Empties the execute array of a bank. */

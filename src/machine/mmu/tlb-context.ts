@@ -84,6 +84,11 @@ export class TlbContext {
     this.#giant.clear();
   }
 
+  /** Drops at least everything about pages that are not global. */
+  flushLocal(): void {
+    for (const bank of this.banks) if (bank !== 0) this.#tlb.flushLocal(bank);
+  }
+
   /** Drops everything about the guest page that holds a linear address. */
   flushPage(low: number, high: number): void {
     if (this.#large.size !== 0 && this.#large.has(high * 0x400 + (low >>> 22))) return this.flush();

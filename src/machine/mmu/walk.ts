@@ -17,6 +17,7 @@ const USER = 4;
 const ACCESSED = 0x20;
 const DIRTY = 0x40;
 const PAGE_SIZE_BIT = 0x80;
+const GLOBAL = 0x100;
 const ERROR_PRESENT = 1;
 const ERROR_WRITE = 2;
 const ERROR_USER = 4;
@@ -48,6 +49,7 @@ export function walk(p: Processor, m: Mmu, low: number, high: number, need: numb
     m.user = true;
     m.writable = true;
     m.noExecute = false;
+    m.global = false;
     m.dirty = true;
   }
   if (!m.ept) {
@@ -110,6 +112,7 @@ function walkLong(p: Processor, m: Mmu, need: number): boolean {
   m.user = (rights & USER) !== 0;
   m.writable = (rights & WRITABLE) !== 0;
   m.noExecute = noExecute;
+  m.global = m.pge && (entryLow[level]! & GLOBAL) !== 0;
   if (!permitted(m, need)) return pageFault(p, m, need, ERROR_PRESENT);
   m.pageShift = level === 0 ? 12 : level === 1 ? 21 : 30;
   const offsetMask = level === 0 ? 0xfff : level === 1 ? 0x1f_ffff : 0x3fff_ffff;
@@ -158,6 +161,7 @@ function walkLegacy(p: Processor, m: Mmu, need: number): boolean {
   m.user = (rights & USER) !== 0;
   m.writable = (rights & WRITABLE) !== 0;
   m.noExecute = false;
+  m.global = m.pge && (entryLow[level]! & GLOBAL) !== 0;
   if (!permitted(m, need)) return pageFault(p, m, need, ERROR_PRESENT);
   return setFlags(p, m, level, 1, (accessed & ACCESSED) !== 0, (need & NEED_WRITE) !== 0);
 }

@@ -4,6 +4,9 @@ import { CR0_AM, CR0_EM, CR0_TS, CR4_FSGSBASE, CR4_OSFXSR, CR4_TSD, FLAG_AC, typ
 import { PRIMARY, SECONDARY } from '../vtx/controls.ts';
 import { NON_ROOT } from '../vtx/operation.ts';
 
+/** TSC multiplier of 1, with its 48 fraction bits. */
+const UNSCALED: bigint = 1n << 48n;
+
 /**
  * Publishes SLOW_FLAGS. Call after any change of CR0, CR4, CPL, RFLAGS.VM, RFLAGS.AC, or of the VMX operation and its controls.
  *
@@ -20,8 +23,8 @@ export function updateSlowFlags(p: Processor): void {
   if (!(cr4 & CR4_FSGSBASE)) slow |= SLOW.fsgsbase;
   if (vtx.operation === NON_ROOT) {
     const { primary, secondary } = vtx;
-    if (primary & PRIMARY.RDTSC || secondary & SECONDARY.TSC_SCALING || !(secondary & SECONDARY.RDTSCP))
-      slow |= SLOW.rdtsc;
+    const scaled = (secondary & SECONDARY.TSC_SCALING) !== 0 && vtx.tscMultiplier !== UNSCALED;
+    if (primary & PRIMARY.RDTSC || scaled || !(secondary & SECONDARY.RDTSCP)) slow |= SLOW.rdtsc;
     if (primary & PRIMARY.PAUSE || secondary & SECONDARY.PAUSE_LOOP) slow |= SLOW.pause;
   }
   if (cpl !== 0 || p.v86) slow |= SLOW.interruptFlag;

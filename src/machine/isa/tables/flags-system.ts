@@ -3,7 +3,7 @@
  *
  * @sdm Volume 2, the instructions named
  */
-import { DIRECTION, FLAGS_REST, RSP, SLOW, SS } from '../../engine/layout.ts';
+import { DIRECTION, FLAGS_REST, RSP, SLOW, SS, STI_TIME } from '../../engine/layout.ts';
 import type { Cpu } from '../cpu.ts';
 import { add, and, type Expr, isZero, ne, or, select, truncate, u32, u64, xor, zeroExtend } from '../expr.ts';
 import { flagsFromWord, STATUS } from '../flags.ts';
@@ -27,10 +27,13 @@ define('CLI', {}, 'FA', (cpu) => {
   cpu.assistIfSlow(SLOW.interruptFlag);
   cpu.setState(FLAGS_REST, and(rest(cpu), u32(~IF)));
 });
-/** STI that sets IF casts a shadow and may let an interrupt in. */
+/** STI that sets IF casts a shadow on the next instruction: its time tells the run loop, which looks in between or does not. */
 define('STI', {}, 'FB', (cpu) => {
-  cpu.assistIfSlow(SLOW.interruptFlag);
-  cpu.assistIf(isZero(and(rest(cpu), u32(IF))));
+  cpu.assistIfSlow(SLOW.interruptFlag | SLOW.interruptWindow);
+  const old = cpu.code.let(rest(cpu));
+  const now = cpu.code.let(truncate(cpu.timestamp(), 32));
+  cpu.if(isZero(and(old, u32(IF))), () => cpu.setState(STI_TIME, now));
+  cpu.setState(FLAGS_REST, or(old, u32(IF)));
 });
 
 define('PUSHF', { ...stack, reads: STATUS }, '9C', (cpu) => {

@@ -1,7 +1,7 @@
 /** Segment registers, descriptor tables and selectors. @sdm Volume 2, the instructions named */
-import { FS, GS, SEG_BASE, SEGMENT_SIZE, SEGMENTS, SLOW } from '../../engine/layout.ts';
+import { FS, GS, SEG_BASE, SEG_SELECTOR, SEGMENT_SIZE, SEGMENTS, SLOW } from '../../engine/layout.ts';
 import type { Cpu } from '../cpu.ts';
-import { truncate } from '../expr.ts';
+import { truncate, zeroExtend } from '../expr.ts';
 import { ASSIST, define } from '../row.ts';
 
 const stack = { default64: true, implicitMemory: true } as const;
@@ -14,7 +14,11 @@ define(
   `
     8C mem Ew,Sw
     8C reg Rv,Sw`,
-  ASSIST,
+  (cpu) => {
+    const selector = cpu.state(SEGMENTS + cpu.insn.operands[1]!.register * SEGMENT_SIZE + SEG_SELECTOR, 16);
+    const width = cpu.width(0);
+    cpu.write(0, width === 16 ? selector : zeroExtend(selector, width as 32 | 64));
+  },
 );
 define(
   'PUSH_SREG',

@@ -30,11 +30,6 @@ implement('MOV_TO_SREG', (p: Processor, insn: Insn): Outcome => {
   return DONE;
 });
 
-implement('MOV_FROM_SREG', (p: Processor, insn: Insn): Outcome => {
-  const { selector } = p.segments[insn.operands[1]!.register]!;
-  return writeOperand(p, insn, 0, BigInt(selector));
-});
-
 implement('PUSH_SREG', (p: Processor, insn: Insn): Outcome => {
   const { selector } = p.segments[insn.operands[0]!.register]!;
   return push(p, (insn.operandSize / 8) as SlotSize, BigInt(selector));

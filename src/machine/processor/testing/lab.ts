@@ -5,12 +5,13 @@
  *   0x10000 level-0 stack top   0x14000 level-3 stack top   0x18000 IST1 top   0x20000 page tables (identity, 16 MiB)
  */
 import '../../handlers.ts';
-import { CS, RSP, SS } from '../../engine/layout.ts';
+import { CS, EXIT, RSP, SS } from '../../engine/layout.ts';
 import { decode } from '../../isa/decode.ts';
 import { handlerOf } from '../../isa/handlers.ts';
 import type { Insn } from '../../isa/insn.ts';
 import { Machine } from '../../machine.ts';
-import { DONE, FAULT, type Outcome } from '../../outcome.ts';
+import { handleMiss } from '../../mmu/miss.ts';
+import { DONE, FAULT, JUMPED, type Outcome } from '../../outcome.ts';
 import {
   CR0_PE,
   CR0_PG,
@@ -216,15 +217,25 @@ export class Lab {
     return insn;
   }
 
-  /** Runs the handler of an instruction. RIP moves if it is DONE; faults stay undelivered. */
+  /** Runs the handler of an instruction, or its generated code. RIP moves if it is complete; faults stay undelivered. */
   run(hex: string): Result {
     const { p } = this;
     const insn = this.decode(hex);
-    const handler = handlerOf(insn.row.operation.mnemonic)!;
-    const outcome = handler(p, insn);
+    const handler = handlerOf(insn.row.operation.mnemonic);
+    const outcome = handler === undefined ? this.#step(insn) : handler(p, insn);
     if (outcome === DONE) p.rip += BigInt(insn.length);
     const faulted = outcome === FAULT;
     return { outcome, vector: faulted ? p.fault.vector : -1, errorCode: faulted ? p.fault.errorCode : -1 };
+  }
+
+  #step(insn: Insn): Outcome {
+    for (;;) {
+      const reason = this.machine.engine.step(this.p, insn);
+      if (reason === EXIT.stop) return JUMPED;
+      if (reason !== EXIT.miss) throw new Error(`exit ${reason}`);
+      const outcome = handleMiss(this.p);
+      if (outcome !== DONE) return outcome;
+    }
   }
 
   /** Pushes words of `size` bytes below RSP, first one first. */
