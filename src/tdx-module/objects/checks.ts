@@ -86,12 +86,18 @@ export function tdInState(call: Call, tdr: Tdr, mode: LockMode = 'shared', leaf:
   return leafAllowedIn(leaf, tdcs.opState) ? tdcs : status(STATUS.OP_STATE_INCORRECT);
 }
 
-/** Finds and locks a virtual processor by its TDVPR's address, and its TD's TDR shared. */
-export function lockTdvpr(call: Call, value: bigint, operand: number, mode: LockMode): Tdvps | bigint {
+/** Finds and locks a virtual processor by its TDVPR's address, and its TD's TDR. */
+export function lockTdvpr(
+  call: Call,
+  value: bigint,
+  operand: number,
+  mode: LockMode,
+  tdrMode: LockMode = 'shared',
+): Tdvps | bigint {
   const entry = lockPage(call, value, operand, mode);
   if (typeof entry === 'bigint') return entry;
   if (entry.pageType !== PT.TDVPR) return status(STATUS.PAGE_METADATA_INCORRECT, operand);
-  if (!call.lock('pamt4k', entry.owner, 'shared')) return operandBusy(OPERAND.TDR);
+  if (!call.lock('pamt4k', entry.owner, tdrMode)) return operandBusy(OPERAND.TDR);
   return call.module.tdvpsAt(entry.page);
 }
 
@@ -103,11 +109,16 @@ export function associate(call: Call, tdvps: Tdvps): bigint | null {
   const lp = tdvps.associatedLp;
   if (lp === call.p.index) return null;
   if (lp !== NO_LP) return status(STATUS.VCPU_ASSOCIATED);
-  tdvps.set('ASSOC_LPID', call.p.index);
-  const { tdcs } = tdvps;
-  tdcs.set('NUM_ASSOC_VCPUS', tdcs.num('NUM_ASSOC_VCPUS') + 1);
+  associateInitially(tdvps, call.p.index);
   tdvps.loadVmcs();
   return null;
+}
+
+/** The same for a virtual processor that nobody had so far, and whose VMCS is loaded already. */
+export function associateInitially(tdvps: Tdvps, lp: number): void {
+  tdvps.set('ASSOC_LPID', lp);
+  const { tdcs } = tdvps;
+  tdcs.set('NUM_ASSOC_VCPUS', tdcs.num('NUM_ASSOC_VCPUS') + 1);
 }
 
 /** Takes a virtual processor from its logical processor: its VMCS is in its page again. */

@@ -26,6 +26,8 @@ const HPA_MASK = 0x000f_ffff_ffff_f000n;
 /** HPA bits below the KeyID. */
 const HPA_WITHOUT_KEYID = 0x0000_3fff_ffff_f000n;
 const SUPPRESS_VE = 1n << 63n;
+/** The host waits for the entry's lock: the guest has to leave it to the host. */
+export const HOST_PRIORITY: bigint = 1n << 52n;
 const PUBLIC_LEAF: bigint = PERMISSIONS_RWX | MEMORY_TYPE_MASK | HPA_WITHOUT_KEYID | IGNORE_PAT | LEAF | SUPPRESS_VE;
 const PUBLIC_NON_LEAF: bigint = PERMISSIONS_RWX | LEAF;
 /** Where a KeyID sits in a physical address of this machine. */
