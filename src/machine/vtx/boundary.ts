@@ -18,6 +18,10 @@ function exits(v: Vtx, reason: number): true {
 /** TPR threshold, INIT, monitor trap flag. */
 export function boundaryTraps(v: Vtx): boolean {
   const { p } = v;
+  if (v.machineCheckPending) {
+    v.machineCheck();
+    return true;
+  }
   if (p.activity === WAIT_SIPI) return false;
   if (v.tprTrapPending && p.activity !== SHUTDOWN) return exits(v, REASON.TPR_BELOW_THRESHOLD);
   if (p.initPending) {

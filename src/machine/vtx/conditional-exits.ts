@@ -13,7 +13,7 @@ const IO_IMMEDIATE = 1 << 6;
 const PORTS = 0x10000;
 
 const bitSet = (v: Vtx, page: Hpa, bit: number): boolean =>
-  ((v.p.machine.memory.read8(page + (bit >>> 3)) >> (bit & 7)) & 1) !== 0;
+  ((v.memory.read8(page + (bit >>> 3)) >> (bit & 7)) & 1) !== 0;
 
 function ioBitmapSays(v: Vtx, port: number, size: number): boolean {
   if (port + size > PORTS) return true;
@@ -82,7 +82,7 @@ const VTPR = 0x80;
 /** MOV to CR8 with the TPR shadow: writes VTPR, then TPR virtualization. @sdm "TPR Virtualization" */
 export function cr8Write(v: Vtx, value: number): void {
   const { p } = v;
-  p.machine.memory.write32(v.virtualApicPage + VTPR, value << 4);
+  v.memory.write32(v.virtualApicPage + VTPR, value << 4);
   if (value < (v.tprThreshold & 15)) {
     v.tprTrapPending = true;
     p.eventsPending = true;

@@ -82,3 +82,9 @@ export const ENTRY_CONTROL = {
   LOAD_PAT: 0x4000,
   LOAD_EFER: 0x8000,
 } as const;
+
+/** Tertiary processor-based VM-execution controls; a TD's VMCS alone has them here. */
+export const TERTIARY = {
+  /** Guest-physical addresses of the TD have 52 bits: bit 51 says shared, not bit 47. @tdx "TD VMCS" (GPAW) */
+  GPAW: 0x20,
+} as const;

@@ -5,11 +5,12 @@
 
 import { pushesErrorCode } from '../processor/events/event.ts';
 import { CR0_PE } from '../processor.ts';
-import { CR3_TARGETS, controlsAllowed, MSR_LIST_MAX, type VmxCapabilities } from './capabilities.ts';
+import { CR3_TARGETS, controlsAllowed, MSR_LIST_MAX } from './capabilities.ts';
 import { EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
 import { eptPointerValid } from './ept-pointer.ts';
 import { F } from './field-slots.ts';
 import { EVENT, INFO_ERROR_CODE, INFO_VALID } from './reasons.ts';
+import { tdControlsValid } from './td-controls.ts';
 import { isMsrList, isPageAddress } from './value-checks.ts';
 import type { Vmcs } from './vmcs.ts';
 import type { Vtx } from './vtx.ts';
@@ -18,10 +19,15 @@ import type { Vtx } from './vtx.ts';
 export const secondaryOf = (vmcs: Vmcs): number =>
   vmcs.low(F.PRIMARY_CONTROLS) & PRIMARY.SECONDARY ? vmcs.low(F.SECONDARY_CONTROLS) : 0;
 
-function wordsAllowed(c: VmxCapabilities, vmcs: Vmcs): boolean {
+/** The primary controls without what only a TD's may have. */
+const primaryInCapabilities = ({ tdGuest }: Vtx, vmcs: Vmcs): number =>
+  tdGuest ? (vmcs.low(F.PRIMARY_CONTROLS) & ~PRIMARY.TERTIARY) >>> 0 : vmcs.low(F.PRIMARY_CONTROLS);
+
+function wordsAllowed(v: Vtx, vmcs: Vmcs): boolean {
+  const c = v.capabilities;
   return (
     controlsAllowed(vmcs.low(F.PIN_CONTROLS), c.pin) &&
-    controlsAllowed(vmcs.low(F.PRIMARY_CONTROLS), c.primary) &&
+    controlsAllowed(primaryInCapabilities(v, vmcs), c.primary) &&
     controlsAllowed(secondaryOf(vmcs), c.secondary) &&
     controlsAllowed(vmcs.low(F.EXIT_CONTROLS), c.exit) &&
     controlsAllowed(vmcs.low(F.ENTRY_CONTROLS), c.entry)
@@ -53,7 +59,7 @@ function eptValid(v: Vtx, vmcs: Vmcs, secondary: number): boolean {
   if (!(secondary & SECONDARY.EPT)) {
     return !(secondary & (SECONDARY.PML | SECONDARY.UNRESTRICTED_GUEST)) && switching === 0;
   }
-  if (!eptPointerValid(v.capabilities, vmcs.get64(F.EPT_POINTER))) return false;
+  if (!eptPointerValid(v, vmcs.get64(F.EPT_POINTER))) return false;
   if (secondary & SECONDARY.PML && !isPageAddress(v, vmcs, F.PML_ADDRESS)) return false;
   return switching === 0 || isPageAddress(v, vmcs, F.EPTP_LIST_ADDRESS);
 }
@@ -70,12 +76,13 @@ function secondaryValid(v: Vtx, vmcs: Vmcs, secondary: number): boolean {
 
 /** The checks whose result holds until a control field is written. */
 export function controlsValid(v: Vtx, vmcs: Vmcs): boolean {
-  if (!wordsAllowed(v.capabilities, vmcs)) return false;
+  if (!wordsAllowed(v, vmcs)) return false;
   const primary = vmcs.low(F.PRIMARY_CONTROLS);
   return (
     pinValid(vmcs, primary) &&
     primaryValid(v, vmcs, primary) &&
     secondaryValid(v, vmcs, secondaryOf(vmcs)) &&
+    (!v.tdGuest || tdControlsValid(v, vmcs)) &&
     isMsrList(v, vmcs, F.EXIT_MSR_STORE_ADDRESS, F.EXIT_MSR_STORE_COUNT, MSR_LIST_MAX) &&
     isMsrList(v, vmcs, F.EXIT_MSR_LOAD_ADDRESS, F.EXIT_MSR_LOAD_COUNT, MSR_LIST_MAX) &&
     isMsrList(v, vmcs, F.ENTRY_MSR_LOAD_ADDRESS, F.ENTRY_MSR_LOAD_COUNT, MSR_LIST_MAX)
@@ -87,7 +94,7 @@ const VTPR = 0x80;
 /** TPR threshold against the virtual TPR: it lies in memory and is checked each time. */
 export function tprThresholdValid(v: Vtx, vmcs: Vmcs): boolean {
   if (!(vmcs.low(F.PRIMARY_CONTROLS) & PRIMARY.TPR_SHADOW)) return true;
-  const vtpr = v.p.machine.memory.read8(vmcs.address(F.VIRTUAL_APIC_ADDRESS) + VTPR);
+  const vtpr = v.memory.read8(vmcs.address(F.VIRTUAL_APIC_ADDRESS) + VTPR);
   return vmcs.low(F.TPR_THRESHOLD) <= vtpr >> 4;
 }
 

@@ -154,7 +154,7 @@ function linkPointerValid(v: Vtx, vmcs: Vmcs): boolean {
   if (!isPageAddress(v, vmcs, F.VMCS_LINK_POINTER)) return false;
   const region = vmcs.address(F.VMCS_LINK_POINTER);
   // Without VMCS shadowing the link may not be a shadow VMCS: bit 31 is clear.
-  return region !== vmcs.region && v.p.machine.memory.read32(region) === VMCS_REVISION;
+  return region !== vmcs.region && v.memory.read32(region) === VMCS_REVISION;
 }
 
 const PDPTE_RESERVED = 0x1e6;

@@ -1,10 +1,11 @@
 /** The EPT pointer's format. @sdm "Extended-Page-Table Pointer (EPTP)" */
-import type { VmxCapabilities } from './capabilities.ts';
+import type { VtxState } from './vtx-state.ts';
 
 const UNCACHEABLE = 0n;
 const WRITE_BACK = 6n;
 /** Bits 5:3: page-walk length minus 1. */
 const FOUR_LEVELS = 3n << 3n;
+const FIVE_LEVELS = 4n << 3n;
 /** Bits 11:7: supervisor shadow-stack control, which is not offered, and reserved bits. */
 const RESERVED = 0xf80n;
 
@@ -12,8 +13,11 @@ const RESERVED = 0xf80n;
 export const EPTP_ACCESSED_DIRTY = 0x40;
 
 /** Whether VM entry and INVEPT take this EPTP: memory type, walk length, reserved bits. */
-export function eptPointerValid({ physicalAddressBits }: VmxCapabilities, eptp: bigint): boolean {
+export function eptPointerValid({ addressShift, tdGuest }: VtxState, eptp: bigint): boolean {
   const type = eptp & 7n;
   if (type !== UNCACHEABLE && type !== WRITE_BACK) return false;
-  return (eptp & 0x38n) === FOUR_LEVELS && (eptp & RESERVED) === 0n && eptp >> BigInt(physicalAddressBits) === 0n;
+  const levels = eptp & 0x38n;
+  // Five levels are offered to TDs only: a GPA width of 52 bits needs them.
+  if (levels !== FOUR_LEVELS && !(tdGuest && levels === FIVE_LEVELS)) return false;
+  return (eptp & RESERVED) === 0n && eptp >> BigInt(32 + addressShift) === 0n;
 }

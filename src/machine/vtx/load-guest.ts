@@ -23,6 +23,7 @@ import { guestUsesPdptes, pdpteTable } from './entry-guest.ts';
 import { EPTP_ACCESSED_DIRTY } from './ept-pointer.ts';
 import { F } from './field-slots.ts';
 import { DEBUGCTL, PAT, SYSENTER_CS, SYSENTER_EIP, SYSENTER_ESP, setMsr } from './msr-values.ts';
+import { loadTdControls } from './td-controls.ts';
 import type { Vmcs } from './vmcs.ts';
 import type { Vtx } from './vtx.ts';
 
@@ -67,6 +68,7 @@ export function loadControls(v: Vtx, vmcs: Vmcs): void {
   v.pml = (secondary & SECONDARY.PML) !== 0;
   v.ept = (secondary & SECONDARY.EPT) !== 0;
   if (v.ept) loadEptPointer(v, vmcs);
+  if (v.tdGuest) loadTdControls(v, vmcs);
 }
 
 /** Makes the EPT pointer field the one in force. */

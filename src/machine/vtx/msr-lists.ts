@@ -17,8 +17,7 @@ const isExcluded = (index: number): boolean => index >>> 8 === 8;
 export function loadMsrs(v: Vtx, vmcs: Vmcs, addressSlot: number, countSlot: number): number {
   const count = vmcs.low(countSlot);
   if (count === 0) return 0;
-  const { p } = v;
-  const { memory } = p.machine;
+  const { p, memory } = v;
   let at = vmcs.address(addressSlot);
   for (let i = 1; i <= count; i++, at += ENTRY_BYTES) {
     const index = memory.read32(at);
@@ -34,7 +33,7 @@ export function loadMsrs(v: Vtx, vmcs: Vmcs, addressSlot: number, countSlot: num
 export function storeMsrs(v: Vtx, vmcs: Vmcs): boolean {
   const count = vmcs.low(F.EXIT_MSR_STORE_COUNT);
   if (count === 0) return true;
-  const { memory } = v.p.machine;
+  const { memory } = v;
   let at = vmcs.address(F.EXIT_MSR_STORE_ADDRESS);
   for (let i = 0; i < count; i++, at += ENTRY_BYTES) {
     const index = memory.read32(at);

@@ -35,8 +35,7 @@ const undefinedOutside = (v: Vtx): number => (v.operation === OUTSIDE ? FAULTED 
 
 /** A page-aligned physical address, or -1. */
 function regionAddress(v: Vtx, pointer: bigint): number {
-  const { physicalAddressBits } = v.capabilities;
-  return pointer & 0xfffn || pointer >> BigInt(physicalAddressBits) ? -1 : Number(pointer);
+  return pointer & 0xfffn || pointer >> BigInt(32 + v.addressShift) ? -1 : Number(pointer);
 }
 
 /** What VMXON checks before it reads its operand; VM_SUCCEED to go on. */
@@ -183,7 +182,7 @@ export function invept(v: Vtx, type: bigint, eptp: bigint): number {
   const fault = undefinedOutside(v);
   if (fault !== VM_SUCCEED) return fault;
   if (!inveptTypeValid(type)) return vmFail(v, VM_ERROR.INVALID_OPERAND);
-  if (type === INVEPT_SINGLE && !eptPointerValid(v.capabilities, eptp)) return vmFail(v, VM_ERROR.INVALID_OPERAND);
+  if (type === INVEPT_SINGLE && !eptPointerValid(v, eptp)) return vmFail(v, VM_ERROR.INVALID_OPERAND);
   dropEpt(v.p, Number(type), eptp);
   return VM_SUCCEED;
 }

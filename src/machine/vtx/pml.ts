@@ -21,6 +21,6 @@ export function pmlFullExits(v: Vtx): boolean {
 export function logDirtyPage(v: Vtx, gpa: Gpa): void {
   const vmcs = v.current!;
   const index = vmcs.low(F.PML_INDEX);
-  v.p.machine.memory.write64(vmcs.address(F.PML_ADDRESS) + index * 8, BigInt(gpa) & ~0xfffn);
+  v.memory.write64(vmcs.address(F.PML_ADDRESS) + index * 8, BigInt(gpa) & ~0xfffn);
   vmcs.setLow(F.PML_INDEX, (index - 1) & 0xffff);
 }

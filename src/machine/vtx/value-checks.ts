@@ -5,8 +5,7 @@ import type { Vmcs } from './vmcs.ts';
 import type { Vtx } from './vtx.ts';
 
 /** No bits at or above the physical-address width. */
-export const isPhysical = (v: Vtx, vmcs: Vmcs, slot: number): boolean =>
-  vmcs.high(slot) >>> v.capabilities.addressShift === 0;
+export const isPhysical = (v: Vtx, vmcs: Vmcs, slot: number): boolean => vmcs.high(slot) >>> v.addressShift === 0;
 
 /** A physical address of a page. */
 export const isPageAddress = (v: Vtx, vmcs: Vmcs, slot: number): boolean =>
@@ -41,7 +40,7 @@ export function isMsrList(v: Vtx, vmcs: Vmcs, addressSlot: number, countSlot: nu
   const count = vmcs.low(countSlot);
   if (count === 0) return true;
   if (count > maximum || vmcs.low(addressSlot) & 15 || !isPhysical(v, vmcs, addressSlot)) return false;
-  return vmcs.address(addressSlot) + count * MSR_ENTRY_BYTES <= 2 ** v.capabilities.physicalAddressBits;
+  return vmcs.address(addressSlot) + count * MSR_ENTRY_BYTES <= 2 ** (32 + v.addressShift);
 }
 
 /** The VMCS link pointer says "none". */

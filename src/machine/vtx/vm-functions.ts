@@ -25,7 +25,7 @@ function vmfunc(p: Processor, insn: Insn): Outcome {
   const index = p.gpr32(RCX);
   if (!enabled || index >= LIST_ENTRIES) return vtx.instructionExit(insn, REASON.VMFUNC);
   const eptp = p.machine.memory.read64(vmcs.address(F.EPTP_LIST_ADDRESS) + index * 8);
-  if (!eptPointerValid(vtx.capabilities, eptp)) return vtx.instructionExit(insn, REASON.VMFUNC);
+  if (!eptPointerValid(vtx, eptp)) return vtx.instructionExit(insn, REASON.VMFUNC);
   // all checks passed
   vmcs.set64(F.EPT_POINTER, eptp);
   loadEptPointer(vtx, vmcs);

@@ -88,18 +88,18 @@ export class Vmcs {
     this.u32 = new Uint32Array(this.u64.buffer);
   }
 
-  /** Takes the content of the region. */
-  load(memory: PhysicalMemory): void {
-    this.launched = memory.read32(this.region + LAUNCH_STATE_OFFSET) === 1;
-    new Uint8Array(this.u64.buffer).set(memory.readBytes(this.region + DATA_OFFSET, this.u64.byteLength));
+  /** Takes the content of the region. @param keyId whose key it is in */
+  load({ keyed }: PhysicalMemory, keyId = 0): void {
+    this.launched = keyed.read32(this.region + LAUNCH_STATE_OFFSET, keyId) === 1;
+    new Uint8Array(this.u64.buffer).set(keyed.readBytes(this.region + DATA_OFFSET, keyId, this.u64.byteLength));
     this.#boxes.fill(undefined);
     this.dirty = DIRTY_ALL;
   }
 
-  /** Writes everything to the region. */
-  store(memory: PhysicalMemory): void {
-    memory.write32(this.region + LAUNCH_STATE_OFFSET, this.launched ? 1 : 0);
-    memory.writeBytes(this.region + DATA_OFFSET, new Uint8Array(this.u64.buffer));
+  /** Writes everything to the region. @param keyId with whose key */
+  store({ keyed }: PhysicalMemory, keyId = 0): void {
+    keyed.write32(this.region + LAUNCH_STATE_OFFSET, keyId, this.launched ? 1 : 0);
+    keyed.writeBytes(this.region + DATA_OFFSET, keyId, new Uint8Array(this.u64.buffer));
   }
 
   /** A field of at most 32 bits, or the low half of a longer one. */

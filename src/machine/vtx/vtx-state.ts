@@ -6,6 +6,7 @@ import { type VmxCapabilities, vmxCapabilities } from './capabilities.ts';
 import { PRIMARY, SECONDARY } from './controls.ts';
 import { type ExitInfo, RF_KEEP } from './exit-info.ts';
 import { NON_ROOT, OUTSIDE } from './operation.ts';
+import { SeamMemory, type StructureMemory } from './structure-memory.ts';
 import type { Vmcs } from './vmcs.ts';
 
 /** What VM entries set up and the queries of Vtx look at. */
@@ -67,6 +68,20 @@ export class VtxState {
   eptAccessedDirty = false;
   /** Page-modification logging is on. */
   pml = false;
+  // ---- SEAM non-root operation
+  /** The VMCS in force, or about to be entered, is a TD's. */
+  tdGuest = false;
+  /** KeyID of the TD's private memory; 0 without one. */
+  seamHkid = 0;
+  /** Guest-physical addresses from here to twice this are shared memory; Infinity without a TD. */
+  sharedBase: number = Number.POSITIVE_INFINITY;
+  /** Physical address of the root table for shared memory. */
+  sharedEptRoot: Hpa = 0;
+  /** Memory that the structures of the VMCS in force lie in. */
+  memory: StructureMemory;
+  /** The TD used a line that is another KeyID's: the exit is due at the next boundary. */
+  machineCheckPending = false;
+
   /** Current VPID: 0 outside non-root operation and where the control is off. */
   vpid = 0;
 
@@ -104,13 +119,34 @@ export class VtxState {
   pauseWindow = 0;
 
   readonly #timer: Timer;
+  readonly #seamMemory: SeamMemory;
 
   constructor(p: Processor) {
     this.p = p;
     this.#timer = new Timer(() => {
       p.eventsPending = true;
     });
+    this.memory = p.machine.memory;
+    this.#seamMemory = new SeamMemory(p.machine.memory.keyed, () => {
+      this.machineCheckPending = true;
+      p.eventsPending = true;
+    });
     this.capabilities = vmxCapabilities(p.machine.options.profile);
+  }
+
+  /** What follows is about the VMCS of a TD with this KeyID; 0: outside SEAM. */
+  selectSeam(hkid: number): void {
+    this.tdGuest = hkid !== 0;
+    this.seamHkid = hkid;
+    this.sharedBase = Number.POSITIVE_INFINITY;
+    this.machineCheckPending = false;
+    this.#seamMemory.keyId = hkid;
+    this.memory = hkid === 0 ? this.p.machine.memory : this.#seamMemory;
+  }
+  /** Shift that leaves only bits of a physical address's high half that software may not set: outside SEAM also private KeyIDs. */
+  get addressShift(): number {
+    const { addressShift } = this.capabilities;
+    return this.p.machine.seam.enabled && !this.tdGuest ? addressShift - 1 : addressShift;
   }
 
   get inVmx(): boolean {

@@ -27,9 +27,10 @@ import { instructionInformation, memoryQualification } from './instruction-infor
 import { NON_ROOT, OUTSIDE, VM_SUCCEED } from './operation.ts';
 import * as operations from './operations.ts';
 import { logDirtyPage, pmlFullExits } from './pml.ts';
-import { INFO_NMI_UNBLOCKED, INFO_VALID, REASON } from './reasons.ts';
+import { EVENT, INFO_NMI_UNBLOCKED, INFO_VALID, REASON } from './reasons.ts';
 import { VtxState } from './vtx-state.ts';
 
+const MC_VECTOR = 18;
 const NMI_UNBLOCKED_BIT = BigInt(INFO_NMI_UNBLOCKED);
 
 export class Vtx extends VtxState {
@@ -207,6 +208,16 @@ export class Vtx extends VtxState {
     return true;
   }
 
+  /**
+   * Records the exit of a machine check: a TD has used a line of memory that is not its KeyID's. It takes the place of
+   * whatever was going on.
+   */
+  machineCheck(): typeof VMEXIT {
+    this.record(REASON.EXCEPTION_OR_NMI, 0n, RF_KEEP);
+    this.exit.interruptionInfo = (INFO_VALID | (EVENT.HARDWARE_EXCEPTION << 8) | MC_VECTOR) >>> 0;
+    return VMEXIT;
+  }
+
   // ---- control registers
 
   /** MOV to CR0, CR3, CR4 or CR8: whether it exits. `gpr` is the source register's number. */
@@ -270,7 +281,7 @@ export class Vtx extends VtxState {
   }
   /** CR8 through the virtual-APIC page; only with PRIMARY.TPR_SHADOW. */
   cr8Read(): number {
-    return this.p.machine.memory.read8(this.virtualApicPage + 0x80) >> 4;
+    return this.memory.read8(this.virtualApicPage + 0x80) >> 4;
   }
   /** @param value 0 to 15 */
   cr8Write(value: number): typeof DONE {
