@@ -12,7 +12,7 @@ import type { UserMemory } from '../host/mm.ts';
 import { RUN_BLOCK, RUN_RESCHED } from './virt/arch_hooks.ts';
 import { type KvmIoeventfdArgs, type KvmIrqfdArgs, kvmIoeventfd } from './virt/eventfd.ts';
 import type { KvmIrqRoutingEntry } from './virt/irqchip.ts';
-import { type KvmModule, kvmVcpuKick } from './virt/kvm_host.ts';
+import { type KvmModule, kvmVcpuKick, kvmVmDead } from './virt/kvm_host.ts';
 import { KVM_DEVICE } from './virt/kvm_main.ts';
 import type { KvmRun, VcpuExit } from './virt/kvm_run.ts';
 import {
@@ -22,7 +22,7 @@ import {
   kvmSetMemoryRegion,
 } from './virt/memslots.ts';
 import { kvmVcpuIoctlRun, kvmVmIoctlCreateVcpu, vcpuLoad } from './virt/vcpu.ts';
-import { kvmCreateVm, kvmDestroyVm } from './virt/vm.ts';
+import { kvmCreateVm, kvmPutKvm } from './virt/vm.ts';
 import { type KvmCpuidEntry2, kvmGetSupportedCpuid, kvmVcpuIoctlSetCpuid2 } from './x86/cpuid.ts';
 import { kvmVmIoctlEnableCap } from './x86/enable_cap.ts';
 import {
@@ -137,7 +137,9 @@ export class Vm {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    kvmDestroyVm(this.kvm);
+    // A guest_memfd that is still open keeps the VM, which does not run any more, until it is closed.
+    kvmVmDead(this.kvm);
+    kvmPutKvm(this.kvm);
   }
 
   /** KVM_CHECK_EXTENSION on a VM. */

@@ -7,7 +7,9 @@
  */
 import type { Cpu } from '../../host/cpus.ts';
 import type { Errno } from '../../host/errno.ts';
+import type { Gfn, Gpa } from '../../util/address.ts';
 import type { Kvm, KvmMemorySlot, KvmModule, KvmVcpu } from './kvm_host.ts';
+import type { KvmGfnRangeFilter } from './mem_attributes.ts';
 
 /** What happens to a memory slot. @upstream enum kvm_mr_change */
 export type KvmMrChange = 'create' | 'delete' | 'move' | 'flagsOnly';
@@ -77,8 +79,14 @@ export interface KvmArchHooks {
   kvmArchCommitMemoryRegion(kvm: Kvm, old: KvmMemorySlot | null, slot: KvmMemorySlot | null, change: KvmMrChange): void;
   /** Removes every mapping of a slot that is being deleted or moved. */
   kvmArchFlushShadowMemslot(kvm: Kvm, slot: KvmMemorySlot): void;
-  /** Host addresses lose their pages: removes the mappings. @upstream kvm_unmap_gfn_range() */
-  kvmArchUnmapGfnRange(kvm: Kvm, start: number, end: number): void;
+  /** Whether guest memory of this VM may be private. */
+  kvmArchHasPrivateMem(kvm: Kvm): boolean;
+  /** Whether slots of this VM may be read-only. */
+  kvmArchHasReadonlyMem(kvm: Kvm): boolean;
+  /** Removes the mappings of frames [start, end) that `filter` is about; true if TLBs must be flushed. @upstream kvm_unmap_gfn_range() */
+  kvmArchUnmapGfnRange(kvm: Kvm, start: Gfn, end: Gfn, filter: KvmGfnRangeFilter): boolean;
+  /** Maps a page before the guest touches it: how many bytes from `gpa` on are mapped now, or a negative errno. */
+  kvmArchVcpuPreFaultMemory(vcpu: KvmVcpu, gpa: Gpa, size: number): number;
   /** Write-protects (or clears dirty flags of) the pages of `mask` from `gfn` on, so that writes are logged again. */
   kvmArchMmuEnableLogDirtyPtMasked(kvm: Kvm, slot: KvmMemorySlot, offset: number, mask: number): void;
   /** Dirty state that is still in hardware buffers comes to the bitmap. */

@@ -9,9 +9,11 @@ import { UserMemory } from '../../host/mm.ts';
 import type { Task } from '../../host/sched.ts';
 import type { Gfn } from '../../util/address.ts';
 import type { KvmArchHooks } from './arch_hooks.ts';
+import type { GuestMemfd } from './guest_memfd.ts';
 import { KvmIoBus } from './io_bus.ts';
 import type { KvmIrqAckNotifier, KvmIrqRoutingTable } from './irqchip.ts';
 import type { KvmRun } from './kvm_run.ts';
+import type { FrameSet } from './mem_attributes.ts';
 
 /** What the loaded module knows: upstream's global variables. One per host. */
 export interface KvmModule {
@@ -47,6 +49,16 @@ export interface KvmMemorySlot {
   readonly flags: number;
   /** One bit per page, in 32-bit words; null without dirty logging. */
   readonly dirtyBitmap: Uint32Array | null;
+  /** Where private frames come from; null in a slot without a guest_memfd. */
+  gmem: KvmSlotGmem | null;
+}
+
+/** The part of a guest_memfd that a slot has. */
+export interface KvmSlotGmem {
+  /** null once the file is closed. */
+  file: GuestMemfd | null;
+  /** Page of the file where the slot begins. */
+  readonly pgoff: number;
 }
 
 /** Index of an I/O bus. @upstream enum kvm_bus */
@@ -75,6 +87,10 @@ export class Kvm {
   /** A bug of ours or of the guest's module: every ioctl fails with −EIO from now on. */
   vmBugged = false;
   vmDead = false;
+  /** Guest frames that user space has made private; null while there never was one. @upstream mem_attr_array */
+  privateFrames: FrameSet | null = null;
+  /** Who keeps the VM alive: its file, and each guest_memfd of it. @upstream users_count */
+  usersCount = 1;
   /** KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 flags. */
   manualDirtyLogProtect = 0;
   maxVcpus = 1024;

@@ -6,6 +6,7 @@
 import { EEXIST, EINVAL, ENOENT, ENOMEM, type Errno } from '../../host/errno.ts';
 import { type Gfn, PAGE_SIZE } from '../../util/address.ts';
 import type { KvmMrChange } from './arch_hooks.ts';
+import { type GuestMemfd, kvmGmemBind, kvmGmemUnbind } from './guest_memfd.ts';
 import {
   KVM_MEM_GUEST_MEMFD,
   KVM_MEM_LOG_DIRTY_PAGES,
@@ -24,7 +25,7 @@ const MAX_GFN = 2 ** 40;
 /** KVM_DIRTY_LOG_INITIALLY_SET */
 const INITIALLY_SET = 2;
 
-/** Arguments of KVM_SET_USER_MEMORY_REGION(2); addresses and sizes in bytes. */
+/** Arguments of KVM_SET_USER_MEMORY_REGION; addresses and sizes in bytes. */
 export interface KvmUserspaceMemoryRegion {
   readonly slot: number;
   readonly flags: number;
@@ -32,6 +33,16 @@ export interface KvmUserspaceMemoryRegion {
   readonly memorySize: number;
   readonly userspaceAddr: number;
 }
+
+/** Arguments of KVM_SET_USER_MEMORY_REGION2: with KVM_MEM_GUEST_MEMFD, where private frames come from. */
+export interface KvmUserspaceMemoryRegion2 extends KvmUserspaceMemoryRegion {
+  readonly guestMemfd?: GuestMemfd | null;
+  /** Byte of the file where the slot begins. */
+  readonly guestMemfdOffset?: number;
+}
+
+/** The flags that KVM_SET_USER_MEMORY_REGION knows. @upstream KVM_SET_USER_MEMORY_REGION_V1_FLAGS */
+const V1_FLAGS: number = KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY;
 
 /** The slot that contains `gfn`, or null. @upstream gfn_to_memslot() */
 export function gfnToMemslot(kvm: Kvm, gfn: Gfn): KvmMemorySlot | null {
@@ -74,13 +85,23 @@ export function markPageDirtyInSlot(slot: KvmMemorySlot, gfn: Gfn): void {
 
 const isAligned = (value: number): boolean => Number.isSafeInteger(value) && value >= 0 && value % PAGE_SIZE === 0;
 
-/** Creates, changes or deletes a slot. @upstream __kvm_set_memory_region() */
-export function kvmSetMemoryRegion(kvm: Kvm, region: KvmUserspaceMemoryRegion): Errno {
+/** Private memory is neither logged nor read-only. @upstream check_memory_region_flags() */
+function validFlags(kvm: Kvm, flags: number): number {
+  const arch = kvm.arch_hooks;
+  if (flags & KVM_MEM_GUEST_MEMFD) return arch.kvmArchHasPrivateMem(kvm) ? KVM_MEM_GUEST_MEMFD : 0;
+  return KVM_MEM_LOG_DIRTY_PAGES | (arch.kvmArchHasReadonlyMem(kvm) ? KVM_MEM_READONLY : 0);
+}
+
+/** Creates, changes or deletes a slot, without guest_memfd. */
+export const kvmSetMemoryRegion = (kvm: Kvm, region: KvmUserspaceMemoryRegion): Errno =>
+  region.flags & ~V1_FLAGS ? -EINVAL : kvmSetMemoryRegion2(kvm, region);
+
+/** Creates, changes or deletes a slot. @upstream kvm_set_memory_region() */
+export function kvmSetMemoryRegion2(kvm: Kvm, region: KvmUserspaceMemoryRegion2): Errno {
   const { flags } = region;
   const asId = region.slot >>> 16;
   const id = region.slot & 0xffff;
-  if (flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY)) return -EINVAL;
-  if (flags & KVM_MEM_GUEST_MEMFD) return -EINVAL;
+  if (flags & ~validFlags(kvm, flags)) return -EINVAL;
   if (!isAligned(region.memorySize) || !isAligned(region.guestPhysAddr)) return -EINVAL;
   if (!isAligned(region.userspaceAddr)) return -EINVAL;
   if (region.userspaceAddr + region.memorySize > TASK_SIZE) return -EINVAL;
@@ -97,8 +118,10 @@ export function kvmSetMemoryRegion(kvm: Kvm, region: KvmUserspaceMemoryRegion): 
   if (old === null) {
     change = 'create';
   } else {
+    // A slot of a guest_memfd is immutable: it can only be deleted.
+    if (flags & KVM_MEM_GUEST_MEMFD) return -EINVAL;
     if (old.userspaceAddr !== region.userspaceAddr || old.npages !== npages) return -EINVAL;
-    if ((old.flags ^ flags) & KVM_MEM_READONLY) return -EINVAL;
+    if ((old.flags ^ flags) & (KVM_MEM_READONLY | KVM_MEM_GUEST_MEMFD)) return -EINVAL;
     if (old.baseGfn !== baseGfn) change = 'move';
     else if (old.flags !== flags) change = 'flagsOnly';
     else return 0;
@@ -118,8 +141,15 @@ export function kvmSetMemoryRegion(kvm: Kvm, region: KvmUserspaceMemoryRegion): 
     flags,
     userspaceAddr: region.userspaceAddr,
     dirtyBitmap: dirtyBitmapFor(kvm, old, flags, npages),
+    gmem: null,
   };
-  return kvmSetMemslot(kvm, old, slot, change);
+  if (flags & KVM_MEM_GUEST_MEMFD) {
+    const failed = kvmGmemBind(kvm, slot, region.guestMemfd, region.guestMemfdOffset ?? 0);
+    if (failed !== 0) return failed;
+  }
+  const failed = kvmSetMemslot(kvm, old, slot, change);
+  if (failed !== 0) kvmGmemUnbind(slot);
+  return failed;
 }
 
 function dirtyBitmapFor(kvm: Kvm, old: KvmMemorySlot | null, flags: number, npages: number): Uint32Array | null {
@@ -147,6 +177,7 @@ function kvmSetMemslot(kvm: Kvm, old: KvmMemorySlot | null, slot: KvmMemorySlot 
   kvm.memslotGeneration++;
   if (old !== null && (change === 'delete' || change === 'move')) arch.kvmArchFlushShadowMemslot(kvm, old);
   arch.kvmArchCommitMemoryRegion(kvm, old, slot, change);
+  if (old !== null) kvmGmemUnbind(old);
   return 0;
 }
 

@@ -2,6 +2,7 @@
 import type { Errno } from '../../host/errno.ts';
 import { hardwareDisableAll, hardwareEnableAll } from './hardware.ts';
 import { type Kvm, type KvmModule, kvmVmDead } from './kvm_host.ts';
+import { kvmMmuNotifierInvalidateRange } from './mmu_notifier.ts';
 import { kvmDestroyVcpus } from './vcpu.ts';
 
 /** A new VM, or a negative errno. The first one turns virtualization on. */
@@ -15,7 +16,7 @@ export function kvmCreateVm(module: KvmModule, type: number): Kvm | Errno {
     arch.kvmArchDestroyVm(kvm);
     return result;
   }
-  const unmap = (start: number, end: number): void => arch.kvmArchUnmapGfnRange(kvm, start, end);
+  const unmap = (start: number, end: number): void => kvmMmuNotifierInvalidateRange(kvm, start, end);
   kvm.mm.registerNotifier(unmap);
   kvm.releaseMm = () => kvm.mm.unregisterNotifier(unmap);
   module.vmList.push(kvm);
@@ -23,8 +24,19 @@ export function kvmCreateVm(module: KvmModule, type: number): Kvm | Errno {
   return kvm;
 }
 
-/** The last file of the VM is closed. The last VM turns virtualization off. */
-export function kvmDestroyVm(kvm: Kvm): void {
+/** One more that keeps the VM alive. @upstream kvm_get_kvm() */
+export function kvmGetKvm(kvm: Kvm): void {
+  kvm.usersCount++;
+}
+
+/** One less: after the last the VM is destroyed. @upstream kvm_put_kvm() */
+export function kvmPutKvm(kvm: Kvm): void {
+  kvm.usersCount--;
+  if (kvm.usersCount === 0) kvmDestroyVm(kvm);
+}
+
+/** Nothing refers to the VM any more. The last VM turns virtualization off. */
+function kvmDestroyVm(kvm: Kvm): void {
   if (!kvm.created) return;
   kvm.created = false;
   // A KVM_RUN that waits for its turn or its guest's events finds the VM dead when it goes on.

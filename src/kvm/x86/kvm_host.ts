@@ -14,6 +14,7 @@ import type { KvmPic } from './i8259.ts';
 import type { KvmIoapic } from './ioapic.ts';
 import type { KvmX86Ops } from './kvm_x86_ops.ts';
 import type { KvmLapic } from './lapic.ts';
+import { MmuLock } from './mmu/mmu_lock.ts';
 import { SHADOW_MMIO_VALUE } from './mmu/spte.ts';
 import type { TdpMmu } from './mmu/tdp_mmu.ts';
 import type { KvmPv } from './pvclock.ts';
@@ -284,6 +285,7 @@ export class KvmArch {
   mirrorMmu: TdpMmu | null = null;
   /** The bit (as a frame number) that makes an address of the guest a shared one; 0 where there is none. @upstream kvm_gfn_direct_bits() */
   gfnDirectBits: Gfn = 0;
+  readonly mmuLock: MmuLock = new MmuLock();
   /** What an EPT entry for MMIO is, apart from its generation. @upstream shadow_mmio_value */
   shadowMmioValue: bigint = SHADOW_MMIO_VALUE;
 

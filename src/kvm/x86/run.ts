@@ -55,6 +55,8 @@ export function kvmArchVcpuIoctlRun(vcpu: X86Vcpu): RunResult {
     const early = begin(vcpu);
     if (early !== RUN_THE_GUEST) return finish(vcpu, early);
     vcpu.running = true;
+    // What an errno leaves there is its own: never the exit before.
+    vcpu.run.setExit(vcpu.run.unknown);
   } else if (vcpu.arch.blockedUninitialized) {
     return finish(vcpu, afterUninitializedBlock(vcpu));
   }

@@ -8,6 +8,7 @@ import { EEXIST, EINVAL, EIO, type Errno } from '../../host/errno.ts';
 import type { Host } from '../../host/host.ts';
 import { Task } from '../../host/sched.ts';
 import { readMsr } from '../../machine/msr/msr.ts';
+import type { Gfn, Gpa } from '../../util/address.ts';
 import type { KvmArchHooks, KvmMrChange } from '../virt/arch_hooks.ts';
 import {
   KVM_MEM_LOG_DIRTY_PAGES,
@@ -17,29 +18,34 @@ import {
   type KvmVcpu,
   kvmMakeRequest,
 } from '../virt/kvm_host.ts';
+import type { KvmGfnRangeFilter } from '../virt/mem_attributes.ts';
 import { kvmVmIoctlCheckExtension } from './caps.ts';
 import { freeGuestFpu } from './fpu.ts';
 import { kvmDestroyIrqchip } from './irq.ts';
 import { irqchipInKernel } from './irqchip_mode.ts';
+import { forgetKvmCaps, kvmIsVmTypeSupported } from './kvm_caps.ts';
 import {
   KVM_MP_STATE_RUNNABLE,
   KVM_MP_STATE_UNINITIALIZED,
   KVM_REQ_RECALC_INTERCEPTS,
   KVM_X86_DEFAULT_VM,
+  KVM_X86_SW_PROTECTED_VM,
+  KVM_X86_TDX_VM,
   vcpusOf,
   X86Vcpu,
   X86Vm,
 } from './kvm_host.ts';
 import type { KvmX86InitOps, KvmX86Ops } from './kvm_x86_ops.ts';
 import { kvmCreateLapic, kvmFreeLapic } from './lapic.ts';
+import { kvmFlushRemoteTlbs } from './mmu/mmu.ts';
 import {
-  kvmFlushRemoteTlbs,
   kvmMmuRecoverHugePages,
   kvmMmuSlotRemoveWriteAccess,
-  kvmMmuUnmapHvaRange,
   kvmMmuWriteProtectPtMasked,
   kvmMmuZapSlot,
-} from './mmu/mmu.ts';
+  kvmUnmapGfnRange,
+} from './mmu/mmu_slots.ts';
+import { kvmArchVcpuPreFaultMemory } from './mmu/prefault.ts';
 import { TdpMmu } from './mmu/tdp_mmu.ts';
 import { newKvmPv } from './pvclock.ts';
 import { kvmArchVcpuIoctlRun, kvmArchVcpuRunnable } from './run.ts';
@@ -56,9 +62,6 @@ const SUPPORTED_ARCH_CAPABILITIES: bigint = [0, 1, 2, 3, 4, 5, 6, 8, 13, 14, 15,
 const PAT_WB = 6n;
 const MCG_CTL_P = 0x100n;
 const DEFAULT_MCE_BANKS = 4n;
-
-/** VM types that can be created. */
-const supportedVmTypes: ReadonlySet<number> = new Set([KVM_X86_DEFAULT_VM]);
 
 /** The architecture for one load of the module on one host. */
 export class X86ArchHooks implements KvmArchHooks {
@@ -86,7 +89,9 @@ export class X86ArchHooks implements KvmArchHooks {
     const pat = readMsr(this.host.cpu.processor, MSR_IA32_CR_PAT) ?? PAT_WB;
     return (pat & 7n) === PAT_WB ? 0 : -EIO;
   }
-  kvmArchExit(): void {}
+  kvmArchExit(): void {
+    forgetKvmCaps(this.host);
+  }
 
   kvmArchHardwareSetup(): Errno {
     const failed = this.#init.hardwareSetup(this.host);
@@ -123,10 +128,14 @@ export class X86ArchHooks implements KvmArchHooks {
   }
   /** @upstream kvm_arch_init_vm() */
   kvmArchInitVm(kvm: Kvm, type: number): Errno {
-    if (!supportedVmTypes.has(type)) return -EINVAL;
+    if (!kvmIsVmTypeSupported(this.host, type)) return -EINVAL;
     const vm = kvm as X86Vm;
-    vm.arch.vmType = type;
-    vm.arch.tdpMmu = new TdpMmu(vm);
+    const { arch } = vm;
+    arch.vmType = type;
+    arch.hasPrivateMem = type === KVM_X86_SW_PROTECTED_VM;
+    arch.preFaultAllowed = type === KVM_X86_DEFAULT_VM || type === KVM_X86_SW_PROTECTED_VM;
+    arch.tdpMmu = new TdpMmu(vm);
+    arch.mirrorMmu = type === KVM_X86_TDX_VM ? new TdpMmu(vm, 'mirror') : null;
     const failed = this.ops.vmInit(vm);
     if (failed !== 0) return failed;
     vm.arch.kvmclockOffset = -this.host.timers.now();
@@ -139,6 +148,8 @@ export class X86ArchHooks implements KvmArchHooks {
     const vm = kvm as X86Vm;
     kvmDestroyIrqchip(vm);
     vm.arch.tdpMmu.destroy();
+    // Who keeps private memory's tables takes pages away one by one, as KVM alone at the tables.
+    vm.arch.mmuLock.write(() => vm.arch.mirrorMmu?.destroy());
     this.ops.vmDestroy(vm);
   }
   kvmVmIoctlCheckExtension(kvm: Kvm | null, extension: number): number {
@@ -243,8 +254,17 @@ export class X86ArchHooks implements KvmArchHooks {
   kvmArchFlushShadowMemslot(kvm: Kvm, slot: KvmMemorySlot): void {
     kvmMmuZapSlot(kvm as X86Vm, slot);
   }
-  kvmArchUnmapGfnRange(kvm: Kvm, start: number, end: number): void {
-    kvmMmuUnmapHvaRange(kvm as X86Vm, start, end);
+  kvmArchHasPrivateMem(kvm: Kvm): boolean {
+    return (kvm as X86Vm).arch.hasPrivateMem;
+  }
+  kvmArchHasReadonlyMem(kvm: Kvm): boolean {
+    return !(kvm as X86Vm).arch.hasProtectedState;
+  }
+  kvmArchUnmapGfnRange(kvm: Kvm, start: Gfn, end: Gfn, filter: KvmGfnRangeFilter): boolean {
+    return kvmUnmapGfnRange(kvm as X86Vm, start, end, filter);
+  }
+  kvmArchVcpuPreFaultMemory(vcpu: KvmVcpu, gpa: Gpa, size: number): number {
+    return kvmArchVcpuPreFaultMemory(vcpu as X86Vcpu, gpa, size);
   }
   kvmArchMmuEnableLogDirtyPtMasked(kvm: Kvm, slot: KvmMemorySlot, offset: number, mask: number): void {
     kvmMmuWriteProtectPtMasked(kvm as X86Vm, slot, offset, mask);

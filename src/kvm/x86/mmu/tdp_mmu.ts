@@ -1,5 +1,8 @@
 /**
- * The EPT of a VM: built lazily by faults, in 4 KiB and 2 MiB pages, in host memory.
+ * The page tables of a VM, built lazily by faults in host memory, in 4 KiB and 2 MiB pages.
+ *
+ * The direct ones are what the processor walks. The mirror ones of a trust domain are walked by nobody: they are KVM's copy
+ * of tables that are kept elsewhere, and each change of them is passed on (external_spt.ts).
  *
  * @upstream arch/x86/kvm/mmu/tdp_mmu.c
  */
@@ -7,12 +10,15 @@ import { PAGE_OWNER } from '../../../host/pages.ts';
 import type { Gfn, Hpa } from '../../../util/address.ts';
 import { trace } from '../../../util/trace.ts';
 import type { X86Vm } from '../kvm_host.ts';
+import { ExternalSpt } from './external_spt.ts';
 import {
   EPT_DIRTY,
   EPT_WRITABLE,
+  isFrozenSpte,
   isLargePte,
   isShadowPresentPte,
   makeNonleafSpte,
+  SHADOW_NONPRESENT_VALUE,
   SPTE_MMU_WRITABLE,
   spteAddress,
 } from './spte.ts';
@@ -20,11 +26,24 @@ import {
 /** Levels: 1 is a 4 KiB page, 2 is 2 MiB. */
 export const PG_LEVEL_4K = 1;
 export const PG_LEVEL_2M = 2;
-const ROOT_LEVEL = 4;
 const ENTRIES = 512;
 
 /** Frames that one entry of a level maps. */
 export const pagesPerHpage = (level: number): number => ENTRIES ** (level - 1);
+/** First frame of the entry of a level that maps `gfn`. @upstream gfn_round_for_level() */
+export const gfnRoundForLevel = (gfn: Gfn, level: number): Gfn => gfn - (gfn % pagesPerHpage(level));
+
+/** A table of entries that map nothing. */
+const EMPTY_TABLE: Uint8Array = new Uint8Array(new BigUint64Array(ENTRIES).fill(SHADOW_NONPRESENT_VALUE).buffer);
+
+/** What {@link TdpMmu.map} came to. */
+export const MAP_FIXED = 0;
+/** The entry is there already. */
+export const MAP_SPURIOUS = 1;
+/** Somebody else is at the entry, or does not take it at present. */
+export const MAP_RETRY = 2;
+export const MAP_NOMEM = 3;
+export type MapResult = 0 | 1 | 2 | 3;
 
 /** Where a walk ended. */
 export interface TdpWalk {
@@ -36,16 +55,28 @@ export interface TdpWalk {
   address: Hpa;
 }
 
-/** The paging structures behind one EPTP. */
+/** Sees an entry of a range; true to see the entries below it, too. */
+type Visit = (address: Hpa, gfn: Gfn, level: number, spte: bigint) => boolean;
+
+/** The paging structures behind one root. */
 export class TdpMmu {
-  readonly rootLevel: number = ROOT_LEVEL;
+  /** Levels of tables: 4 or 5; fixed once there is a root. */
+  rootLevel = 4;
   readonly #kvm: X86Vm;
+  /** Where changes are passed on to; null for tables that the processor walks. */
+  readonly #external: ExternalSpt | null;
   #root: Hpa | null = null;
   /** Tables in use, the root among them. */
   tables = 0;
 
-  constructor(kvm: X86Vm) {
+  constructor(kvm: X86Vm, kind: 'direct' | 'mirror' = 'direct') {
     this.#kvm = kvm;
+    this.#external = kind === 'mirror' ? new ExternalSpt(kvm) : null;
+  }
+
+  /** The bit that addresses in these tables have beyond the frame numbers of slots. @upstream kvm_gfn_root_bits() */
+  get #gfnBits(): Gfn {
+    return this.#external === null ? this.#kvm.arch.gfnDirectBits : 0;
   }
 
   /** The root table, made on first use; undefined without memory. @upstream kvm_tdp_mmu_alloc_root() */
@@ -54,9 +85,16 @@ export class TdpMmu {
     return this.#root ?? undefined;
   }
 
+  get hasRoot(): boolean {
+    return this.#root !== null;
+  }
+
   #allocTable(): Hpa | undefined {
-    const table = this.#kvm.host.pages.alloc(PAGE_OWNER.ept);
-    if (table !== undefined) this.tables++;
+    const { host } = this.#kvm;
+    const table = host.pages.alloc(PAGE_OWNER.ept);
+    if (table === undefined) return undefined;
+    host.machine.memory.writeBytes(table, EMPTY_TABLE);
+    this.tables++;
     return table;
   }
   #freeTable(table: Hpa): void {
@@ -76,38 +114,70 @@ export class TdpMmu {
   lookup(gfn: Gfn): TdpWalk | null {
     let table = this.#root;
     if (table === null) return null;
-    for (let level = ROOT_LEVEL; ; level--) {
-      const address = table + indexOf(gfn, level) * 8;
+    const index = gfn + this.#gfnBits;
+    for (let level = this.rootLevel; ; level--) {
+      const address = table + indexOf(index, level) * 8;
       const spte = this.#read(address);
       if (level === 1 || !isShadowPresentPte(spte) || isLargePte(spte)) return { level, spte, address };
       table = spteAddress(spte);
     }
   }
 
-  /** Installs a leaf, making tables on the way. False without memory. @upstream kvm_tdp_mmu_map() */
-  map(gfn: Gfn, level: number, spte: bigint): boolean {
+  /** Installs a leaf, making tables on the way. @upstream kvm_tdp_mmu_map() */
+  map(gfn: Gfn, level: number, spte: bigint): MapResult {
     let table: Hpa | undefined = this.root();
-    if (table === undefined) return false;
-    for (let at = ROOT_LEVEL; ; at--) {
-      const address: Hpa = table + indexOf(gfn, at) * 8;
+    if (table === undefined) return MAP_NOMEM;
+    const index = gfn + this.#gfnBits;
+    for (let at = this.rootLevel; ; at--) {
+      const address: Hpa = table + indexOf(index, at) * 8;
       const old = this.#read(address);
-      if (at === level) {
-        if (old === spte) return true;
-        if (isShadowPresentPte(old) && at > 1 && !isLargePte(old)) this.#freeTree(spteAddress(old), at - 1);
-        this.#write(address, gfn, at, old, spte);
-        return true;
-      }
+      if (isFrozenSpte(old)) return MAP_RETRY;
+      if (at === level) return this.#setLeaf(address, gfn, at, old, spte);
       if (isShadowPresentPte(old) && !isLargePte(old)) {
         table = spteAddress(old);
         continue;
       }
       // An empty entry, an MMIO entry of a larger level, or a large page that must be mapped in small ones.
       const next = this.#allocTable();
-      if (next === undefined) return false;
-      this.#write(address, gfn, at, old, makeNonleafSpte(next));
-      if (isLargePte(old) && isShadowPresentPte(old)) this.#kvm.arch_hooks.kvmArchFlushRemoteTlbs(this.#kvm);
+      if (next === undefined) return MAP_NOMEM;
+      const linked = this.#link(address, gfnRoundForLevel(gfn, at), at, old, next);
+      if (linked !== MAP_FIXED) {
+        this.#freeTable(next);
+        return linked;
+      }
       table = next;
     }
+  }
+
+  #setLeaf(address: Hpa, gfn: Gfn, level: number, old: bigint, spte: bigint): MapResult {
+    if (old === spte) return MAP_SPURIOUS;
+    if (this.#external !== null) {
+      if (isShadowPresentPte(old)) return MAP_SPURIOUS;
+      if (this.#external.setLeaf(address, gfn, level, old, spte) !== 0) return MAP_RETRY;
+      trace.kvm_tdp_mmu_spte_changed?.(gfn, level, old, spte);
+      return MAP_FIXED;
+    }
+    if (isShadowPresentPte(old) && level > 1 && !isLargePte(old)) this.#freeTree(spteAddress(old), level - 1);
+    this.#write(address, gfn, level, old, spte);
+    return MAP_FIXED;
+  }
+
+  /** @upstream tdp_mmu_link_sp() */
+  #link(address: Hpa, gfn: Gfn, level: number, old: bigint, table: Hpa): MapResult {
+    const spte = makeNonleafSpte(table);
+    if (this.#external === null) {
+      this.#write(address, gfn, level, old, spte);
+      if (isLargePte(old) && isShadowPresentPte(old)) this.#kvm.arch_hooks.kvmArchFlushRemoteTlbs(this.#kvm);
+      return MAP_FIXED;
+    }
+    const external = this.#external.alloc(table);
+    if (external === undefined) return MAP_NOMEM;
+    if (this.#external.setTable(address, gfn, level, old, spte, external) !== 0) {
+      this.#external.free(table);
+      return MAP_RETRY;
+    }
+    trace.kvm_tdp_mmu_spte_changed?.(gfn, level, old, spte);
+    return MAP_FIXED;
   }
 
   /** Changes one entry that a walk found. */
@@ -117,30 +187,26 @@ export class TdpMmu {
 
   /** Removes every mapping in [start, end). True if something was there, so that TLBs must be flushed. @upstream tdp_mmu_zap_leafs() */
   zap(start: Gfn, end: Gfn): boolean {
-    return this.#root !== null && this.#zapTable(this.#root, ROOT_LEVEL, 0, start, end);
+    let flush = false;
+    this.#forRange(start, end, (address, gfn, level, spte) => {
+      if (spte === SHADOW_NONPRESENT_VALUE) return false;
+      const present = isShadowPresentPte(spte);
+      if (present && level > 1 && !isLargePte(spte)) {
+        // Tables that others keep, too, stay until the VM goes.
+        if (this.#external !== null || gfn < start || gfn + pagesPerHpage(level) > end) return true;
+        this.#freeTree(spteAddress(spte), level - 1);
+      }
+      flush ||= present;
+      this.#zapEntry(address, gfn, level, spte);
+      return false;
+    });
+    return flush;
   }
 
-  #zapTable(table: Hpa, level: number, base: Gfn, start: Gfn, end: Gfn): boolean {
-    const span = pagesPerHpage(level);
-    let flush = false;
-    const first = Math.max(0, Math.floor((start - base) / span));
-    const last = Math.min(ENTRIES - 1, Math.floor((end - 1 - base) / span));
-    for (let i = first; i <= last; i++) {
-      const address = table + i * 8;
-      const spte = this.#read(address);
-      if (spte === 0n) continue;
-      const gfn = base + i * span;
-      if (isShadowPresentPte(spte) && level > 1 && !isLargePte(spte)) {
-        if (start <= gfn && gfn + span <= end) this.#freeTree(spteAddress(spte), level - 1);
-        else {
-          flush = this.#zapTable(spteAddress(spte), level - 1, gfn, start, end) || flush;
-          continue;
-        }
-      }
-      flush = flush || isShadowPresentPte(spte);
-      this.#write(address, gfn, level, spte, 0n);
-    }
-    return flush;
+  /** Empties an entry; what it mapped is taken from the external tables as well. @upstream tdp_mmu_set_spte() */
+  #zapEntry(address: Hpa, gfn: Gfn, level: number, spte: bigint): void {
+    this.#write(address, gfn, level, spte, SHADOW_NONPRESENT_VALUE);
+    if (this.#external !== null && isShadowPresentPte(spte)) this.#external.removeLeaf(gfn, level, spte);
   }
 
   #freeTree(table: Hpa, level: number): void {
@@ -155,26 +221,16 @@ export class TdpMmu {
 
   /** Takes write access from every mapping in [start, end); true if TLBs must be flushed. @upstream kvm_tdp_mmu_wrprot_slot() */
   writeProtect(start: Gfn, end: Gfn): boolean {
-    return this.#root !== null && this.#protectTable(this.#root, ROOT_LEVEL, 0, start, end);
-  }
-
-  #protectTable(table: Hpa, level: number, base: Gfn, start: Gfn, end: Gfn): boolean {
-    const span = pagesPerHpage(level);
     let flush = false;
-    const first = Math.max(0, Math.floor((start - base) / span));
-    const last = Math.min(ENTRIES - 1, Math.floor((end - 1 - base) / span));
-    for (let i = first; i <= last; i++) {
-      const address = table + i * 8;
-      const spte = this.#read(address);
-      if (!isShadowPresentPte(spte)) continue;
-      const gfn = base + i * span;
-      if (level > 1 && !isLargePte(spte)) {
-        flush = this.#protectTable(spteAddress(spte), level - 1, gfn, start, end) || flush;
-      } else if (spte & EPT_WRITABLE) {
+    this.#forRange(start, end, (address, gfn, level, spte) => {
+      if (!isShadowPresentPte(spte)) return false;
+      if (level > 1 && !isLargePte(spte)) return true;
+      if (spte & EPT_WRITABLE) {
         this.#write(address, gfn, level, spte, spte & ~(EPT_WRITABLE | EPT_DIRTY));
         flush = true;
       }
-    }
+      return false;
+    });
     return flush;
   }
 
@@ -183,11 +239,55 @@ export class TdpMmu {
     return (spte & SPTE_MMU_WRITABLE) !== 0n;
   }
 
+  /** Visits the entries that map frames of [start, end), from the root down. @upstream for_each_tdp_pte() */
+  #forRange(start: Gfn, end: Gfn, visit: Visit): void {
+    if (this.#root === null) return;
+    const bits = this.#gfnBits;
+    this.#forTable(this.#root, this.rootLevel, 0, start + bits, end + bits, (address, gfn, level, spte) =>
+      visit(address, gfn - bits, level, spte),
+    );
+  }
+
+  #forTable(table: Hpa, level: number, base: Gfn, start: Gfn, end: Gfn, visit: Visit): void {
+    const span = pagesPerHpage(level);
+    const first = Math.max(0, Math.floor((start - base) / span));
+    const last = Math.min(ENTRIES - 1, Math.floor((end - 1 - base) / span));
+    for (let i = first; i <= last; i++) {
+      const address = table + i * 8;
+      const spte = this.#read(address);
+      const gfn = base + i * span;
+      if (visit(address, gfn, level, spte)) this.#forTable(spteAddress(spte), level - 1, gfn, start, end, visit);
+    }
+  }
+
   /** Frees every table. @upstream kvm_mmu_uninit_tdp_mmu() */
   destroy(): void {
     if (this.#root === null) return;
-    this.#freeTree(this.#root, ROOT_LEVEL);
+    if (this.#external === null) {
+      this.#freeTree(this.#root, this.rootLevel);
+    } else {
+      for (let level = 1; level <= this.rootLevel; level++) this.#zapLevel(level);
+      this.#freeTable(this.#root);
+    }
     this.#root = null;
+  }
+
+  /** Empties the entries of one level; the tables below it are empty already, and go. @upstream __tdp_mmu_zap_root() */
+  #zapLevel(zapLevel: number): void {
+    const external = this.#external!;
+    const end = pagesPerHpage(this.rootLevel + 1);
+    this.#forRange(0, end, (address, gfn, level, spte) => {
+      if (!isShadowPresentPte(spte)) return false;
+      if (level > zapLevel) return true;
+      if (level === 1 || isLargePte(spte)) {
+        this.#zapEntry(address, gfn, level, spte);
+      } else {
+        this.#write(address, gfn, level, spte, SHADOW_NONPRESENT_VALUE);
+        external.removeTable(gfn, level - 1, spteAddress(spte));
+        this.#freeTable(spteAddress(spte));
+      }
+      return false;
+    });
   }
 }
 
