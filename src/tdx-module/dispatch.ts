@@ -3,12 +3,13 @@
  *
  * @tdx "ABI Reference: Interface Functions", SEAMCALL Instruction Common Operands
  */
-import { R8, R9, R10, R11, RAX, RCX, RDX } from '../machine/engine/layout.ts';
+import { RAX } from '../machine/engine/layout.ts';
 import type { Processor } from '../machine/processor.ts';
 import { trace } from '../util/trace.ts';
 import type { TdxModule } from './module.ts';
-import { Call, type GuestLeaf, type HostLeaf, type Outputs } from './objects/call.ts';
+import { Call, type GuestLeaf, type HostLeaf } from './objects/call.ts';
 import { operandInvalid } from './objects/checks.ts';
+import { writeOutputs } from './objects/outputs.ts';
 import { SYS_STATE } from './objects/system-state.ts';
 import { OPERAND, STATUS, status } from './status.ts';
 import { GUEST_LEAF_LIST } from './tdg/index.ts';
@@ -41,27 +42,6 @@ function gate(module: TdxModule, p: Processor, leaf: number): bigint | undefined
   }
   if (!lps.has(p.index) && !BEFORE_LP_INIT.has(leaf)) return status(STATUS.SYS_LP_INIT_NOT_DONE);
   return undefined;
-}
-
-const R12 = 12;
-const R13 = 13;
-const REGISTERS: Readonly<Record<keyof Outputs, number>> = {
-  rcx: RCX,
-  rdx: RDX,
-  r8: R8,
-  r9: R9,
-  r10: R10,
-  r11: R11,
-  r12: R12,
-  r13: R13,
-};
-
-/** Writes a leaf's outputs to the caller's registers. */
-export function writeOutputs(p: Processor, out: Outputs): void {
-  for (const name of Object.keys(out) as (keyof Outputs)[]) {
-    const value = out[name];
-    if (value !== undefined) p.setGpr(REGISTERS[name], value);
-  }
 }
 
 function runHostLeaf(module: TdxModule, call: Call, leaf: HostLeaf | undefined): bigint {
