@@ -9,31 +9,25 @@
 import { EBADF, EINVAL, EIO, ENOENT, type Errno } from '../host/errno.ts';
 import type { Host } from '../host/host.ts';
 import type { UserMemory } from '../host/mm.ts';
-import { RUN_BLOCK, RUN_RESCHED } from './virt/arch_hooks.ts';
+import { Vcpu } from './api_vcpu.ts';
 import { type KvmIoeventfdArgs, type KvmIrqfdArgs, kvmIoeventfd } from './virt/eventfd.ts';
+import { type GuestMemfd, type KvmCreateGuestMemfd, kvmGmemCreate } from './virt/guest_memfd.ts';
 import type { KvmIrqRoutingEntry } from './virt/irqchip.ts';
-import { type KvmModule, kvmVcpuKick, kvmVmDead } from './virt/kvm_host.ts';
+import { type KvmModule, kvmVmDead } from './virt/kvm_host.ts';
 import { KVM_DEVICE } from './virt/kvm_main.ts';
-import type { KvmRun, VcpuExit } from './virt/kvm_run.ts';
+import { type KvmMemoryAttributes, kvmVmIoctlSetMemAttributes } from './virt/mem_attributes.ts';
 import {
   type KvmUserspaceMemoryRegion,
+  type KvmUserspaceMemoryRegion2,
   kvmClearDirtyLog,
   kvmGetDirtyLog,
   kvmSetMemoryRegion,
+  kvmSetMemoryRegion2,
 } from './virt/memslots.ts';
-import { kvmVcpuIoctlRun, kvmVmIoctlCreateVcpu, vcpuLoad } from './virt/vcpu.ts';
+import { kvmVmIoctlCreateVcpu } from './virt/vcpu.ts';
 import { kvmCreateVm, kvmPutKvm } from './virt/vm.ts';
-import { type KvmCpuidEntry2, kvmGetSupportedCpuid, kvmVcpuIoctlSetCpuid2 } from './x86/cpuid.ts';
+import { type KvmCpuidEntry2, kvmGetSupportedCpuid } from './x86/cpuid.ts';
 import { kvmVmIoctlEnableCap } from './x86/enable_cap.ts';
-import {
-  type KvmFpu,
-  kvmVcpuIoctlGetFpu,
-  kvmVcpuIoctlGetXsave,
-  kvmVcpuIoctlSetFpu,
-  kvmVcpuIoctlSetXsave,
-} from './x86/fpu.ts';
-import { type KvmGuestDebug, kvmArchVcpuIoctlSetGuestDebug } from './x86/guest_debug.ts';
-import { kvmInjectNmi } from './x86/inject.ts';
 import {
   kvmVmIoctlCreateIrqchip,
   kvmVmIoctlCreatePit2,
@@ -47,35 +41,16 @@ import {
   kvmVmIoctlSetPit2,
 } from './x86/irq.ts';
 import { type KvmMsi, kvmSetGsiRouting, kvmSignalMsi } from './x86/irq_comm.ts';
-import { lapicInKernel } from './x86/irqchip_mode.ts';
 import type { X86Vcpu, X86Vm } from './x86/kvm_host.ts';
-import { kvmApicGetState, kvmApicSetState } from './x86/lapic.ts';
-import { kvmGetMsr, kvmSetMsr, MSRS_TO_SAVE } from './x86/msr.ts';
+import { MSRS_TO_SAVE } from './x86/msr.ts';
 import { kvmVmIoctlGetClock, kvmVmIoctlSetClock } from './x86/pvclock.ts';
-import { type KvmRegs, type KvmSregs, kvmGetRegs, kvmGetSregs, kvmSetRegs, kvmSetSregs } from './x86/sregs.ts';
-import { kvmSetTscKhz } from './x86/tsc.ts';
-import {
-  type KvmDebugregs,
-  type KvmVcpuEvents,
-  kvmArchVcpuIoctlGetMpstate,
-  kvmArchVcpuIoctlSetMpstate,
-  kvmArchVcpuIoctlTranslate,
-  kvmVcpuIoctlGetDebugregs,
-  kvmVcpuIoctlGetVcpuEvents,
-  kvmVcpuIoctlGetXcrs,
-  kvmVcpuIoctlInterrupt,
-  kvmVcpuIoctlSetDebugregs,
-  kvmVcpuIoctlSetVcpuEvents,
-  kvmVcpuIoctlSetXcrs,
-} from './x86/vcpu_state.ts';
+import { kvmVmIoctlSetTscKhz } from './x86/tsc.ts';
+import type { KvmTdxCmd } from './x86/uapi_tdx.ts';
+
+export { Vcpu };
 
 /** KVM_GET_API_VERSION */
 export const KVM_API_VERSION = 12;
-/** An MSR with its value. @upstream struct kvm_msr_entry */
-export interface KvmMsrEntry {
-  index: number;
-  data: bigint;
-}
 
 /** /dev/kvm, open. */
 export class Kvm {
@@ -130,7 +105,7 @@ export class Vm {
 
   #gone(): Errno {
     if (this.#closed) return -EBADF;
-    return this.kvm.vmBugged ? -EIO : 0;
+    return this.kvm.vmDead ? -EIO : 0;
   }
 
   /** Closes the VM with all its vCPUs. The last VM turns virtualization off. */
@@ -161,6 +136,30 @@ export class Vm {
   /** KVM_SET_USER_MEMORY_REGION */
   setUserMemoryRegion(region: KvmUserspaceMemoryRegion): Errno {
     return this.#gone() || kvmSetMemoryRegion(this.kvm, region);
+  }
+  /** KVM_SET_USER_MEMORY_REGION2 */
+  setUserMemoryRegion2(region: KvmUserspaceMemoryRegion2): Errno {
+    return this.#gone() || kvmSetMemoryRegion2(this.kvm, region);
+  }
+  /** KVM_CREATE_GUEST_MEMFD. The file keeps the VM until it is closed, too. */
+  createGuestMemfd(args: KvmCreateGuestMemfd): GuestMemfd | Errno {
+    return this.#gone() || kvmGmemCreate(this.kvm, args);
+  }
+  /** KVM_SET_MEMORY_ATTRIBUTES */
+  setMemoryAttributes(args: KvmMemoryAttributes): Errno {
+    return this.#gone() || kvmVmIoctlSetMemAttributes(this.kvm, args);
+  }
+  /** KVM_MEMORY_ENCRYPT_OP on a VM. */
+  memoryEncryptOp(command: KvmTdxCmd): Errno {
+    return this.#gone() || this.kvm.ops.memEncIoctl(this.kvm, command);
+  }
+  /** KVM_GET_TSC_KHZ on a VM: what vCPUs begin with. */
+  getTscKhz(): number {
+    return this.kvm.arch.defaultTscKhz;
+  }
+  /** KVM_SET_TSC_KHZ on a VM, before it has vCPUs. */
+  setTscKhz(khz: number): Errno {
+    return this.#gone() || kvmVmIoctlSetTscKhz(this.kvm, khz);
   }
   /** KVM_GET_DIRTY_LOG: a bit per page, in 32-bit words. */
   getDirtyLog(slot: number): Uint32Array | Errno {
@@ -237,201 +236,5 @@ export class Vm {
     if (gone !== 0) return gone;
     const vcpu = kvmVmIoctlCreateVcpu(this.kvm, id);
     return typeof vcpu === 'number' ? vcpu : new Vcpu(vcpu as X86Vcpu);
-  }
-}
-
-/** A vCPU, and the thread that runs it. */
-export class Vcpu {
-  readonly vcpu: X86Vcpu;
-
-  constructor(vcpu: X86Vcpu) {
-    this.vcpu = vcpu;
-  }
-
-  /** Shared with the kernel: requests to KVM_RUN, and why it returned. */
-  get kvmRun(): KvmRun {
-    return this.vcpu.run;
-  }
-  /** Exits so far by basic exit reason. */
-  get exitCounts(): ArrayLike<number> {
-    return this.vcpu.exitCounts;
-  }
-
-  /** What every ioctl begins with: the thread's CPU is current and has the vCPU loaded. */
-  #load(): X86Vcpu {
-    const { vcpu } = this;
-    const { cpus } = vcpu.kvm.host;
-    const { task } = vcpu;
-    if (!vcpu.kvm.created) throw new Error('the VM of this vCPU is closed');
-    if (!task.cpu.online) task.cpu = cpus.online[0]!;
-    if (cpus.current !== task.cpu) cpus.setCurrent(task.cpu);
-    vcpuLoad(vcpu);
-    return vcpu;
-  }
-  #dead(): Errno {
-    const { kvm } = this.vcpu;
-    return kvm.vmDead || kvm.vmBugged ? -EIO : 0;
-  }
-
-  /** KVM_RUN: runs the guest until user space is wanted, and says why; a negative errno, as −EINTR after a kick. */
-  async run(): Promise<VcpuExit | Errno> {
-    const { vcpu } = this;
-    const { host } = vcpu.kvm;
-    const { sched } = host;
-    const { task } = vcpu;
-    const turn = sched.enter(task);
-    if (turn !== null) await turn;
-    for (;;) {
-      if (!task.cpu.online) task.cpu = host.cpus.online[0]!;
-      if (host.cpus.current !== task.cpu) host.cpus.setCurrent(task.cpu);
-      const result = kvmVcpuIoctlRun(vcpu);
-      if (result === RUN_RESCHED || result === RUN_BLOCK) {
-        const wait = result === RUN_BLOCK ? sched.block(task) : sched.yield(task);
-        if (wait !== null) await wait;
-        continue;
-      }
-      sched.leave(task);
-      return result === 0 ? vcpu.run.exit : result;
-    }
-  }
-
-  /** Makes {@link run} return −EINTR soon, as a signal to the thread does. */
-  kick(): void {
-    const { vcpu } = this;
-    vcpu.task.signalPending = true;
-    kvmVcpuKick(vcpu);
-  }
-  /** Makes {@link run} return −EINTR soon, and at once whenever it is called again. */
-  stop(): void {
-    this.kvmRun.immediateExit = true;
-    this.kick();
-  }
-
-  /** KVM_GET_REGS */
-  getRegs(): KvmRegs {
-    return kvmGetRegs(this.#load());
-  }
-  /** KVM_SET_REGS */
-  setRegs(regs: KvmRegs): Errno {
-    return this.#dead() || kvmSetRegs(this.#load(), regs);
-  }
-  /** KVM_GET_SREGS */
-  getSregs(): KvmSregs {
-    return kvmGetSregs(this.#load());
-  }
-  /** KVM_SET_SREGS */
-  setSregs(sregs: KvmSregs): Errno {
-    return this.#dead() || kvmSetSregs(this.#load(), sregs);
-  }
-  /** KVM_GET_CPUID2 */
-  getCpuid2(): readonly KvmCpuidEntry2[] {
-    return this.vcpu.arch.cpuidEntries;
-  }
-  /** KVM_SET_CPUID2 */
-  setCpuid2(entries: readonly KvmCpuidEntry2[]): Errno {
-    return this.#dead() || kvmVcpuIoctlSetCpuid2(this.#load(), entries);
-  }
-  /** KVM_GET_MSRS: the values up to the first MSR that does not exist. */
-  getMsrs(indices: readonly number[]): KvmMsrEntry[] {
-    const vcpu = this.#load();
-    const entries: KvmMsrEntry[] = [];
-    for (const index of indices) {
-      const data = kvmGetMsr(vcpu, index);
-      if (data === undefined) break;
-      entries.push({ index, data });
-    }
-    return entries;
-  }
-  /** KVM_SET_MSRS: how many were set before one was refused. */
-  setMsrs(entries: readonly KvmMsrEntry[]): number {
-    const vcpu = this.#load();
-    let count = 0;
-    for (const { index, data } of entries) {
-      if (!kvmSetMsr(vcpu, index, data, true)) break;
-      count++;
-    }
-    return count;
-  }
-  /** KVM_GET_FPU */
-  getFpu(): KvmFpu {
-    return kvmVcpuIoctlGetFpu(this.#load());
-  }
-  /** KVM_SET_FPU */
-  setFpu(fpu: KvmFpu): Errno {
-    return this.#dead() || kvmVcpuIoctlSetFpu(this.#load(), fpu);
-  }
-  /** KVM_GET_XSAVE: 4096 bytes in the standard format. */
-  getXsave(): Uint8Array {
-    return kvmVcpuIoctlGetXsave(this.#load());
-  }
-  /** KVM_SET_XSAVE */
-  setXsave(area: Uint8Array): Errno {
-    return this.#dead() || kvmVcpuIoctlSetXsave(this.#load(), area);
-  }
-  /** KVM_GET_XCRS */
-  getXcrs(): readonly { xcr: number; value: bigint }[] {
-    return kvmVcpuIoctlGetXcrs(this.#load());
-  }
-  /** KVM_SET_XCRS */
-  setXcrs(xcrs: readonly { xcr: number; value: bigint }[]): Errno {
-    return this.#dead() || kvmVcpuIoctlSetXcrs(this.#load(), xcrs);
-  }
-  /** KVM_GET_DEBUGREGS */
-  getDebugregs(): KvmDebugregs {
-    return kvmVcpuIoctlGetDebugregs(this.#load());
-  }
-  /** KVM_SET_DEBUGREGS */
-  setDebugregs(regs: KvmDebugregs): Errno {
-    return this.#dead() || kvmVcpuIoctlSetDebugregs(this.#load(), regs);
-  }
-  /** KVM_GET_VCPU_EVENTS */
-  getVcpuEvents(): KvmVcpuEvents {
-    return kvmVcpuIoctlGetVcpuEvents(this.#load());
-  }
-  /** KVM_SET_VCPU_EVENTS */
-  setVcpuEvents(events: KvmVcpuEvents): Errno {
-    return this.#dead() || kvmVcpuIoctlSetVcpuEvents(this.#load(), events);
-  }
-  /** KVM_GET_MP_STATE */
-  getMpState(): number {
-    return kvmArchVcpuIoctlGetMpstate(this.#load());
-  }
-  /** KVM_SET_MP_STATE */
-  setMpState(state: number): Errno {
-    return this.#dead() || kvmArchVcpuIoctlSetMpstate(this.#load(), state);
-  }
-  /** KVM_GET_LAPIC: the first KiB of the register page; −EINVAL without an in-kernel APIC. */
-  getLapic(): Uint8Array | Errno {
-    return lapicInKernel(this.vcpu) ? kvmApicGetState(this.#load()) : -EINVAL;
-  }
-  /** KVM_SET_LAPIC */
-  setLapic(regs: Uint8Array): Errno {
-    return lapicInKernel(this.vcpu) ? kvmApicSetState(this.#load(), regs) : -EINVAL;
-  }
-  /** KVM_TRANSLATE */
-  translate(linearAddress: bigint): ReturnType<typeof kvmArchVcpuIoctlTranslate> {
-    return kvmArchVcpuIoctlTranslate(this.#load(), linearAddress);
-  }
-  /** KVM_INTERRUPT: a vector of user space's interrupt controller. */
-  interrupt(irq: number): Errno {
-    return this.#dead() || kvmVcpuIoctlInterrupt(this.#load(), irq);
-  }
-  /** KVM_NMI */
-  nmi(): Errno {
-    kvmInjectNmi(this.vcpu);
-    kvmVcpuKick(this.vcpu);
-    return 0;
-  }
-  /** KVM_SET_GUEST_DEBUG */
-  setGuestDebug(debug: KvmGuestDebug): Errno {
-    return this.#dead() || kvmArchVcpuIoctlSetGuestDebug(this.#load(), debug);
-  }
-  /** KVM_GET_TSC_KHZ */
-  getTscKhz(): number {
-    return this.vcpu.arch.virtualTscKhz;
-  }
-  /** KVM_SET_TSC_KHZ */
-  setTscKhz(khz: number): Errno {
-    return this.#dead() || kvmSetTscKhz(this.#load(), khz);
   }
 }

@@ -1,8 +1,9 @@
 /** KVM_CHECK_EXTENSION. @upstream arch/x86/kvm/x86.c kvm_vm_ioctl_check_extension(), virt/kvm/kvm_main.c */
 import type { Host } from '../../host/host.ts';
+import { KVM_MEMORY_ATTRIBUTE_PRIVATE } from '../virt/mem_attributes.ts';
 import { KVM_MAX_VCPU_IDS, KVM_MAX_VCPUS } from '../virt/vcpu.ts';
+import { kvmCaps } from './kvm_caps.ts';
 import type { X86Vm } from './kvm_host.ts';
-import { KVM_X86_DEFAULT_VM } from './kvm_host.ts';
 import { TSC_KHZ } from './tsc.ts';
 
 /** Capability numbers. @upstream include/uapi/linux/kvm.h KVM_CAP_* */
@@ -63,8 +64,13 @@ export const KVM_CAP = {
   EXIT_HYPERCALL: 201,
   XSAVE2: 208,
   X86_TRIPLE_FAULT_EVENT: 218,
+  VM_TSC_CONTROL: 214,
   USER_MEMORY2: 231,
+  MEMORY_FAULT_INFO: 232,
+  MEMORY_ATTRIBUTES: 233,
+  GUEST_MEMFD: 234,
   VM_TYPES: 235,
+  PRE_FAULT_MEMORY: 236,
   X86_APIC_BUS_CYCLES_NS: 237,
 } as const;
 
@@ -100,7 +106,6 @@ const YES: ReadonlySet<number> = new Set([
   KVM_CAP.ENABLE_CAP,
   KVM_CAP.XSAVE,
   KVM_CAP.XCRS,
-  KVM_CAP.READONLY_MEM,
   KVM_CAP.SIGNAL_MSI,
   KVM_CAP.TSC_DEADLINE_TIMER,
   KVM_CAP.TSC_CONTROL,
@@ -111,7 +116,10 @@ const YES: ReadonlySet<number> = new Set([
   KVM_CAP.IMMEDIATE_EXIT,
   KVM_CAP.EXCEPTION_PAYLOAD,
   KVM_CAP.X86_TRIPLE_FAULT_EVENT,
+  KVM_CAP.VM_TSC_CONTROL,
   KVM_CAP.USER_MEMORY2,
+  KVM_CAP.MEMORY_FAULT_INFO,
+  KVM_CAP.PRE_FAULT_MEMORY,
   KVM_CAP.X86_APIC_BUS_CYCLES_NS,
 ]);
 
@@ -123,14 +131,15 @@ const MAP_GPA_RANGE_BIT: number = 1 << 12;
 /** TSC stable, realtime, host TSC. */
 const CLOCK_FLAGS = 0xe;
 
-/** 0: not there. */
-export function kvmVmIoctlCheckExtension(host: Host, _kvm: X86Vm | null, extension: number): number {
+/** What a VM can, or without one what some VM can; 0: not there. */
+export function kvmVmIoctlCheckExtension(host: Host, kvm: X86Vm | null, extension: number): number {
   if (YES.has(extension)) return 1;
+  const privateMem = kvm === null || kvm.arch.hasPrivateMem;
   switch (extension) {
     case KVM_CAP.NR_VCPUS:
       return host.cpus.online.length;
     case KVM_CAP.MAX_VCPUS:
-      return KVM_MAX_VCPUS;
+      return kvm === null ? KVM_MAX_VCPUS : kvm.maxVcpus;
     case KVM_CAP.MAX_VCPU_ID:
       return KVM_MAX_VCPU_IDS;
     case KVM_CAP.NR_MEMSLOTS:
@@ -156,7 +165,13 @@ export function kvmVmIoctlCheckExtension(host: Host, _kvm: X86Vm | null, extensi
     case KVM_CAP.XSAVE2:
       return XSAVE_SIZE;
     case KVM_CAP.VM_TYPES:
-      return 1 << KVM_X86_DEFAULT_VM;
+      return kvmCaps(host).supportedVmTypes;
+    case KVM_CAP.READONLY_MEM:
+      return kvm !== null && kvm.arch.hasProtectedState ? 0 : 1;
+    case KVM_CAP.MEMORY_ATTRIBUTES:
+      return privateMem ? Number(KVM_MEMORY_ATTRIBUTE_PRIVATE) : 0;
+    case KVM_CAP.GUEST_MEMFD:
+      return privateMem ? 1 : 0;
     default:
       return 0;
   }

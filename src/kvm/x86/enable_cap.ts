@@ -1,5 +1,5 @@
 /** KVM_ENABLE_CAP on a VM. @upstream arch/x86/kvm/x86.c kvm_vm_ioctl_enable_cap() */
-import { EINVAL, type Errno } from '../../host/errno.ts';
+import { EINVAL, ENXIO, type Errno } from '../../host/errno.ts';
 import { KVM_CAP } from './caps.ts';
 import { kvmVmIoctlEnableSplitIrqchip } from './irq.ts';
 import type { X86Vm } from './kvm_host.ts';
@@ -11,6 +11,8 @@ const VALID_MSR_REASONS = 7n;
 const VALID_HYPERCALLS: bigint = 1n << 12n;
 /** KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, KVM_DIRTY_LOG_INITIALLY_SET */
 const MANUAL_PROTECT_ENABLE = 1n;
+/** The longest timer, in ns, must fit in 64 bits: a count of 32 bits divided by 128. */
+const MAX_APIC_BUS_CYCLE_NS: bigint = 0xffff_ffff_ffff_ffffn / (0xffff_ffffn * 128n);
 const VALID_MANUAL_PROTECT = 3n;
 
 /** −EINVAL for a capability that cannot be enabled or an argument that it does not take. */
@@ -59,7 +61,9 @@ export function kvmVmIoctlEnableCap(kvm: X86Vm, cap: number, args: readonly bigi
     case KVM_CAP.MAX_VCPU_ID:
       return value > 0n && value <= BigInt(kvm.maxVcpus) * 4n ? 0 : -EINVAL;
     case KVM_CAP.X86_APIC_BUS_CYCLES_NS:
-      if (value === 0n || kvm.vcpus.length > 0) return -EINVAL;
+      if (value === 0n || value > MAX_APIC_BUS_CYCLE_NS) return -EINVAL;
+      if (arch.irqchipMode === 'none') return -ENXIO;
+      if (kvm.vcpus.length > 0) return -EINVAL;
       arch.apicBusCycleNs = Number(value);
       return 0;
     default:

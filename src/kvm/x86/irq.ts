@@ -3,7 +3,7 @@
  *
  * @upstream arch/x86/kvm/irq.c, x86.c
  */
-import { EBUSY, EEXIST, EINVAL, ENOENT, ENXIO, type Errno } from '../../host/errno.ts';
+import { EBUSY, EEXIST, EINVAL, ENOENT, ENOTTY, ENXIO, type Errno } from '../../host/errno.ts';
 import { KVM_IRQFD_FLAG_RESAMPLE, type KvmIrqfdArgs, kvmIrqfd } from '../virt/eventfd.ts';
 import { KVM_MAX_IRQ_ROUTES, KVM_USERSPACE_IRQ_SOURCE_ID, kvmSetIrq } from '../virt/irqchip.ts';
 import { kvmCreatePit, kvmFreePit } from './i8254.ts';
@@ -33,13 +33,13 @@ export function kvmCpuHasExtint(vcpu: X86Vcpu): boolean {
 
 /** Whether there is an interrupt that injection would take. @upstream kvm_cpu_has_injectable_intr() */
 export const kvmCpuHasInjectableIntr = (vcpu: X86Vcpu): boolean =>
-  kvmCpuHasExtint(vcpu) || (vcpu.arch.apic !== null && vcpu.arch.apic.pendingVector >= 0);
+  kvmCpuHasExtint(vcpu) || kvmApicHasInterrupt(vcpu) >= 0;
 
 /** Whether an interrupt waits at all, also in an APIC that KVM cannot see. @upstream kvm_cpu_has_interrupt() */
 export function kvmCpuHasInterrupt(vcpu: X86Vcpu): boolean {
-  if (kvmCpuHasInjectableIntr(vcpu)) return true;
-  const { protectedApicHasInterrupt } = vcpu.kvm.ops;
-  return vcpu.kvm.arch.hasProtectedState && (protectedApicHasInterrupt?.(vcpu) ?? false);
+  if (kvmCpuHasExtint(vcpu)) return true;
+  if (vcpu.arch.guestApicProtected) return vcpu.kvm.ops.protectedApicHasInterrupt?.(vcpu) ?? false;
+  return kvmApicHasInterrupt(vcpu) >= 0;
 }
 
 /** The PIC's vector, acknowledged; −1 for none. @upstream kvm_cpu_get_extint() */
@@ -68,6 +68,8 @@ export function kvmCpuGetInterrupt(vcpu: X86Vcpu): number {
 export function kvmVmIoctlCreateIrqchip(kvm: X86Vm): Errno {
   const { arch } = kvm;
   if (arch.irqchipMode !== 'none') return -EEXIST;
+  // Level-triggered interrupts of an IOAPIC here need the guest's EOIs.
+  if (arch.hasProtectedEoi) return -ENOTTY;
   if (kvm.vcpus.length > 0) return -EINVAL;
   // all checks passed
   let result = kvmPicInit(kvm);

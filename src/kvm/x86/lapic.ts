@@ -206,8 +206,8 @@ export function kvmApicAfterSetCpuid(vcpu: X86Vcpu): void {
 
 /** Highest vector that can be delivered now, −1 for none. @upstream kvm_apic_has_interrupt() */
 export function kvmApicHasInterrupt(vcpu: X86Vcpu): number {
-  const { apic } = vcpu.arch;
-  return apic === null ? -1 : apic.pendingVector;
+  const { apic, guestApicProtected } = vcpu.arch;
+  return apic === null || guestApicProtected ? -1 : apic.pendingVector;
 }
 
 /** Highest vector requested, −1 for none. @upstream kvm_lapic_find_highest_irr() */

@@ -15,6 +15,8 @@ const FRACTION_BITS = 48n;
 const ONE: bigint = 1n << FRACTION_BITS;
 /** Host TSC frequency. */
 export const TSC_KHZ = 1_000_000;
+/** Highest frequency that scaling reaches. @upstream kvm_caps.max_guest_tsc_khz */
+const MAX_TSC_KHZ = 100_000_000;
 
 /** The host's TSC now. */
 export const hostTsc = (kvm: X86Vm): bigint => BigInt(kvm.host.timers.now());
@@ -22,6 +24,9 @@ export const hostTsc = (kvm: X86Vm): bigint => BigInt(kvm.host.timers.now());
 /** @upstream kvm_scale_tsc() */
 export const kvmScaleTsc = (tsc: bigint, ratio: bigint): bigint =>
   ratio === ONE ? tsc : BigInt.asUintN(64, (tsc * ratio) >> FRACTION_BITS);
+
+/** Ratio of a guest's TSC of `khz` to the host's. */
+export const tscScalingRatio = (khz: number): bigint => (BigInt(khz) << FRACTION_BITS) / BigInt(TSC_KHZ);
 
 /** What the guest's RDTSC gives now. @upstream kvm_read_l1_tsc() */
 export const kvmReadL1Tsc = (vcpu: X86Vcpu): bigint =>
@@ -59,13 +64,21 @@ export function kvmSynchronizeTsc(vcpu: X86Vcpu, value: bigint): void {
   kvmVcpuWriteTscOffset(vcpu, offset);
 }
 
-/** @upstream kvm_set_tsc_khz(): by hardware scaling. */
+/** By hardware scaling. @upstream kvm_set_tsc_khz() */
 export function kvmSetTscKhz(vcpu: X86Vcpu, khz: number): Errno {
-  if (!Number.isInteger(khz) || khz <= 0 || khz > 100_000_000) return -EINVAL;
+  if (vcpu.arch.guestTscProtected) return -EINVAL;
+  if (!Number.isInteger(khz) || khz <= 0 || khz > MAX_TSC_KHZ) return -EINVAL;
   const now = kvmReadL1Tsc(vcpu);
   vcpu.arch.virtualTscKhz = khz;
-  vcpu.arch.tscScalingRatio = (BigInt(khz) << FRACTION_BITS) / BigInt(TSC_KHZ);
+  vcpu.arch.tscScalingRatio = tscScalingRatio(khz);
   vcpu.kvm.ops.writeTscMultiplier(vcpu);
   kvmVcpuWriteTscOffset(vcpu, now - kvmScaleTsc(hostTsc(vcpu.kvm), vcpu.arch.tscScalingRatio));
+  return 0;
+}
+
+/** What the TSC of vCPUs to come runs at; 0 is the host's frequency. @upstream kvm_arch_vm_ioctl() case KVM_SET_TSC_KHZ */
+export function kvmVmIoctlSetTscKhz(kvm: X86Vm, khz: number): Errno {
+  if (!Number.isInteger(khz) || khz < 0 || khz > MAX_TSC_KHZ || kvm.vcpus.length > 0) return -EINVAL;
+  kvm.arch.defaultTscKhz = khz === 0 ? TSC_KHZ : khz;
   return 0;
 }

@@ -49,7 +49,7 @@ import { kvmArchVcpuPreFaultMemory } from './mmu/prefault.ts';
 import { TdpMmu } from './mmu/tdp_mmu.ts';
 import { newKvmPv } from './pvclock.ts';
 import { kvmArchVcpuIoctlRun, kvmArchVcpuRunnable } from './run.ts';
-import { kvmSynchronizeTsc } from './tsc.ts';
+import { kvmSynchronizeTsc, tscScalingRatio } from './tsc.ts';
 import { kvmVcpuReset } from './vcpu_reset.ts';
 
 const MSR_IA32_CR_PAT = 0x277;
@@ -183,6 +183,7 @@ export class X86ArchHooks implements KvmArchHooks {
     const capabilities = readMsr(this.host.cpu.processor, MSR_IA32_ARCH_CAPABILITIES) ?? 0n;
     arch.archCapabilities = capabilities & SUPPORTED_ARCH_CAPABILITIES;
     arch.virtualTscKhz = kvm.arch.defaultTscKhz;
+    arch.tscScalingRatio = tscScalingRatio(arch.virtualTscKhz);
     const failed = this.ops.vcpuCreate(vcpu);
     if (failed !== 0) {
       kvmFreeLapicIfPresent(vcpu);
