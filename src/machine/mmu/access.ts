@@ -9,6 +9,7 @@ import type { Gva } from '../../util/address.ts';
 import { ACCESS, RAM_BASE, TLB_READ, TLB_WRITE } from '../engine/layout.ts';
 import { DONE, GP, type Outcome } from '../outcome.ts';
 import type { Processor } from '../processor.ts';
+import { inApicAccessPage, noteApicWrite, virtualizeAccess } from '../vtx/apic-access.ts';
 import { breakpointHits, noteHits } from './breakpoints.ts';
 import { fillData } from './fill.ts';
 import { halves, splitLinear } from './halves.ts';
@@ -42,7 +43,8 @@ export function loadLinear(p: Processor, linear: Gva, size: number, implicitSupe
   const host = lookUp(m, cls, TLB_READ, low, high);
   if (host !== 0) return readRam(memory.view, host, size);
   if (!translateFill(p, m, cls, low, high, needOf(cls))) return undefined;
-  const { hpa } = m;
+  const hpa = redirect(p, m.hpa, size, ACCESS.read);
+  if (hpa < 0) return undefined;
   noteHits(p, breakpointHits(p, linear, size, false));
   switch (size) {
     case 1:
@@ -81,7 +83,8 @@ export function storeLinear(
     return DONE;
   }
   if (!translateFill(p, m, cls, low, high, needOf(cls) | NEED_WRITE)) return p.outcome;
-  const { hpa } = m;
+  const hpa = redirect(p, m.hpa, size, ACCESS.write);
+  if (hpa < 0) return p.outcome;
   switch (size) {
     case 1:
       memory.write8(hpa, Number(value & 0xffn));
@@ -95,9 +98,14 @@ export function storeLinear(
     default:
       memory.write64(hpa, BigInt.asUintN(64, value));
   }
+  if (hpa !== m.hpa) noteApicWrite(p.vtx, hpa & 0xfff, size);
   noteHits(p, breakpointHits(p, linear, size, true));
   return DONE;
 }
+
+/** Where an access that has no TLB entry goes: the APIC-access page has another page behind it, or the access exits (-1). */
+const redirect = (p: Processor, hpa: number, size: number, access: Access): number =>
+  inApicAccessPage(p.vtx, hpa) ? virtualizeAccess(p.vtx, hpa, size, access) : hpa;
 
 /**
  * Loads bytes: up to a few pages.
@@ -128,8 +136,9 @@ export function storeLinearBytes(p: Processor, linear: Gva, bytes: Uint8Array, i
   const pieces = translatePieces(p, linear, bytes.length, ACCESS.write, implicitSupervisor);
   if (pieces === undefined) return p.outcome;
   let at = 0;
-  for (const { hpa, size } of pieces) {
+  for (const { hpa, size, apic } of pieces) {
     p.machine.memory.writeBytes(hpa, bytes.subarray(at, at + size));
+    if (apic) noteApicWrite(p.vtx, hpa & 0xfff, size);
     at += size;
   }
   noteHits(p, breakpointHits(p, linear, bytes.length, true));
@@ -170,6 +179,8 @@ function translateFill(p: Processor, m: Mmu, cls: PrivilegeClass, low: number, h
 interface Piece {
   readonly hpa: number;
   readonly size: number;
+  /** It lies in the virtual-APIC page, on behalf of the APIC-access page. */
+  readonly apic: boolean;
 }
 
 /** Translates every page of a range before anything is accessed. */
@@ -195,8 +206,15 @@ function translatePieces(
     const high = halves[1]!;
     const size = Math.min(left, 4096 - (low & 0xfff));
     const host = access === ACCESS.fetch ? 0 : lookUp(m, cls, array, low, high);
-    if (host === 0 && !translateFill(p, m, cls, low, high, need)) return undefined;
-    pieces.push({ hpa: host !== 0 ? host - RAM_BASE : m.hpa, size });
+    if (host === 0) {
+      if (!translateFill(p, m, cls, low, high, need)) return undefined;
+      // An access that crosses into another page is none that a register could take.
+      const hpa = redirect(p, m.hpa, length, access);
+      if (hpa < 0) return undefined;
+      pieces.push({ hpa, size, apic: hpa !== m.hpa });
+    } else {
+      pieces.push({ hpa: host - RAM_BASE, size, apic: false });
+    }
     left -= size;
     at = wraps ? BigInt.asUintN(32, at + BigInt(size)) : BigInt.asUintN(64, at + BigInt(size));
   }

@@ -7,6 +7,7 @@ import type { Gpa, Hpa } from '../../util/address.ts';
 import { RAM_BASE } from '../engine/layout.ts';
 import { VMEXIT } from '../outcome.ts';
 import type { Processor } from '../processor.ts';
+import { guestPhysicalApicAccess, inApicAccessPage } from '../vtx/apic-access.ts';
 import type { Mmu } from './state.ts';
 
 /** EPT rights, as in an entry; also what an access needs. */
@@ -27,6 +28,9 @@ export type EptAccessKind = 0 | 1 | 2;
 const PAGE_SIZE_BIT = 0x80;
 const ACCESSED = 0x100;
 const DIRTY = 0x200;
+
+/** Bit 63 of an entry, in its upper half: violations that it causes are not made virtualization exceptions. */
+const SUPPRESS_VE = 0x8000_0000;
 
 const QUALIFY_FINAL = 0x100;
 const QUALIFY_USER = 0x200;
@@ -59,14 +63,14 @@ function walk(p: Processor, m: Mmu, gpa: Gpa, need: number, kind: EptAccessKind)
   const high = Math.floor(gpa / 0x1_0000_0000);
   const low = gpa >>> 0;
   const top = vtx.eptLevels - 1;
-  if (top === 3 && high >= 0x10000) return violation(p, m, gpa, need, kind, 0);
+  if (top === 3 && high >= 0x10000) return violation(p, m, gpa, need, kind, 0, SUPPRESS_VE);
   let table: Hpa = vtx.eptRoot;
   let rights = EPT_READ | EPT_WRITE | EPT_EXECUTE;
   let level = top;
+  let upper: number;
   for (; ; level--) {
     const at = table + tableIndex(low, high, level) * 8;
     let entry: number;
-    let upper: number;
     // perf: the page-walk benchmark; memory.read32 does the same for all of memory.
     if (at < ramSize) {
       const word = (RAM_BASE + at) >>> 2;
@@ -76,7 +80,7 @@ function walk(p: Processor, m: Mmu, gpa: Gpa, need: number, kind: EptAccessKind)
       entry = memory.read32(at);
       upper = memory.read32(at + 4);
     }
-    if ((entry & 7) === 0) return violation(p, m, gpa, need, kind, 0);
+    if ((entry & 7) === 0) return violation(p, m, gpa, need, kind, 0, upper);
     if (misconfigured(entry, upper, level, m.aboveWidth)) {
       m.eptCache.drop(gpa);
       p.outcome = vtx.eptMisconfiguration(gpa);
@@ -88,13 +92,19 @@ function walk(p: Processor, m: Mmu, gpa: Gpa, need: number, kind: EptAccessKind)
     table = (upper & 0xfffff) * 0x1_0000_0000 + ((entry & 0xffff_f000) >>> 0);
     if (level === 0 || entry & PAGE_SIZE_BIT) break;
   }
-  if ((rights & need) !== need) return violation(p, m, gpa, need, kind, rights);
+  if ((rights & need) !== need) return violation(p, m, gpa, need, kind, rights, upper);
   const write = (need & EPT_WRITE) !== 0;
   if (vtx.eptAccessedDirty && !setFlags(p, gpa, top, level, write)) return -1;
 
   const dirty = !vtx.eptAccessedDirty || write || (entryLow[level]! & DIRTY) !== 0;
   const hpa = table + (low & (level === 0 ? 0xfff : level === 1 ? 0x1f_ffff : 0x3fff_ffff));
   m.eptRights = dirty ? rights | EPT_DIRTY : rights;
+  if (inApicAccessPage(vtx, hpa)) {
+    // Only accesses by linear address are virtualized.
+    if (kind === FINAL_ACCESS) return hpa;
+    guestPhysicalApicAccess(vtx);
+    return -1;
+  }
   m.eptCache.fill(gpa, hpa - (low & 0xfff), m.eptRights);
   return hpa;
 }
@@ -150,12 +160,24 @@ function setFlags(p: Processor, gpa: Gpa, top: number, leaf: number, write: bool
   return true;
 }
 
-/** @sdm "EPT Violations", and "Exit Qualification for EPT Violations" */
-function violation(p: Processor, m: Mmu, gpa: Gpa, need: number, kind: EptAccessKind, rights: number): Hpa {
+/**
+ * @param upper upper half of the entry that is not present, or of the one that maps the page
+ * @sdm "EPT Violations", and "Exit Qualification for EPT Violations"
+ */
+function violation(
+  p: Processor,
+  m: Mmu,
+  gpa: Gpa,
+  need: number,
+  kind: EptAccessKind,
+  rights: number,
+  upper: number,
+): Hpa {
   m.eptCache.drop(gpa);
+  const convertible = (upper & SUPPRESS_VE) === 0;
   let qualification = need | (rights << 3);
   if (kind === NO_LINEAR_ACCESS) {
-    p.outcome = p.vtx.eptViolation(gpa, undefined, qualification);
+    p.outcome = p.vtx.eptViolation(gpa, undefined, qualification, convertible);
     return -1;
   }
   m.context.dropLinear(m.linearLow, m.linearHigh);
@@ -165,6 +187,6 @@ function violation(p: Processor, m: Mmu, gpa: Gpa, need: number, kind: EptAccess
     if (m.writable) qualification |= QUALIFY_WRITABLE;
     if (m.noExecute) qualification |= QUALIFY_NO_EXECUTE;
   }
-  p.outcome = p.vtx.eptViolation(gpa, m.linear, qualification);
+  p.outcome = p.vtx.eptViolation(gpa, m.linear, qualification, convertible);
   return -1;
 }

@@ -2,6 +2,7 @@
 import { ACCESS } from '../engine/layout.ts';
 import { DONE, GP, type Outcome, UD } from '../outcome.ts';
 import type { Processor } from '../processor.ts';
+import { inApicAccessPage, virtualizeAccess } from '../vtx/apic-access.ts';
 import { fillExecute } from './fill.ts';
 import { canonical, needFor } from './translate.ts';
 import { walk } from './walk.ts';
@@ -14,6 +15,10 @@ export function fetchPage(p: Processor, low: number, high: number): Outcome {
   const m = p.mmu;
   if (!canonical(p, m, high)) return p.raise(GP, 0);
   if (!walk(p, m, low, high, needFor(m, ACCESS.fetch, false))) return p.outcome;
+  if (inApicAccessPage(p.vtx, m.hpa)) {
+    virtualizeAccess(p.vtx, m.hpa, 1, ACCESS.fetch);
+    return p.outcome;
+  }
   // What no RAM claims reads as all ones: FF FF is no instruction.
   return fillExecute(p, m) ? DONE : p.raise(UD);
 }

@@ -4,6 +4,8 @@
  *   read      RAM, no read breakpoint in it
  *   write     RAM, guest and EPT dirty flags set, no decoded code, no breakpoint in it
  *   execute   RAM
+ *
+ * The APIC-access page has none.
  */
 import { RAM_BASE, TLB_EXECUTE, TLB_READ, TLB_WRITE } from '../engine/layout.ts';
 import type { Processor } from '../processor.ts';
@@ -24,7 +26,7 @@ import { writePermitted } from './walk.ts';
 export function fillData(p: Processor, m: Mmu, cls: PrivilegeClass, need: number): boolean {
   const page = m.hpa - (m.hpa & 0xfff);
   const { machine } = p;
-  if (!machine.memory.isRam(page, 4096)) return false;
+  if (!machine.memory.isRam(page, 4096) || page === p.vtx.apicAccessPage) return false;
   const { linearLow: low, linearHigh: high, context } = m;
   const tag = (low & 0xffff_f000) >>> 0;
   const watched = context.watched !== '';

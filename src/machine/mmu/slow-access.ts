@@ -20,6 +20,7 @@ import { handlerOf } from '../isa/handlers.ts';
 import type { Insn } from '../isa/insn.ts';
 import { DE, DONE, GP, JUMPED, type Outcome, UD } from '../outcome.ts';
 import type { Processor } from '../processor.ts';
+import { inApicAccessPage, noteApicWrite, virtualizeAccess } from '../vtx/apic-access.ts';
 import { breakpointHits, noteHits } from './breakpoints.ts';
 import { compareStrings, isCompareStrings } from './compare-strings.ts';
 import { raiseNotCanonical, raiseSegment } from './data-fault.ts';
@@ -43,6 +44,8 @@ interface Shot {
   linear: bigint;
   size: number;
   write: boolean;
+  /** It is to the APIC-access page; `first` lies in the virtual-APIC page. */
+  apic: boolean;
   /** Where its bytes wait, or 0 if the entry leads to the page itself. */
   stage: number;
   first: Hpa;
@@ -112,7 +115,12 @@ function prepare(p: Processor, shots: Shot[]): typeof FINISHED | typeof FAILED |
   const write = access !== ACCESS.read;
   const need = needFor(m, access, false);
   if (!walk(p, m, low, high, need)) return FAILED;
-  const first = m.hpa;
+  let first = m.hpa;
+  const apic = inApicAccessPage(p.vtx, first);
+  if (apic) {
+    first = virtualizeAccess(p.vtx, first, size, access);
+    if (first < 0) return FAILED;
+  }
   const firstLength = Math.min(size, 4096 - (low & 0xfff));
   let second = -1;
   if (firstLength < size) {
@@ -124,14 +132,18 @@ function prepare(p: Processor, shots: Shot[]): typeof FINISHED | typeof FAILED |
     }
     if (!walk(p, m, nextLow, nextHigh, need)) return FAILED;
     second = m.hpa;
-  } else if (fillData(p, m, m.class, need)) {
+    if (inApicAccessPage(p.vtx, second)) {
+      virtualizeAccess(p.vtx, second, size, access);
+      return FAILED;
+    }
+  } else if (!apic && fillData(p, m, m.class, need)) {
     return FINISHED;
   }
 
   const entry = bankFor(p, m, m.class) + (write ? TLB_WRITE : TLB_READ) + entryOffset(low);
   if (shots.some((s) => s.entry === entry)) return CONFLICT;
   const stage = second < 0 && p.machine.memory.isRam(first, size) ? 0 : SCRATCH_BYTES + shots.length * STAGE_SIZE;
-  const shot: Shot = { entry, linear: joinLinear(low, high), size, write, stage, first, firstLength, second };
+  const shot: Shot = { entry, linear: joinLinear(low, high), size, write, apic, stage, first, firstLength, second };
   if (stage !== 0) load(p, shot, access !== ACCESS.write);
   m.tlb.fill(entry, low, high, stage === 0 ? RAM_BASE + first : stage, -1);
   shots.push(shot);
@@ -156,7 +168,7 @@ function drop(p: Processor, shots: readonly Shot[]): void {
 /** After the instruction: staged writes reach memory, the engine learns about changed code, breakpoints trigger. */
 function commit(p: Processor, shot: Shot): void {
   const { memory, engine } = p.machine;
-  const { stage, first, firstLength, second, size, write } = shot;
+  const { stage, first, firstLength, second, size, write, apic } = shot;
   if (write) {
     if (stage === 0) {
       engine.pageWritten(first - (first & 0xfff));
@@ -164,6 +176,7 @@ function commit(p: Processor, shot: Shot): void {
       writeFrom(memory, stage, first, firstLength);
       if (second >= 0) writeFrom(memory, stage + firstLength, second, size - firstLength);
     }
+    if (apic) noteApicWrite(p.vtx, first & 0xfff, size);
   }
   noteHits(p, breakpointHits(p, shot.linear, size, write));
 }

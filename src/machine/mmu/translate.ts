@@ -3,6 +3,7 @@ import type { Gpa, Gva, Hpa } from '../../util/address.ts';
 import { ACCESS } from '../engine/layout.ts';
 import { DONE, GP, type Outcome } from '../outcome.ts';
 import type { Processor } from '../processor.ts';
+import { inApicAccessPage, virtualizeAccess } from '../vtx/apic-access.ts';
 import { EPT_EXECUTE, EPT_READ, EPT_WRITE, eptTranslate, NO_LINEAR_ACCESS } from './ept.ts';
 import { halves, splitLinear } from './halves.ts';
 import { needOf } from './select.ts';
@@ -39,7 +40,10 @@ export function translate(p: Processor, linear: Gva, access: Access, implicitSup
     p.raise(GP, 0);
     return undefined;
   }
-  return walk(p, m, low, high, needFor(m, access, implicitSupervisor)) ? m.hpa : undefined;
+  if (!walk(p, m, low, high, needFor(m, access, implicitSupervisor))) return undefined;
+  if (!inApicAccessPage(p.vtx, m.hpa)) return m.hpa;
+  const hpa = virtualizeAccess(p.vtx, m.hpa, 1, access);
+  return hpa < 0 ? undefined : hpa;
 }
 
 /**

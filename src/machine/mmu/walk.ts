@@ -7,6 +7,7 @@ import type { Gpa, Hpa } from '../../util/address.ts';
 import { RAM_BASE } from '../engine/layout.ts';
 import { FAULT, PF } from '../outcome.ts';
 import type { Processor } from '../processor.ts';
+import { guestPhysicalApicAccess, inApicAccessPage } from '../vtx/apic-access.ts';
 import { EPT_EXECUTE, EPT_READ, EPT_WRITE, eptTranslate, FINAL_ACCESS, tableIndex, WALK_ACCESS } from './ept.ts';
 import { type Mmu, NEED_FETCH, NEED_SMAP, NEED_USER, NEED_WRITE, PAGING_32BIT, PAGING_PAE } from './state.ts';
 
@@ -168,9 +169,15 @@ function walkLegacy(p: Processor, m: Mmu, need: number): boolean {
 
 /** Host-physical address of a paging-structure entry for reading, or -1. */
 function entryAddress(p: Processor, m: Mmu, gpa: Gpa): Hpa {
-  if (!m.ept) return gpa as number;
+  if (!m.ept) return inApicAccessPage(p.vtx, gpa as number) ? apicAccessByWalk(p) : (gpa as number);
   // With EPT accessed and dirty flags, reads of paging structures count as writes.
   return eptTranslate(p, m, gpa, p.vtx.eptAccessedDirty ? EPT_READ | EPT_WRITE : EPT_READ, WALK_ACCESS);
+}
+
+/** Paging structures in the APIC-access page: the access exits. */
+function apicAccessByWalk(p: Processor): -1 {
+  guestPhysicalApicAccess(p.vtx);
+  return -1;
 }
 
 /** @sdm "Determination of Access Rights" */

@@ -32,9 +32,10 @@ export function updateSlowFlags(p: Processor): void {
   p.write32(SLOW_FLAGS, slow);
 }
 
-/** Whether an interrupt, or an interrupt-window exit, waits for RFLAGS.IF. */
+/** Whether an interrupt, a virtual one, or an interrupt-window exit waits for RFLAGS.IF. */
 function windowWanted({ vtx, apic }: Processor): boolean {
-  return apic.interruptPending || (vtx.operation === NON_ROOT && (vtx.primary & PRIMARY.INTERRUPT_WINDOW) !== 0);
+  if (apic.interruptPending || vtx.virtualInterruptPending) return true;
+  return vtx.operation === NON_ROOT && (vtx.primary & PRIMARY.INTERRUPT_WINDOW) !== 0;
 }
 
 /** The part of updateSlowFlags that changes as interrupts come and go: after events have been looked at. */

@@ -27,7 +27,7 @@ export function rdmsr(p: Processor, insn: Insn): Outcome {
   if (p.cpl !== 0) return p.raise(GP, 0);
   const index = p.gpr32(RCX);
   if (p.vtx.msrExits(index, false)) return p.vtx.instructionExit(insn, REASON.RDMSR, 0n);
-  const value = readMsr(p, index);
+  const value = p.vtx.virtualMsrRead(index) ?? readMsr(p, index);
   if (value === undefined) return p.raise(GP, 0);
   p.setGpr32(RAX, Number(value & 0xffff_ffffn));
   p.setGpr32(RDX, Number(value >> 32n));
@@ -40,7 +40,7 @@ export function wrmsr(p: Processor, insn: Insn): Outcome {
   const index = p.gpr32(RCX);
   if (p.vtx.msrExits(index, true)) return p.vtx.instructionExit(insn, REASON.WRMSR, 0n);
   const value = (BigInt(p.gpr32(RDX)) << 32n) | BigInt(p.gpr32(RAX));
-  return writeMsr(p, index, value) ? DONE : p.raise(GP, 0);
+  return p.vtx.virtualMsrWrite(index, value) ?? (writeMsr(p, index, value) ? DONE : p.raise(GP, 0));
 }
 
 implement('CPUID', cpuidInstruction);

@@ -51,7 +51,7 @@ function lineChanged(p: Processor): boolean {
 /** Whether something waits that ends MWAIT. */
 function eventWaits(p: Processor): boolean {
   if (p.nmiPending || p.initPending || p.pendingDebug) return true;
-  return p.apic.interruptPending && (p.mwaitBreaks || (p.flagsRest & FLAG_IF) !== 0);
+  return (p.apic.interruptPending || p.vtx.virtualInterruptPending) && (p.mwaitBreaks || (p.flagsRest & FLAG_IF) !== 0);
 }
 
 /** For a processor in MWAIT: whether its wait is over. Then it is active again. */
@@ -71,7 +71,7 @@ export function mwait(p: Processor, insn: Insn): Outcome {
   if (extensions & ~BREAK_ON_INTERRUPT) return p.raise(GP, 0);
   // all checks passed
   p.mwaitBreaks = (extensions & BREAK_ON_INTERRUPT) !== 0;
-  // With masked interrupts as break events the host's window must not be slept through.
+  // With masked interrupts as break events neither the host's window nor a virtual interrupt must be slept through.
   const window = p.mwaitBreaks && !(p.flagsRest & FLAG_IF) && (vtx.primary & PRIMARY.INTERRUPT_WINDOW) !== 0;
   if (p.monitor === null || window || mwaitEnds(p)) return DONE;
   p.activity = MWAITING;

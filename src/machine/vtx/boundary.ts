@@ -5,7 +5,9 @@
 import { ACTIVE, BLOCKED_BY_MOV_SS, FLAG_IF, HLT, MWAITING, SHUTDOWN, WAIT_SIPI } from '../processor.ts';
 import { EXIT_CONTROL, PIN, PRIMARY } from './controls.ts';
 import { RF_KEEP } from './exit-info.ts';
+import { isNotification, processPostedInterrupts } from './posted-interrupts.ts';
 import { EVENT, INFO_VALID, REASON } from './reasons.ts';
+import { emulateApicWrite } from './virtual-apic.ts';
 import type { Vtx } from './vtx.ts';
 
 const NMI_VECTOR = 2;
@@ -15,7 +17,7 @@ function exits(v: Vtx, reason: number): true {
   return true;
 }
 
-/** TPR threshold, INIT, monitor trap flag. */
+/** The rest of a virtualized APIC write and the traps of APIC virtualization, INIT, monitor trap flag. */
 export function boundaryTraps(v: Vtx): boolean {
   const { p } = v;
   if (v.machineCheckPending) {
@@ -23,7 +25,11 @@ export function boundaryTraps(v: Vtx): boolean {
     return true;
   }
   if (p.activity === WAIT_SIPI) return false;
-  if (v.tprTrapPending && p.activity !== SHUTDOWN) return exits(v, REASON.TPR_BELOW_THRESHOLD);
+  if (v.apicWrite >= 0) emulateApicWrite(v);
+  if (v.apicTrap !== 0 && p.activity !== SHUTDOWN) {
+    v.record(v.apicTrap, BigInt(v.apicTrapQualification), RF_KEEP);
+    return true;
+  }
   if (p.initPending) {
     p.initPending = false;
     return exits(v, REASON.INIT);
@@ -40,7 +46,10 @@ function nmiExit(v: Vtx): boolean {
   return true;
 }
 
-/** Preemption timer, NMI window, NMI, interrupt window, external interrupt. */
+/**
+ * Preemption timer, NMI window, NMI, interrupt window, external interrupt. Where a virtual interrupt can be delivered
+ * nothing below it is looked at. Notifications of posted interrupts are taken here, without an exit.
+ */
 export function boundaryExits(v: Vtx, interrupt: boolean, acknowledge: () => number): boolean {
   const { p, primary } = v;
   if (p.activity === WAIT_SIPI) return false;
@@ -52,8 +61,14 @@ export function boundaryExits(v: Vtx, interrupt: boolean, acknowledge: () => num
   if (p.nmiPending && !p.nmiBlocked && !movSs) return nmiExit(v);
   if (!running || p.interruptShadow !== 0) return false;
   if (primary & PRIMARY.INTERRUPT_WINDOW && p.flagsRest & FLAG_IF) return exits(v, REASON.INTERRUPT_WINDOW);
+  if (v.virtualInterruptPending && p.flagsRest & FLAG_IF) return false;
   if (interrupt && v.pin & PIN.EXTERNAL_INTERRUPT_EXITING) {
-    v.externalInterruptExit(v.exitControls & EXIT_CONTROL.ACKNOWLEDGE_INTERRUPT ? acknowledge() : -1);
+    const vector = v.exitControls & EXIT_CONTROL.ACKNOWLEDGE_INTERRUPT ? acknowledge() : -1;
+    if (vector >= 0 && isNotification(v, vector)) {
+      processPostedInterrupts(v);
+      return boundaryExits(v, p.apic.interruptPending, acknowledge);
+    }
+    v.externalInterruptExit(vector);
     return true;
   }
   return false;

@@ -55,7 +55,8 @@ test('controls: a missing default-1 bit and an unknown bit are refused', () => {
   const { pin } = vmxCapabilities('pc');
   expect(controlsAllowed(0x16, pin)).toBe(true);
   expect(controlsAllowed(0x12, pin)).toBe(false);
-  expect(controlsAllowed(0x96, pin)).toBe(false);
+  expect(controlsAllowed(0x96, pin)).toBe(true);
+  expect(controlsAllowed(0x116, pin)).toBe(false);
 });
 
 test('CR0: PE and PG are free for an unrestricted guest only', () => {

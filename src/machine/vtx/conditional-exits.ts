@@ -4,6 +4,7 @@ import { ES, RDI, RSI } from '../engine/layout.ts';
 import type { Insn } from '../isa/insn.ts';
 import { PRIMARY, SECONDARY } from './controls.ts';
 import { REASON } from './reasons.ts';
+import { VAPIC, virtualizeTpr, writeVirtual } from './virtual-apic.ts';
 import type { Vtx } from './vtx.ts';
 
 const IO_INPUT = 1 << 3;
@@ -77,14 +78,8 @@ export function guestTsc(v: Vtx, tsc: bigint): bigint {
   return BigInt.asUintN(64, scaled + v.tscOffset);
 }
 
-const VTPR = 0x80;
-
-/** MOV to CR8 with the TPR shadow: writes VTPR, then TPR virtualization. @sdm "TPR Virtualization" */
+/** MOV to CR8 with the TPR shadow: writes VTPR, then TPR virtualization. @sdm "Virtualizing CR8-Based TPR Accesses" */
 export function cr8Write(v: Vtx, value: number): void {
-  const { p } = v;
-  v.memory.write32(v.virtualApicPage + VTPR, value << 4);
-  if (value < (v.tprThreshold & 15)) {
-    v.tprTrapPending = true;
-    p.eventsPending = true;
-  }
+  writeVirtual(v, VAPIC.TPR, value << 4);
+  virtualizeTpr(v);
 }

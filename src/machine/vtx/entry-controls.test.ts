@@ -43,7 +43,7 @@ test('the valid VMCS enters', () => {
 describe('control words', () => {
   test.each<[string, Break]>([
     ['a pin control that must be 1 is 0', (v) => change(v, 'PIN_CONTROLS', 0, 0x10)],
-    ['a pin control that must be 0 is 1', (v) => change(v, 'PIN_CONTROLS', PIN.POSTED_INTERRUPTS)],
+    ['a pin control that must be 0 is 1', (v) => change(v, 'PIN_CONTROLS', 0x100)],
     ['a primary control that must be 1 is 0', (v) => change(v, 'PRIMARY_CONTROLS', 0, 2)],
     ['a primary control that must be 0 is 1', (v) => change(v, 'PRIMARY_CONTROLS', PRIMARY.TERTIARY)],
     ['a secondary control that must be 0 is 1', (v) => secondary(v, SECONDARY.VMCS_SHADOWING)],
@@ -118,6 +118,114 @@ describe('pin and primary controls', () => {
     v.p.machine.memory.write8(FREE_PAGE + 0x80, 0x40);
     expect(enter(v, false, true)).toBe(VM_FAIL_VALID);
     expect(failure(v)).toBe(7);
+  });
+});
+
+describe('APIC virtualization', () => {
+  const APICV =
+    SECONDARY.VIRTUALIZE_X2APIC | SECONDARY.APIC_REGISTER_VIRTUALIZATION | SECONDARY.VIRTUAL_INTERRUPT_DELIVERY;
+  /** Everything on, and valid. */
+  const apicv = (v: Vtx, bits: number = APICV): void => {
+    secondary(v, bits);
+    change(v, 'PRIMARY_CONTROLS', PRIMARY.TPR_SHADOW);
+    set(v, 'VIRTUAL_APIC_ADDRESS', FREE_PAGE);
+    set(v, 'APIC_ACCESS_ADDRESS', FREE_PAGE + 0x1000);
+    change(v, 'PIN_CONTROLS', PIN.EXTERNAL_INTERRUPT_EXITING | PIN.POSTED_INTERRUPTS);
+    change(v, 'EXIT_CONTROLS', EXIT_CONTROL.ACKNOWLEDGE_INTERRUPT);
+    set(v, 'POSTED_INTERRUPT_NOTIFICATION_VECTOR', 0xf2);
+    set(v, 'POSTED_INTERRUPT_DESCRIPTOR_ADDRESS', FREE_PAGE + 0x2040);
+  };
+  test('everything on is valid, and the APIC-access page instead of x2APIC mode', () => {
+    expectSuccess(apicv);
+    expectSuccess((v) => apicv(v, (APICV & ~SECONDARY.VIRTUALIZE_X2APIC) | SECONDARY.VIRTUALIZE_APIC_ACCESSES));
+  });
+  test.each([
+    ['virtualize x2APIC mode', SECONDARY.VIRTUALIZE_X2APIC],
+    ['APIC-register virtualization', SECONDARY.APIC_REGISTER_VIRTUALIZATION],
+    ['virtual-interrupt delivery', SECONDARY.VIRTUAL_INTERRUPT_DELIVERY],
+  ])('%s needs the TPR shadow', (_name, bit) => {
+    expectFailure((v) => {
+      secondary(v, bit);
+      change(v, 'PIN_CONTROLS', PIN.EXTERNAL_INTERRUPT_EXITING);
+    });
+  });
+  test.each<[string, Break]>([
+    ['x2APIC mode together with the APIC-access page', (v) => apicv(v, APICV | SECONDARY.VIRTUALIZE_APIC_ACCESSES)],
+    [
+      'virtual-interrupt delivery without external-interrupt exiting',
+      (v) => {
+        apicv(v);
+        change(v, 'PIN_CONTROLS', 0, PIN.EXTERNAL_INTERRUPT_EXITING | PIN.POSTED_INTERRUPTS);
+      },
+    ],
+    [
+      'posted interrupts without virtual-interrupt delivery',
+      (v) => apicv(v, APICV & ~SECONDARY.VIRTUAL_INTERRUPT_DELIVERY),
+    ],
+    [
+      'posted interrupts without acknowledging on exit',
+      (v) => {
+        apicv(v);
+        change(v, 'EXIT_CONTROLS', 0, EXIT_CONTROL.ACKNOWLEDGE_INTERRUPT);
+      },
+    ],
+    [
+      'a notification vector above FFh',
+      (v) => {
+        apicv(v);
+        set(v, 'POSTED_INTERRUPT_NOTIFICATION_VECTOR', 0x1f2);
+      },
+    ],
+    [
+      'a descriptor that is not aligned to 64 bytes',
+      (v) => {
+        apicv(v);
+        set(v, 'POSTED_INTERRUPT_DESCRIPTOR_ADDRESS', FREE_PAGE + 0x20);
+      },
+    ],
+    [
+      'a descriptor beyond the physical-address width',
+      (v) => {
+        apicv(v);
+        set(v, 'POSTED_INTERRUPT_DESCRIPTOR_ADDRESS', TOO_HIGH);
+      },
+    ],
+  ])('%s', (_name, break_) => {
+    expectFailure(break_);
+  });
+  test('the APIC-access address: alignment, physical-address width', () => {
+    for (const bad of [UNALIGNED, TOO_HIGH]) {
+      expectFailure((v) => {
+        secondary(v, SECONDARY.VIRTUALIZE_APIC_ACCESSES);
+        set(v, 'APIC_ACCESS_ADDRESS', bad);
+      });
+    }
+    expectSuccess((v) => secondary(v, SECONDARY.VIRTUALIZE_APIC_ACCESSES));
+  });
+  test('with virtual-interrupt delivery the TPR threshold is not checked', () => {
+    expectSuccess((v) => {
+      apicv(v);
+      set(v, 'TPR_THRESHOLD', 0x1f);
+    });
+  });
+  test('with virtualized APIC accesses a TPR below its threshold does not stop the entry, reserved bits do', () => {
+    const accesses = (v: Vtx, threshold: number): void => {
+      secondary(v, SECONDARY.VIRTUALIZE_APIC_ACCESSES);
+      change(v, 'PRIMARY_CONTROLS', PRIMARY.TPR_SHADOW);
+      set(v, 'VIRTUAL_APIC_ADDRESS', FREE_PAGE);
+      set(v, 'TPR_THRESHOLD', threshold);
+    };
+    expectSuccess((v) => accesses(v, 5));
+    expectFailure((v) => accesses(v, 0x15));
+  });
+  test('virtualization exceptions: the information address', () => {
+    for (const bad of [UNALIGNED, TOO_HIGH]) {
+      expectFailure((v) => {
+        ept(v, SECONDARY.EPT_VIOLATION_VE);
+        set(v, 'VE_INFORMATION_ADDRESS', bad);
+      });
+    }
+    expectSuccess((v) => ept(v, SECONDARY.EPT_VIOLATION_VE));
   });
 });
 

@@ -11,7 +11,7 @@ import { eptPointerValid } from './ept-pointer.ts';
 import { F } from './field-slots.ts';
 import { EVENT, INFO_ERROR_CODE, INFO_VALID } from './reasons.ts';
 import { tdControlsValid } from './td-controls.ts';
-import { isMsrList, isPageAddress } from './value-checks.ts';
+import { isMsrList, isPageAddress, isPhysical } from './value-checks.ts';
 import type { Vmcs } from './vmcs.ts';
 import type { Vtx } from './vtx.ts';
 
@@ -41,6 +41,10 @@ function pinValid(vmcs: Vmcs, primary: number): boolean {
   return !(vmcs.low(F.EXIT_CONTROLS) & EXIT_CONTROL.SAVE_PREEMPTION_TIMER) || (pin & PIN.PREEMPTION_TIMER) !== 0;
 }
 
+/** Controls that work on the virtual-APIC page. */
+const NEEDS_TPR_SHADOW: number =
+  SECONDARY.VIRTUALIZE_X2APIC | SECONDARY.APIC_REGISTER_VIRTUALIZATION | SECONDARY.VIRTUAL_INTERRUPT_DELIVERY;
+
 function primaryValid(v: Vtx, vmcs: Vmcs, primary: number): boolean {
   if (vmcs.low(F.CR3_TARGET_COUNT) > CR3_TARGETS) return false;
   if (
@@ -50,8 +54,24 @@ function primaryValid(v: Vtx, vmcs: Vmcs, primary: number): boolean {
     return false;
   }
   if (primary & PRIMARY.MSR_BITMAPS && !isPageAddress(v, vmcs, F.MSR_BITMAP)) return false;
-  if (!(primary & PRIMARY.TPR_SHADOW)) return true;
-  return isPageAddress(v, vmcs, F.VIRTUAL_APIC_ADDRESS) && vmcs.low(F.TPR_THRESHOLD) <= 15;
+  if (!(primary & PRIMARY.TPR_SHADOW)) return (secondaryOf(vmcs) & NEEDS_TPR_SHADOW) === 0;
+  if (!isPageAddress(v, vmcs, F.VIRTUAL_APIC_ADDRESS)) return false;
+  return (secondaryOf(vmcs) & SECONDARY.VIRTUAL_INTERRUPT_DELIVERY) !== 0 || vmcs.low(F.TPR_THRESHOLD) <= 15;
+}
+
+/** APIC virtualization, and the notification of posted interrupts. */
+function apicValid(v: Vtx, vmcs: Vmcs, secondary: number): boolean {
+  const pin = vmcs.low(F.PIN_CONTROLS);
+  const delivery = (secondary & SECONDARY.VIRTUAL_INTERRUPT_DELIVERY) !== 0;
+  if (secondary & SECONDARY.VIRTUALIZE_APIC_ACCESSES) {
+    if (secondary & SECONDARY.VIRTUALIZE_X2APIC || !isPageAddress(v, vmcs, F.APIC_ACCESS_ADDRESS)) return false;
+  }
+  if (delivery && !(pin & PIN.EXTERNAL_INTERRUPT_EXITING)) return false;
+  if (!(pin & PIN.POSTED_INTERRUPTS)) return true;
+  if (!delivery || !(vmcs.low(F.EXIT_CONTROLS) & EXIT_CONTROL.ACKNOWLEDGE_INTERRUPT)) return false;
+  if (vmcs.low(F.POSTED_INTERRUPT_NOTIFICATION_VECTOR) > 0xff) return false;
+  const descriptor = F.POSTED_INTERRUPT_DESCRIPTOR_ADDRESS;
+  return (vmcs.low(descriptor) & 63) === 0 && isPhysical(v, vmcs, descriptor);
 }
 
 function eptValid(v: Vtx, vmcs: Vmcs, secondary: number): boolean {
@@ -71,7 +91,8 @@ function secondaryValid(v: Vtx, vmcs: Vmcs, secondary: number): boolean {
     if (unknown !== 0 || vmcs.high(F.VM_FUNCTION_CONTROLS) !== 0) return false;
   }
   if (secondary & SECONDARY.TSC_SCALING && vmcs.get64(F.TSC_MULTIPLIER) === 0n) return false;
-  return eptValid(v, vmcs, secondary);
+  if (secondary & SECONDARY.EPT_VIOLATION_VE && !isPageAddress(v, vmcs, F.VE_INFORMATION_ADDRESS)) return false;
+  return apicValid(v, vmcs, secondary) && eptValid(v, vmcs, secondary);
 }
 
 /** The checks whose result holds until a control field is written. */
@@ -89,11 +110,13 @@ export function controlsValid(v: Vtx, vmcs: Vmcs): boolean {
   );
 }
 
+/** With one of these a TPR below its threshold does not stop the entry. */
+const THRESHOLD_UNCHECKED: number = SECONDARY.VIRTUAL_INTERRUPT_DELIVERY | SECONDARY.VIRTUALIZE_APIC_ACCESSES;
 const VTPR = 0x80;
 
 /** TPR threshold against the virtual TPR: it lies in memory and is checked each time. */
 export function tprThresholdValid(v: Vtx, vmcs: Vmcs): boolean {
-  if (!(vmcs.low(F.PRIMARY_CONTROLS) & PRIMARY.TPR_SHADOW)) return true;
+  if (!(vmcs.low(F.PRIMARY_CONTROLS) & PRIMARY.TPR_SHADOW) || secondaryOf(vmcs) & THRESHOLD_UNCHECKED) return true;
   const vtpr = v.memory.read8(vmcs.address(F.VIRTUAL_APIC_ADDRESS) + VTPR);
   return vmcs.low(F.TPR_THRESHOLD) <= vtpr >> 4;
 }

@@ -55,7 +55,10 @@ export function leaveNonRoot(v: Vtx): void {
   v.virtualNmiBlocked = false;
   v.nmiUnblockedByIret = false;
   v.monitorTrapPending = false;
-  v.tprTrapPending = false;
+  v.apicTrap = 0;
+  v.apicAccessPage = -1;
+  v.apicWrite = -1;
+  v.virtualInterruptPending = false;
   v.p.delivering = null;
 }
 

@@ -24,6 +24,7 @@ import { EPTP_ACCESSED_DIRTY } from './ept-pointer.ts';
 import { F } from './field-slots.ts';
 import { DEBUGCTL, PAT, SYSENTER_CS, SYSENTER_EIP, SYSENTER_ESP, setMsr } from './msr-values.ts';
 import { loadTdControls } from './td-controls.ts';
+import { enterVirtualApic } from './virtual-apic.ts';
 import type { Vmcs } from './vmcs.ts';
 import type { Vtx } from './vtx.ts';
 
@@ -57,6 +58,7 @@ export function loadControls(v: Vtx, vmcs: Vmcs): void {
     v.virtualApicPage = vmcs.address(F.VIRTUAL_APIC_ADDRESS);
     v.tprThreshold = vmcs.low(F.TPR_THRESHOLD);
   }
+  v.apicAccessPage = secondary & SECONDARY.VIRTUALIZE_APIC_ACCESSES ? vmcs.address(F.APIC_ACCESS_ADDRESS) : -1;
   v.tscOffset = primary & PRIMARY.TSC_OFFSETTING ? vmcs.get64(F.TSC_OFFSET) : 0n;
   if (secondary & SECONDARY.TSC_SCALING) v.tscMultiplier = vmcs.get64(F.TSC_MULTIPLIER);
   if (secondary & SECONDARY.PAUSE_LOOP) {
@@ -177,7 +179,7 @@ export function loadNonRegisterState(v: Vtx, vmcs: Vmcs): void {
   v.monitorTrapPending = false;
   v.monitorTrapTime = p.machine.clock.now();
   v.monitorTrapRip = p.rip;
-  v.tprTrapPending = false;
+  enterVirtualApic(v);
   if (v.pin & PIN.PREEMPTION_TIMER) v.startTimer(timerDeadline(p, vmcs.low(F.PREEMPTION_TIMER_VALUE)));
 }
 

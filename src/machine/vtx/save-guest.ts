@@ -18,6 +18,7 @@ import { F } from './field-slots.ts';
 import { timerValue } from './load-guest.ts';
 import { DEBUGCTL, msrOf, PAT, SYSENTER_CS, SYSENTER_EIP, SYSENTER_ESP } from './msr-values.ts';
 import { REASON } from './reasons.ts';
+import { saveVirtualApic } from './virtual-apic.ts';
 import type { Vmcs } from './vmcs.ts';
 import type { Vtx } from './vtx.ts';
 
@@ -84,6 +85,8 @@ function pendingDebugToSave({ p, exit }: Vtx): number {
   const held =
     reason === REASON.INIT ||
     reason === REASON.TPR_BELOW_THRESHOLD ||
+    reason === REASON.VIRTUALIZED_EOI ||
+    reason === REASON.APIC_WRITE ||
     reason === REASON.MONITOR_TRAP_FLAG ||
     reason === REASON.MACHINE_CHECK;
   const isDebug = reason === REASON.EXCEPTION_OR_NMI && (exit.interruptionInfo & 0x7ff) === (0x300 | DB_VECTOR);
@@ -98,6 +101,7 @@ function saveNonRegisterState(v: Vtx, vmcs: Vmcs): void {
   vmcs.setLow(F.GUEST_ACTIVITY, p.activity === MWAITING ? ACTIVE : p.activity);
   vmcs.setLow(F.GUEST_INTERRUPTIBILITY, p.interruptShadow | (blockedByNmi ? BLOCKED_BY_NMI : 0));
   vmcs.setNumber(F.GUEST_PENDING_DEBUG, pendingDebugToSave(v));
+  saveVirtualApic(v);
   if (v.exitControls & EXIT_CONTROL.SAVE_PREEMPTION_TIMER) {
     vmcs.setLow(F.PREEMPTION_TIMER_VALUE, timerValue(p, v.timerDeadline));
   }

@@ -28,6 +28,7 @@ function vmfunc(p: Processor, insn: Insn): Outcome {
   if (!eptPointerValid(vtx, eptp)) return vtx.instructionExit(insn, REASON.VMFUNC);
   // all checks passed
   vmcs.set64(F.EPT_POINTER, eptp);
+  vmcs.setLow(F.EPTP_INDEX, index);
   loadEptPointer(vtx, vmcs);
   if (vtx.vpid === 0) flushVpid(p, 0);
   tlbContextChanged(p);

@@ -50,6 +50,16 @@ export class VtxState {
   ioBitmapB: Hpa = 0;
   virtualApicPage: Hpa = 0;
   tprThreshold = 0;
+  /** The APIC-access page; -1 while APIC accesses are not virtualized. */
+  apicAccessPage: Hpa = -1;
+  /** Guest interrupt status: highest requesting and highest servicing virtual interrupt. */
+  rvi = 0;
+  svi = 0;
+  /** A virtual interrupt is recognized. */
+  virtualInterruptPending = false;
+  /** Offset and size of a virtualized write to the APIC-access page whose emulation is due; offset -1 for none. */
+  apicWrite = -1;
+  apicWriteSize = 0;
   /** Added to the TSC (0n unless the control is on); with SECONDARY.TSC_SCALING multiply first. Use guestTsc(). */
   tscOffset = 0n;
   /** 48 fraction bits. */
@@ -108,8 +118,9 @@ export class VtxState {
   /** Where the monitor trap flag began to watch: it is due when either differs. */
   monitorTrapRip = 0n;
   monitorTrapTime = 0;
-  /** A TPR-below-threshold exit is due at the next boundary. */
-  tprTrapPending = false;
+  /** A trap-like exit is due at the next boundary: TPR below threshold, virtualized EOI, APIC write. Its reason, or 0. */
+  apicTrap = 0;
+  apicTrapQualification = 0;
   /** Machine time in ns at which the preemption timer reaches 0; Infinity when it does not run. */
   timerDeadline: number = Number.POSITIVE_INFINITY;
   /** PAUSE-loop exiting: TSC of the first and of the last PAUSE of the loop; -1 before the first. */

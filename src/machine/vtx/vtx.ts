@@ -13,7 +13,7 @@
  */
 import type { Gpa, Hpa } from '../../util/address.ts';
 import type { Insn } from '../isa/insn.ts';
-import { DONE, type Outcome, VMEXIT } from '../outcome.ts';
+import { DONE, FAULT, type Outcome, VMEXIT } from '../outcome.ts';
 import type { Event } from '../processor/events/event.ts';
 import { boundaryExits, boundaryTraps } from './boundary.ts';
 import { cr8Write, guestTsc, ioExits, msrExits, pauseExits } from './conditional-exits.ts';
@@ -28,7 +28,10 @@ import { NON_ROOT, OUTSIDE, VM_SUCCEED } from './operation.ts';
 import * as operations from './operations.ts';
 import { logDirtyPage, pmlFullExits } from './pml.ts';
 import { EVENT, INFO_NMI_UNBLOCKED, INFO_VALID, REASON } from './reasons.ts';
+import { readVirtual, takeVirtualInterrupt, VAPIC } from './virtual-apic.ts';
+import { virtualizationException } from './virtualization-exception.ts';
 import { VtxState } from './vtx-state.ts';
+import { readVirtualX2apic, writeVirtualX2apic } from './x2apic.ts';
 
 const MC_VECTOR = 18;
 const NMI_UNBLOCKED_BIT = BigInt(INFO_NMI_UNBLOCKED);
@@ -182,7 +185,7 @@ export class Vtx extends VtxState {
     this.nmiUnblockedByIret = false;
   }
 
-  /** First part of a boundary: TPR threshold, INIT, monitor trap flag. Then come debug traps, then boundaryExits. */
+  /** First part of a boundary: traps of APIC virtualization, INIT, monitor trap flag. Then come debug traps, then boundaryExits. */
   boundaryTraps(): boolean {
     return this.operation === NON_ROOT && boundaryTraps(this);
   }
@@ -281,7 +284,7 @@ export class Vtx extends VtxState {
   }
   /** CR8 through the virtual-APIC page; only with PRIMARY.TPR_SHADOW. */
   cr8Read(): number {
-    return this.memory.read8(this.virtualApicPage + 0x80) >> 4;
+    return (readVirtual(this, VAPIC.TPR) >> 4) & 15;
   }
   /** @param value 0 to 15 */
   cr8Write(value: number): typeof DONE {
@@ -289,15 +292,32 @@ export class Vtx extends VtxState {
     return DONE;
   }
 
+  // ---- APIC virtualization
+
+  /** RDMSR where msrExits() is false: the virtualized value, or undefined. */
+  virtualMsrRead(index: number): bigint | undefined {
+    return readVirtualX2apic(this, index);
+  }
+  /** WRMSR where msrExits() is false: DONE or FAULT, or undefined where it is not virtualized. */
+  virtualMsrWrite(index: number, value: bigint): Outcome | undefined {
+    return writeVirtualX2apic(this, index, value);
+  }
+  /** Vector of the virtual interrupt that is delivered now; asked only while virtualInterruptPending. */
+  takeVirtualInterrupt(): number {
+    return takeVirtualInterrupt(this);
+  }
+
   // ---- EPT
 
   /**
-   * Records an EPT violation.
+   * An EPT violation: a virtualization exception is raised, or the exit is recorded.
    * @param linear the guest-linear address if there is one (qualification bit 7)
    * @param qualification bits 6:0 and 8 to 11 of the exit qualification; bits 7 and 12 are added here
+   * @param convertible the EPT entry does not suppress virtualization exceptions
    */
-  eptViolation(gpa: Gpa, linear: bigint | undefined, qualification: number): typeof VMEXIT {
+  eptViolation(gpa: Gpa, linear: bigint | undefined, qualification: number, convertible = false): Outcome {
     let bits = BigInt(linear === undefined ? qualification : qualification | 0x80);
+    if (convertible && virtualizationException(this, gpa, linear ?? 0n, bits)) return FAULT;
     if (this.nmiUnblockedByIret && this.p.delivering === null) bits |= NMI_UNBLOCKED_BIT;
     this.record(REASON.EPT_VIOLATION, bits, this.p.delivering === null ? RF_SET : RF_KEEP);
     this.exit.guestPhysical = gpa;

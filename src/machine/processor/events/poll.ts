@@ -51,6 +51,7 @@ function takeOne(p: Processor): Outcome {
     return deliverEvent(p, { vector: NMI, type: EVENT.nmi, errorCode: NO_ERROR, instructionLength: 0 });
   }
   const open = (p.flagsRest & FLAG_IF) !== 0 && p.interruptShadow === 0 && !shutdown;
+  if (open && vtx.virtualInterruptPending) return deliverEvent(p, externalInterrupt(vtx.takeVirtualInterrupt()));
   return open && apic.interruptPending ? deliverEvent(p, externalInterrupt(apic.takeInterrupt())) : DONE;
 }
 
