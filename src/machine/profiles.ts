@@ -42,7 +42,10 @@ const FEATURES = `
   lahf_lm abm 3dnowprefetch syscall nx pdpe1gb rdtscp lm constant_tsc wbnoinvd`;
 
 const features: ReadonlySet<string> = new Set(FEATURES.trim().split(/\s+/));
-for (const name of features) featureBit(name);
+/** What a TDX host has beside these. */
+const TDX_HOST_FEATURES = ['tme', 'pconfig'];
+const tdxHostFeatures: ReadonlySet<string> = new Set([...features, ...TDX_HOST_FEATURES]);
+for (const name of tdxHostFeatures) featureBit(name);
 
 const server = {
   vendor: 'GenuineIntel',
@@ -61,7 +64,7 @@ const server = {
 /** @see DESIGN.md "The machine", profiles */
 export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
   pc: { ...server, name: 'pc', x2apicLocked: false },
-  'tdx-host': { ...server, name: 'tdx-host', x2apicLocked: true },
+  'tdx-host': { ...server, name: 'tdx-host', x2apicLocked: true, features: tdxHostFeatures },
 };
 
 /** CPUID signature (leaf 1 EAX) of a model. */

@@ -126,6 +126,11 @@ function structuredFeatures(_p: Processor, subleaf: number, profile: Profile): C
   return result(subleaf === 0 ? MAX_FEATURE_SUBLEAF : of('eax'), of('ebx'), of('ecx'), of('edx'));
 }
 
+/** Leaf 1B: one target, TME-MK. @sdm "CPUID—CPU Identification", PCONFIG information */
+function pconfigInformation(_p: Processor, subleaf: number, profile: Profile): CpuidResult {
+  return profile.features.has('pconfig') && subleaf === 0 ? result(1, 1, 0, 0) : NOTHING;
+}
+
 const brandPart = (leaf: number): LeafRow => ({
   leaf,
   name: 'brand string',
@@ -165,6 +170,7 @@ export const LEAVES: readonly LeafRow[] = [
   indexed(0x18, 'address translation', (_p, subleaf) =>
     subleaf === 0 ? result(0, 0x1000b, 1024, 3 | (1 << 5)) : NOTHING,
   ),
+  indexed(0x1b, 'PCONFIG information', pconfigInformation),
   indexed(0x1f, 'extended topology v2', topology),
   plain(0x80000000, 'largest extended leaf', () => result(MAX_EXTENDED_LEAF, 0, 0, 0)),
   plain(0x80000001, 'extended features', (_p, _s, profile) =>

@@ -1,5 +1,6 @@
 /** Memory types: PAT and MTRRs. They are kept and checked; the machine has no caches, so they change nothing. */
 import { profileOf } from '../cpuid/cpuid.ts';
+import type { Processor } from '../processor.ts';
 import { type Check, constant, type MsrRow, stored } from './row.ts';
 
 export const IA32_MTRRCAP = 0xfe;
@@ -36,6 +37,11 @@ const MTRR_ENABLED = 0xc00n;
 const VARIABLE_RANGES = 10;
 /** Count of variable ranges, fixed ranges (8), write combining (10). */
 const CAPABILITY = BigInt(VARIABLE_RANGES) | 0x500n;
+/** SMRR (11) that can be locked (14), SEAMRR (15). */
+const SEAM_CAPABILITY = 0xc800n;
+const capability = (p: Processor): bigint => CAPABILITY | (p.machine.seam.enabled ? SEAM_CAPABILITY : 0n);
+/** SMRR (11), its lock (14), SEAMRR (15). */
+const SEAM_CAPABILITY = 0xc800n;
 
 /** Fixed ranges as firmware sets them: RAM write-back, video memory uncacheable, the ROM area write-protected. */
 const FIXED_RANGES: readonly [index: number, name: string, type: number][] = [
@@ -63,7 +69,12 @@ function variableRanges(): MsrRow[] {
 
 /** @sdm "Memory Type Range Registers (MTRRs)" */
 export const MEMORY_TYPE_MSRS: readonly MsrRow[] = [
-  constant(IA32_MTRRCAP, 'IA32_MTRRCAP', CAPABILITY, 'mtrr'),
+  constant(
+    IA32_MTRRCAP,
+    'IA32_MTRRCAP',
+    ({ machine }) => (machine.seam.enabled ? CAPABILITY | SEAM_CAPABILITY : CAPABILITY),
+    'mtrr',
+  ),
   stored(IA32_MTRR_DEF_TYPE, 'IA32_MTRR_DEF_TYPE', defaultType, MTRR_ENABLED | BigInt(WB), 'mtrr'),
   stored(IA32_PAT, 'IA32_PAT', isPatValue, PAT_RESET, 'pat'),
   ...FIXED_RANGES.map(([index, name, type]) => stored(index, name, fixedRange, allBytes(type), 'mtrr')),

@@ -105,6 +105,8 @@ export const PLATFORM_MSRS: readonly MsrRow[] = [
     (p) => BigInt(profileOf(p).microcodeRevision) << 32n,
     () => true,
   ),
+  // Only SMM could write it: no SMM-transfer monitor.
+  constant(0x9b, 'IA32_SMM_MONITOR_CTL', 0n, 'vmx'),
   constant(0xcd, 'MSR_FSB_FREQ', 3n),
   constant(0xce, 'MSR_PLATFORM_INFO', platformInfo),
   stored(0xe2, 'MSR_PKG_CST_CONFIG_CONTROL', anyValue),

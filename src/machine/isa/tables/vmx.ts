@@ -1,4 +1,4 @@
-/** VMX instructions. @sdm "VMX Instructions" */
+/** VMX instructions, SEAM, PCONFIG. @sdm "VMX Instructions" */
 import { ASSIST, define } from '../row.ts';
 
 const system = { flow: 'system', dst: 'r' } as const;
@@ -16,3 +16,10 @@ define('VMCALL', system, 'NP 0F 01 =C1', ASSIST);
 define('VMFUNC', system, 'NP 0F 01 =D4', ASSIST);
 define('INVEPT', { ...system, force64: true }, '66 0F38 80 mem Gv,Mdq', ASSIST);
 define('INVVPID', { ...system, force64: true }, '66 0F38 81 mem Gv,Mdq', ASSIST);
+
+// Secure-arbitration mode. @tdx "Instructions"
+define('SEAMCALL', system, '66 0F 01 =CF', ASSIST);
+define('SEAMRET', system, '66 0F 01 =CD', ASSIST);
+define('SEAMOPS', system, '66 0F 01 =CE', ASSIST);
+define('TDCALL', system, '66 0F 01 =CC', ASSIST);
+define('PCONFIG', { ...system, feature: 'pconfig' }, 'NP 0F 01 =C5', ASSIST);
