@@ -37,9 +37,6 @@ const MTRR_ENABLED = 0xc00n;
 const VARIABLE_RANGES = 10;
 /** Count of variable ranges, fixed ranges (8), write combining (10). */
 const CAPABILITY = BigInt(VARIABLE_RANGES) | 0x500n;
-/** SMRR (11) that can be locked (14), SEAMRR (15). */
-const SEAM_CAPABILITY = 0xc800n;
-const capability = (p: Processor): bigint => CAPABILITY | (p.machine.seam.enabled ? SEAM_CAPABILITY : 0n);
 /** SMRR (11), its lock (14), SEAMRR (15). */
 const SEAM_CAPABILITY = 0xc800n;
 
