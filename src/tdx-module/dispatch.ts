@@ -30,8 +30,11 @@ const RAX_RESERVED = ~0xff_ffffn;
 /** Leaves that run before the module is ready. */
 const BEFORE_READY: ReadonlySet<number> = new Set([31, 32, 33, 34, 35, 37, 44, 45, 53]);
 const SYS_LP_SHUTDOWN = 44;
-/** Leaves that run on a logical processor that has not been initialised: SYS.INIT, SYS.LP.INIT, SYS.LP.SHUTDOWN. */
-const BEFORE_LP_INIT: ReadonlySet<number> = new Set([33, 35, SYS_LP_SHUTDOWN]);
+/**
+ * Leaves that run on a logical processor that has not been initialised: SYS.INIT, SYS.LP.INIT, SYS.LP.SHUTDOWN; and
+ * SYS.INFO, SYS.RD and SYS.RDALL, which refuse themselves after setting their outputs.
+ */
+const BEFORE_LP_INIT: ReadonlySet<number> = new Set([32, 33, 34, 35, 37, SYS_LP_SHUTDOWN]);
 
 /** Whether the module's state allows a leaf; the status if not. */
 function gate(module: TdxModule, p: Processor, leaf: number): bigint | undefined {
@@ -48,10 +51,10 @@ function runHostLeaf(module: TdxModule, call: Call, leaf: HostLeaf | undefined):
   const failure = module.hooks.fail?.(call);
   if (failure !== undefined) return failure;
   if (call.p.gpr(RAX) & RAX_RESERVED) return operandInvalid(OPERAND.RAX);
+  if (call.version > 0 && !leaf?.versions.includes(call.version)) return operandInvalid(OPERAND.RAX);
   const closed = gate(module, call.p, call.leaf);
   if (closed !== undefined) return closed;
-  if (!leaf?.versions.includes(call.version)) return operandInvalid(OPERAND.RAX);
-  return leaf.run(call);
+  return leaf?.versions.includes(call.version) ? leaf.run(call) : operandInvalid(OPERAND.RAX);
 }
 
 /** Runs one SEAMCALL to completion. */

@@ -3,6 +3,7 @@
  * ranges that firmware gave to TDX.
  */
 import { type CpuidResult, cpuid } from '../machine/cpuid/cpuid.ts';
+import type { KeyedMemory } from '../machine/keyed-memory.ts';
 import type { Machine } from '../machine/machine.ts';
 import { readMsr } from '../machine/msr/msr.ts';
 import type { Processor } from '../machine/processor.ts';
@@ -11,29 +12,13 @@ import type { Hpa } from '../util/address.ts';
 
 /** Bits of a physical address, KeyID included. */
 export const PHYSICAL_ADDRESS_BITS = 52;
+/** Bytes of a page. */
 export const PAGE = 4096;
+
+export type { KeyedMemory };
 
 /** IA32_MKTME_KEYID_PARTITIONING: number of shared KeyIDs in 31:0, of private KeyIDs in 63:32. */
 const KEYID_PARTITIONING = 0x87;
-
-/** Memory whose every page is its owner key's. Addresses have no KeyID bits. @see DESIGN.md "The machine", keyed memory */
-export interface KeyedMemory {
-  ownerOf(page: Hpa): number;
-  read8(hpa: Hpa, keyId: number): number;
-  read16(hpa: Hpa, keyId: number): number;
-  read32(hpa: Hpa, keyId: number): number;
-  read64(hpa: Hpa, keyId: number): bigint;
-  write8(hpa: Hpa, keyId: number, value: number): void;
-  write16(hpa: Hpa, keyId: number, value: number): void;
-  write32(hpa: Hpa, keyId: number, value: number): void;
-  write64(hpa: Hpa, keyId: number, value: bigint): void;
-  readBytes(hpa: Hpa, keyId: number, length: number): Uint8Array;
-  writeBytes(hpa: Hpa, keyId: number, bytes: Uint8Array): void;
-  fill(hpa: Hpa, keyId: number, length: number, value?: number): void;
-  /** The page becomes the key's: content zero, poison gone. */
-  take(page: Hpa, keyId: number): void;
-  poisoned(page: Hpa): boolean;
-}
 
 /** A convertible memory range: bytes, 4 KiB aligned. @tdx "Physical Memory Management", Convertible Memory Ranges */
 export interface Cmr {
@@ -52,7 +37,7 @@ export class Platform {
   }
 
   get keyed(): KeyedMemory {
-    return (this.machine.memory as unknown as { readonly keyed: KeyedMemory }).keyed;
+    return this.machine.memory.keyed;
   }
 
   /** Shared and private KeyIDs that firmware activated, KeyID 0 not counted. */
@@ -82,6 +67,11 @@ export class Platform {
   /** Packages of the platform: their keys are configured one by one. */
   get packages(): number {
     return 1;
+  }
+
+  /** One bit for each package. */
+  get allPackages(): bigint {
+    return (1n << BigInt(this.packages)) - 1n;
   }
 
   /** Number of the package a logical processor is in. */

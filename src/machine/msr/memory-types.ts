@@ -1,6 +1,5 @@
 /** Memory types: PAT and MTRRs. They are kept and checked; the machine has no caches, so they change nothing. */
 import { profileOf } from '../cpuid/cpuid.ts';
-import type { Processor } from '../processor.ts';
 import { type Check, constant, type MsrRow, stored } from './row.ts';
 
 export const IA32_MTRRCAP = 0xfe;

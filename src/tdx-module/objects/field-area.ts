@@ -1,7 +1,7 @@
 /** Typed access to the fields of a control structure in private memory. */
+import type { KeyedMemory } from '../../machine/keyed-memory.ts';
 import type { Hpa } from '../../util/address.ts';
 import type { Field } from '../metadata/field.ts';
-import type { KeyedMemory } from '../platform.ts';
 
 /** A control structure whose fields a table describes. `index` numbers all elements of a field's array. */
 export abstract class FieldArea<Name extends string> {

@@ -10,11 +10,14 @@
 import type { Hpa } from '../../util/address.ts';
 import type { LockKind } from '../locks.ts';
 import type { TdxModule } from '../module.ts';
-import { LEVEL_BYTES, PAMT_ENTRY_SIZE, type PageLevel, type Tdmr } from './tdmr.ts';
+import { GIB, LEVEL_BYTES, PAMT_ENTRY_SIZE, type PageLevel, type Tdmr } from './tdmr.ts';
 
 /** Page types. */
 export const PT = { NDA: 0, RSVD: 1, REG: 3, TDR: 4, TDCX: 5, TDVPR: 6, EPT: 8 } as const;
 export type PageType = (typeof PT)[keyof typeof PT];
+
+/** Byte of an entry with the page type. */
+const PAGE_TYPE_BYTE = 2;
 
 const LOCK_KINDS: readonly LockKind[] = ['pamt4k', 'pamt2m', 'pamt1g'];
 
@@ -87,6 +90,32 @@ export class Pamt {
     const page = pa - (pa % bytes);
     const at = tdmr.pamt[size]!.base + ((page - tdmr.base) / bytes) * PAMT_ENTRY_SIZE;
     return new PamtEntry(this.#module, at, page, size);
+  }
+
+  /** Makes the entries of the next pages of a TDMR: reserved ones and free ones. */
+  initialize(tdmr: Tdmr, pages: number): void {
+    const { keyed } = this.#module.platform;
+    const first = tdmr.next;
+    for (const size of [0, 1, 2] as const) {
+      const bytes = LEVEL_BYTES[size]!;
+      // Entries of larger pages are made with the first page they cover.
+      const count = Math.max(1, (pages * 4096) / bytes);
+      if (first % bytes !== 0) continue;
+      const entries = new Uint8Array(count * PAMT_ENTRY_SIZE);
+      for (let i = 0; size === 0 && i < count; i++) {
+        if (tdmr.isReserved(first + i * 4096, 4096)) entries[i * PAMT_ENTRY_SIZE + PAGE_TYPE_BYTE] = PT.RSVD;
+      }
+      const at = tdmr.pamt[size]!.base + ((first - tdmr.base) / bytes) * PAMT_ENTRY_SIZE;
+      // Whole pages change hands: no line of a PAMT page is the host's any more.
+      for (let page = at - (at % 4096); page < at + entries.length; page += 4096) {
+        if (keyed.ownerOf(page) !== this.#module.globalKeyId || keyed.poisoned(page)) {
+          keyed.take(page, this.#module.globalKeyId);
+        }
+      }
+      keyed.writeBytes(at, this.#module.globalKeyId, entries);
+    }
+    tdmr.next = Math.min(tdmr.end, first + pages * 4096);
+    tdmr.initialized = tdmr.next - (tdmr.next % GIB);
   }
 
   /** The entry of one size for an address; null if the address has no PAMT. */

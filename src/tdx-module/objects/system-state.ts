@@ -3,6 +3,8 @@
  *
  * @tdx "TDX Module Lifecycle: Enumeration, Initialization and Shutdown"
  */
+import type { PlatformSample } from './platform-checks.ts';
+
 export const SYS_STATE = {
   SYSINIT_PENDING: 0,
   SYSINIT_DONE: 1,
@@ -18,6 +20,11 @@ export class SystemState {
   readonly lps: Set<number> = new Set();
   /** Packages on which the global key is configured, one bit each. */
   keyConfigured = 0n;
-  /** IA32_TSC_ADJUST that TDH.SYS.INIT saw, by logical processor as TDH.SYS.LP.INIT confirmed it. */
-  tscAdjust = 0n;
+  /** The platform as TDH.SYS.INIT found it. */
+  sample: PlatformSample = { tscAdjust: 0n, msrs: new Map(), cpuid: [] };
+
+  /** IA32_TSC_ADJUST that every logical processor must have. */
+  get tscAdjust(): bigint {
+    return this.sample.tscAdjust;
+  }
 }

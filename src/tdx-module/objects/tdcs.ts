@@ -5,11 +5,11 @@
  *
  * @tdx "TD Life Cycle", TD Control Structure (TDCS)
  */
+import type { KeyedMemory } from '../../machine/keyed-memory.ts';
 import type { Hpa } from '../../util/address.ts';
 import type { HashStream } from '../../util/crypto/hash.ts';
 import type { Field } from '../metadata/field.ts';
 import { TDCS_FIELDS, type TdcsFieldName } from '../metadata/tdcs-fields.ts';
-import type { KeyedMemory } from '../platform.ts';
 import { FieldArea } from './field-area.ts';
 import type { Tdr } from './tdr.ts';
 
@@ -29,30 +29,34 @@ export const OP_STATE = {
 } as const;
 
 /** Bits of ATTRIBUTES. @tdx "ABI Reference: Data Types", ATTRIBUTES */
-export const ATTRIBUTES = {
+export const ATTRIBUTES: Readonly<
+  Record<'DEBUG' | 'SEPT_VE_DISABLE' | 'MIGRATABLE' | 'PKS' | 'KL' | 'PERFMON', bigint>
+> = {
   DEBUG: 1n << 0n,
   SEPT_VE_DISABLE: 1n << 28n,
   MIGRATABLE: 1n << 29n,
   PKS: 1n << 30n,
   KL: 1n << 31n,
   PERFMON: 1n << 63n,
-} as const;
+};
 
 /** Bits of CONFIG_FLAGS. @tdx "ABI Reference: Data Types", CONFIG_FLAGS */
-export const CONFIG_FLAGS = {
+export const CONFIG_FLAGS: Readonly<Record<'GPAW' | 'FLEXIBLE_PENDING_VE' | 'NO_RBP_MOD', bigint>> = {
   GPAW: 1n << 0n,
   FLEXIBLE_PENDING_VE: 1n << 1n,
   NO_RBP_MOD: 1n << 2n,
-} as const;
+};
 
 /** Bits of TD_CTLS. @tdx "ABI Reference: Data Types", TD_CTLS */
-export const TD_CTLS = {
+export const TD_CTLS: Readonly<
+  Record<'PENDING_VE_DISABLE' | 'ENUM_TOPOLOGY' | 'VIRT_CPUID2' | 'REDUCE_VE' | 'LOCK', bigint>
+> = {
   PENDING_VE_DISABLE: 1n << 0n,
   ENUM_TOPOLOGY: 1n << 1n,
   VIRT_CPUID2: 1n << 2n,
   REDUCE_VE: 1n << 3n,
   LOCK: 1n << 63n,
-} as const;
+};
 
 /** Index of the TDCS page with the S-EPT root. */
 export const SEPT_ROOT_PAGE = 3;

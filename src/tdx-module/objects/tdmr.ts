@@ -26,7 +26,9 @@ export class Tdmr {
   readonly pamt: readonly Area[];
   /** Parts without memory or with the PAMT, ascending. */
   readonly reserved: readonly Area[];
-  /** Memory below has its PAMT. */
+  /** Where the PAMT is made next. */
+  next: Hpa;
+  /** Memory below can be used: whole GiB whose PAMT is there. */
   initialized: Hpa;
 
   constructor(area: Area, pamt: readonly Area[], reserved: readonly Area[]) {
@@ -34,6 +36,7 @@ export class Tdmr {
     this.size = area.size;
     this.pamt = pamt;
     this.reserved = reserved;
+    this.next = area.base;
     this.initialized = area.base;
   }
 

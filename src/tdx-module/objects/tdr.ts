@@ -3,11 +3,11 @@
  *
  * @tdx "TD Life Cycle", TD Root (TDR)
  */
+import type { KeyedMemory } from '../../machine/keyed-memory.ts';
 import type { Hpa } from '../../util/address.ts';
 import type { Field } from '../metadata/field.ts';
 import { TDR_FIELDS, type TdrFieldName } from '../metadata/tdr-fields.ts';
 import type { TdxModule } from '../module.ts';
-import type { KeyedMemory } from '../platform.ts';
 import { FieldArea } from './field-area.ts';
 import { Tdcs } from './tdcs.ts';
 

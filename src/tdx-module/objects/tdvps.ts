@@ -6,12 +6,13 @@
  *
  * @tdx "TD VCPU", TD Virtual Processor State (TDVPS)
  */
+
+import type { KeyedMemory } from '../../machine/keyed-memory.ts';
 import type { PhysicalMemory } from '../../machine/memory.ts';
 import { Vmcs } from '../../machine/vtx/vmcs.ts';
 import type { Hpa } from '../../util/address.ts';
 import type { Field } from '../metadata/field.ts';
 import { TDVPS_FIELDS, type TdvpsFieldName } from '../metadata/tdvps-fields.ts';
-import type { KeyedMemory } from '../platform.ts';
 import { FieldArea } from './field-area.ts';
 import type { Tdcs } from './tdcs.ts';
 import type { Tdr } from './tdr.ts';

@@ -2,10 +2,30 @@
 import type { HostLeaf } from '../objects/call.ts';
 import { MEMORY_LEAVES } from './memory-leaves.ts';
 import { NOT_OFFERED } from './not-offered.ts';
+import { tdhSysConfig } from './sys-config.ts';
+import { tdhSysInfo } from './sys-info.ts';
+import { tdhSysInit } from './sys-init.ts';
+import { tdhSysKeyConfig } from './sys-key-config.ts';
+import { tdhSysLpInit } from './sys-lp-init.ts';
+import { tdhSysLpShutdown } from './sys-lp-shutdown.ts';
+import { tdhSysRd } from './sys-rd.ts';
+import { tdhSysShutdown } from './sys-shutdown.ts';
+import { tdhSysTdmrInit } from './sys-tdmr-init.ts';
+import { tdhSysUpdate } from './sys-update.ts';
 
 /** Every leaf of the interface: one that this module does not offer answers OPERAND_INVALID for RAX. */
 export const HOST_LEAF_LIST: readonly HostLeaf[] = [
   // SYS, MNG, PHYMEM
+  tdhSysConfig,
+  tdhSysInfo,
+  tdhSysInit,
+  tdhSysKeyConfig,
+  tdhSysLpInit,
+  tdhSysLpShutdown,
+  tdhSysRd,
+  tdhSysShutdown,
+  tdhSysTdmrInit,
+  tdhSysUpdate,
   ...MEMORY_LEAVES,
   // VP.ENTER
   ...NOT_OFFERED,

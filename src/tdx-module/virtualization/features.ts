@@ -12,7 +12,9 @@ import { ATTRIBUTES, CONFIG_FLAGS, TD_CTLS } from '../objects/tdcs.ts';
 export const TD_CTLS_DEFINED: bigint = TD_CTLS.PENDING_VE_DISABLE | TD_CTLS.ENUM_TOPOLOGY;
 
 /** Component bits of XFAM. */
-export const XFAM = {
+export const XFAM: Readonly<
+  Record<'X87' | 'SSE' | 'AVX' | 'AVX512' | 'PT' | 'PKRU' | 'CET' | 'UINTR' | 'LBR' | 'AMX', bigint>
+> = {
   X87: 1n << 0n,
   SSE: 1n << 1n,
   AVX: 1n << 2n,
@@ -23,7 +25,7 @@ export const XFAM = {
   UINTR: 1n << 14n,
   LBR: 1n << 15n,
   AMX: 3n << 17n,
-} as const;
+};
 
 /** Bits that XCR0 manages; the others belong to IA32_XSS. */
 export const XFAM_USER = 0x602ffn;

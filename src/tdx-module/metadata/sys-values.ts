@@ -1,0 +1,113 @@
+/**
+ * Values of the global fields.
+ *
+ * What may be configured follows from the processor: its XSAVE features, its CPUID.
+ */
+import type { Processor } from '../../machine/processor.ts';
+import type { TdxModule } from '../module.ts';
+import { CONFIG_FLAGS } from '../objects/tdcs.ts';
+import { PAMT_ENTRY_SIZE } from '../objects/tdmr.ts';
+import { TDCS_BASE_PAGES } from '../objects/tdr.ts';
+import { TDVPS_BASE_PAGES } from '../objects/tdvps.ts';
+import { CPUID_CONFIG_LEAVES, cpuidConfigMetadata } from '../virtualization/cpuid-table.ts';
+import {
+  ATTRIBUTES_FIXED1,
+  attributesFixed0,
+  CONFIG_FLAGS_FIXED0,
+  CONFIG_FLAGS_FIXED1,
+  XFAM_FIXED0,
+  XFAM_FIXED1,
+} from '../virtualization/features.ts';
+import type { SysFieldName } from './sys-fields.ts';
+
+export const MAJOR_VERSION = 1;
+export const MINOR_VERSION = 5;
+export const UPDATE_VERSION = 16;
+/** Decimal digits as hexadecimal ones: year, month, day. */
+export const BUILD_DATE = 0x2025_0401;
+export const BUILD_NUM = 1;
+export const VENDOR_ID = 0x8086;
+
+/** Version of the data that a module leaves to its successor; ours leaves none. */
+export const MODULE_HV = 0;
+
+export const MAX_TDMRS = 64;
+export const MAX_RESERVED_AREAS = 16;
+export const MAX_CMRS = 32;
+export const MAX_VCPUS_PER_TD = 576;
+
+const PAGE = 4096;
+const bit = (n: number): bigint => 1n << BigInt(n);
+
+/** Bits of TDX_FEATURES0. @tdx "ABI Reference: Data Types", TDX_FEATURES0 */
+export const FEATURES0: Readonly<
+  Record<'TDG_VP_RDWR' | 'LOCAL_ATTESTATION' | 'PENDING_EPT_VIOLATION_V2' | 'NO_RBP_MOD' | 'TOPOLOGY_ENUM', bigint>
+> = {
+  TDG_VP_RDWR: bit(3),
+  LOCAL_ATTESTATION: bit(8),
+  PENDING_EPT_VIOLATION_V2: bit(16),
+  NO_RBP_MOD: bit(18),
+  TOPOLOGY_ENUM: bit(20),
+};
+
+/** Features that the module has. */
+const OFFERED: bigint =
+  FEATURES0.TDG_VP_RDWR |
+  FEATURES0.LOCAL_ATTESTATION |
+  FEATURES0.PENDING_EPT_VIOLATION_V2 |
+  FEATURES0.NO_RBP_MOD |
+  FEATURES0.TOPOLOGY_ENUM;
+
+export const featuresOf = (module: TdxModule): bigint => OFFERED & ~(module.hooks.missingFeatures ?? 0n);
+
+/** CONFIG_FLAGS that a TD may have. */
+export const configFlagsFixed0 = (module: TdxModule): bigint =>
+  featuresOf(module) & FEATURES0.NO_RBP_MOD ? CONFIG_FLAGS_FIXED0 : CONFIG_FLAGS_FIXED0 & ~CONFIG_FLAGS.NO_RBP_MOD;
+
+const CPUID_SIGNATURE = 1;
+
+type Value = (module: TdxModule, p: Processor, index: number) => bigint | number;
+
+const cpuidConfig = (p: Processor, i: number): { leaf: bigint; values: readonly [bigint, bigint] } | undefined =>
+  cpuidConfigMetadata(p)[i];
+
+/** Fields that are not 0. */
+const VALUES: Partial<Readonly<Record<SysFieldName, Value>>> = {
+  NUM_PKGS: ({ platform }) => platform.packages,
+  PKG_FMS: ({ platform }, p, i) => (i < platform.packages ? platform.cpuid(p, CPUID_SIGNATURE, 0).eax : 0),
+  VENDOR_ID: () => VENDOR_ID,
+  BUILD_DATE: () => BUILD_DATE,
+  BUILD_NUM: () => BUILD_NUM,
+  MINOR_VERSION: () => MINOR_VERSION,
+  MAJOR_VERSION: () => MAJOR_VERSION,
+  UPDATE_VERSION: () => UPDATE_VERSION,
+  MODULE_HV: () => MODULE_HV,
+  MIN_UPDATE_HV: () => MODULE_HV,
+  NUM_TDX_FEATURES: () => 1,
+  TDX_FEATURES0: (module) => featuresOf(module),
+  NUM_CMRS: ({ platform }) => platform.cmrs.length,
+  CMR_BASE: ({ platform }, _p, i) => platform.cmrs[i]?.base ?? 0,
+  CMR_SIZE: ({ platform }, _p, i) => platform.cmrs[i]?.size ?? 0,
+  MAX_TDMRS: () => MAX_TDMRS,
+  MAX_RESERVED_PER_TDMR: () => MAX_RESERVED_AREAS,
+  PAMT_4K_ENTRY_SIZE: () => PAMT_ENTRY_SIZE,
+  PAMT_2M_ENTRY_SIZE: () => PAMT_ENTRY_SIZE,
+  PAMT_1G_ENTRY_SIZE: () => PAMT_ENTRY_SIZE,
+  TDR_BASE_SIZE: () => PAGE,
+  TDCS_BASE_SIZE: () => TDCS_BASE_PAGES * PAGE,
+  TDVPS_BASE_SIZE: () => TDVPS_BASE_PAGES * PAGE,
+  ATTRIBUTES_FIXED0: (_module, p) => attributesFixed0(p),
+  ATTRIBUTES_FIXED1: () => ATTRIBUTES_FIXED1,
+  XFAM_FIXED0: () => XFAM_FIXED0,
+  XFAM_FIXED1: () => XFAM_FIXED1,
+  CONFIG_FLAGS_FIXED0: (module) => configFlagsFixed0(module),
+  CONFIG_FLAGS_FIXED1: () => CONFIG_FLAGS_FIXED1,
+  MAX_VCPUS_PER_TD: () => MAX_VCPUS_PER_TD,
+  NUM_CPUID_CONFIG: () => CPUID_CONFIG_LEAVES.length,
+  CPUID_CONFIG_LEAVES: (_module, p, i) => cpuidConfig(p, i)?.leaf ?? 0,
+  CPUID_CONFIG_VALUES: (_module, p, i) => cpuidConfig(p, i >> 1)?.values[(i & 1) as 0 | 1] ?? 0,
+};
+
+/** An element of a global field. */
+export const sysValue = (module: TdxModule, p: Processor, name: SysFieldName, index: number): bigint =>
+  BigInt(VALUES[name]?.(module, p, index) ?? 0);

@@ -1,0 +1,237 @@
+/**
+ * What TDH.SYS.INIT demands of the platform, and what TDH.SYS.LP.INIT compares on every logical processor.
+ *
+ * Which CPUID bits are verified is softvt's own choice: what the module and its TDs use of this machine's processor.
+ *
+ * @tdx "TDX Module Lifecycle", Platform Configuration Checks
+ */
+import type { Processor } from '../../machine/processor.ts';
+import { EXIT_CONTROL, PRIMARY, SECONDARY } from '../../machine/vtx/controls.ts';
+import type { Platform } from '../platform.ts';
+import { STATUS, status } from '../status.ts';
+import type { Outputs } from './call.ts';
+
+const IA32_MTRRCAP = 0xfe;
+const IA32_XAPIC_DISABLE_STATUS = 0xbd;
+const IA32_TSC_ADJUST = 0x3b;
+const IA32_MISC_ENABLE = 0x1a0;
+const IA32_TME_CAPABILITY = 0x981;
+const IA32_TME_ACTIVATE = 0x982;
+const IA32_MKTME_KEYID_PARTITIONING = 0x87;
+const SMRR_BASE = 0x1f2;
+const SMRR_MASK = 0x1f3;
+const TRUE_PRIMARY_CONTROLS = 0x48e;
+const SECONDARY_CONTROLS = 0x48b;
+const TRUE_EXIT_CONTROLS = 0x48f;
+
+/** IA32_MISC_ENABLE bit 22: CPUID pretends to have few leaves. */
+const LIMIT_CPUID = 1n << 22n;
+/** Whether CPUID is limited: several leaves refuse to work then. */
+export const cpuidLimited = (platform: Platform, p: Processor): boolean =>
+  (platform.msr(p, IA32_MISC_ENABLE) & LIMIT_CPUID) !== 0n;
+
+/** Whether the host moved this processor's TSC since TDH.SYS.INIT; the status if so. */
+export function tscMoved(platform: Platform, p: Processor, sampled: bigint): bigint | null {
+  return platform.msr(p, IA32_TSC_ADJUST) === sampled ? null : status(STATUS.INCONSISTENT_MSR, IA32_TSC_ADJUST);
+}
+export const sampleTscAdjust = (platform: Platform, p: Processor): bigint => platform.msr(p, IA32_TSC_ADJUST);
+
+/** Bits of a CPUID leaf that must have a value: EAX, EBX, ECX, EDX. */
+interface Verified {
+  readonly leaf: number;
+  readonly subleaf: number;
+  readonly mask: readonly [number, number, number, number];
+  readonly value: readonly [number, number, number, number];
+}
+
+const ones = (leaf: number, subleaf: number, ecx: number, edx: number): Verified => ({
+  leaf,
+  subleaf,
+  mask: [0, 0, ecx, edx],
+  value: [0, 0, ecx, edx],
+});
+const bits = (...numbers: number[]): number => numbers.reduce((sum, n) => sum | (1 << n), 0) >>> 0;
+const ALL = 0xffff_ffff;
+
+const VERIFIED: readonly Verified[] = [
+  { leaf: 0, subleaf: 0, mask: [0, ALL, ALL, ALL], value: [0, 0x756e6547, 0x6c65746e, 0x49656e69] },
+  // VMX, x2APIC, XSAVE, RDRAND; FPU, TSC, MSR, PAE, MCE, APIC, PAT, SSE, SSE2.
+  ones(1, 0, bits(5, 21, 26, 30), bits(0, 4, 5, 6, 7, 9, 16, 25, 26)),
+  // MOVDIR64B; IA32_SPEC_CTRL, IA32_ARCH_CAPABILITIES.
+  ones(7, 0, bits(28), bits(26, 29)),
+  // XSAVEOPT, XSAVEC, XGETBV with ECX=1, XSAVES.
+  { leaf: 0xd, subleaf: 1, mask: [15, 0, 0, 0], value: [15, 0, 0, 0] },
+  // SYSCALL, NX, 1 GiB pages, RDTSCP, long mode.
+  ones(0x8000_0001, 0, 0, bits(11, 20, 26, 27, 29)),
+  // Invariant TSC.
+  ones(0x8000_0007, 0, 0, bits(8)),
+  // 52 physical address bits.
+  { leaf: 0x8000_0008, subleaf: 0, mask: [0xff, 0, 0, 0], value: [52, 0, 0, 0] },
+];
+
+const pair = (low: number, high: number): bigint => (BigInt(high) << 32n) | BigInt(low);
+
+const CPUID_TSC = 0x15;
+const CPUID_TOPOLOGY = 0x1f;
+const LEVEL_CORE = 2;
+const levelOf = (ecx: number): number => (ecx >>> 8) & 0xff;
+
+/** Leaf 1F has levels in ascending order, one of them the cores. */
+function checkTopology(platform: Platform, p: Processor): bigint | null {
+  let previous = 0;
+  let cores = false;
+  for (let subleaf = 0; subleaf < 6; subleaf++) {
+    const level = levelOf(platform.cpuid(p, CPUID_TOPOLOGY, subleaf).ecx);
+    if (level === 0) break;
+    if (level <= previous) return status(STATUS.CPUID_LEAF_1F_FORMAT_UNRECOGNIZED);
+    previous = level;
+    cores ||= level === LEVEL_CORE;
+  }
+  return cores ? null : status(STATUS.CPUID_LEAF_NOT_SUPPORTED, CPUID_TOPOLOGY);
+}
+
+function checkCpuid(platform: Platform, p: Processor, out: Outputs): bigint | null {
+  if (cpuidLimited(platform, p)) return status(STATUS.LIMIT_CPUID_MAXVAL_SET);
+  for (const { leaf, subleaf, mask, value } of VERIFIED) {
+    const { eax, ebx, ecx, edx } = platform.cpuid(p, leaf, subleaf);
+    if ([eax, ebx, ecx, edx].every((word, i) => (word & mask[i]!) >>> 0 === value[i])) continue;
+    out.rcx = pair(leaf, subleaf);
+    out.rdx = pair(mask[0], mask[1]);
+    out.r8 = pair(mask[2], mask[3]);
+    out.r9 = pair(value[0], value[1]);
+    out.r10 = pair(value[2], value[3]);
+    return status(STATUS.INCORRECT_CPUID_VALUE);
+  }
+  if (platform.cpuid(p, CPUID_TSC, 0).ebx === 0) return status(STATUS.CPUID_LEAF_NOT_SUPPORTED, CPUID_TSC);
+  return checkTopology(platform, p);
+}
+
+/** Controls without which no TD VMCS can be made. */
+const REQUIRED: readonly (readonly [msr: number, controls: number])[] = [
+  [TRUE_PRIMARY_CONTROLS, PRIMARY.HLT | PRIMARY.MSR_BITMAPS | PRIMARY.TSC_OFFSETTING | PRIMARY.SECONDARY],
+  [TRUE_EXIT_CONTROLS, EXIT_CONTROL.SAVE_EFER | EXIT_CONTROL.LOAD_EFER | EXIT_CONTROL.SAVE_PAT | EXIT_CONTROL.LOAD_PAT],
+  [SECONDARY_CONTROLS, SECONDARY.EPT | SECONDARY.UNRESTRICTED_GUEST | SECONDARY.TSC_SCALING],
+];
+
+function checkVmx(platform: Platform, p: Processor): bigint | null {
+  for (const [msr, controls] of REQUIRED) {
+    const mayBeOne = Number(platform.msr(p, msr) >> 32n);
+    if (controls & ~mayBeOne) return status(STATUS.INCORRECT_MSR_VALUE, msr);
+  }
+  return null;
+}
+
+const TME_LOCKED_AND_ENABLED = 3n;
+
+function checkKeys(platform: Platform, p: Processor): bigint | null {
+  const active = platform.msr(p, IA32_TME_ACTIVATE);
+  if ((active & TME_LOCKED_AND_ENABLED) !== TME_LOCKED_AND_ENABLED) {
+    return status(STATUS.INCORRECT_MSR_VALUE, IA32_TME_ACTIVATE);
+  }
+  return null;
+}
+
+/** Ascending, page-aligned, not empty. */
+function cmrsValid({ cmrs }: Platform): boolean {
+  let end = 0;
+  return cmrs.every(({ base, size }) => {
+    const valid = base >= end && size > 0 && base % 4096 === 0 && size % 4096 === 0;
+    end = base + size;
+    return valid;
+  });
+}
+
+const MTRRCAP_SMRR = 1n << 11n;
+const SMRR_LOCKED = 1n << 10n;
+const SMRR_VALID = 1n << 11n;
+const SMRR_RANGE = 0xffff_f000n;
+
+/** SMRR is locked, a legal range, and outside all convertible memory. */
+function checkSmrr(platform: Platform, p: Processor): bigint | null {
+  if (!(platform.msr(p, IA32_MTRRCAP) & MTRRCAP_SMRR)) return status(STATUS.SMRR_NOT_SUPPORTED);
+  const mask = platform.msr(p, SMRR_MASK);
+  if (!(mask & SMRR_LOCKED)) return status(STATUS.SMRR_NOT_LOCKED);
+  if (!(mask & SMRR_VALID)) return null;
+  const size = Number(0x1_0000_0000n - (mask & SMRR_RANGE));
+  const base = Number(platform.msr(p, SMRR_BASE) & SMRR_RANGE);
+  if ((mask & SMRR_RANGE) === 0n || (size & (size - 1)) !== 0 || base % size !== 0) {
+    return status(STATUS.INVALID_SMRR_CONFIGURATION);
+  }
+  const cmr = platform.cmrs.findIndex((c) => base < c.base + c.size && base + size > c.base);
+  return cmr < 0 ? null : status(STATUS.SMRR_OVERLAPS_CMR, cmr << 8);
+}
+
+const XAPIC_DISABLED = 1n;
+
+/** All checks of TDH.SYS.INIT on the platform, in order; null if it will do. */
+export function checkPlatform(platform: Platform, p: Processor, out: Outputs): bigint | null {
+  if (!(platform.msr(p, IA32_XAPIC_DISABLE_STATUS) & XAPIC_DISABLED)) {
+    return status(STATUS.INCORRECT_MSR_VALUE, IA32_XAPIC_DISABLE_STATUS);
+  }
+  return (
+    checkCpuid(platform, p, out) ??
+    checkVmx(platform, p) ??
+    checkKeys(platform, p) ??
+    (cmrsValid(platform) ? null : status(STATUS.CMR_LIST_INVALID)) ??
+    checkSmrr(platform, p)
+  );
+}
+
+/** MSRs that are the same on all logical processors, in the order in which they are compared. */
+const SAME_BEFORE_CPUID: readonly number[] = [0x10a, IA32_XAPIC_DISABLE_STATUS];
+const SAME_AFTER_CPUID: readonly number[] = [
+  IA32_MTRRCAP,
+  SMRR_BASE,
+  SMRR_MASK,
+  ...[0x480, 0x48d, 0x48e, 0x48b, 0x48f, 0x490, 0x485, 0x48c, 0x486, 0x487, 0x488, 0x489],
+  IA32_TME_CAPABILITY,
+  IA32_TME_ACTIVATE,
+  IA32_MKTME_KEYID_PARTITIONING,
+];
+
+/** What TDH.SYS.INIT found: MSRs by index, CPUID words in the order of the verified leaves. */
+export interface PlatformSample {
+  readonly tscAdjust: bigint;
+  readonly msrs: ReadonlyMap<number, bigint>;
+  readonly cpuid: readonly string[];
+}
+
+const FEATURE_LEAVES: readonly (readonly [leaf: number, subleaf: number])[] = VERIFIED.map((row) => [
+  row.leaf,
+  row.subleaf,
+]);
+
+/** Feature words of a leaf; EBX of leaf 1 has the APIC id in it. */
+function featureWords(platform: Platform, p: Processor, [leaf, subleaf]: readonly [number, number]): string {
+  const { eax, ebx, ecx, edx } = platform.cpuid(p, leaf, subleaf);
+  // OSXSAVE follows CR4, and the sizes of leaf D follow XCR0.
+  const own = leaf === 1 ? [eax, ecx & ~bits(27), edx] : leaf === 0xd ? [eax, ecx, edx] : [eax, ebx, ecx, edx];
+  return own.map((word) => (word >>> 0).toString(16)).join(' ');
+}
+
+export function samplePlatform(platform: Platform, p: Processor): PlatformSample {
+  const indices = [...SAME_BEFORE_CPUID, ...SAME_AFTER_CPUID];
+  return {
+    tscAdjust: sampleTscAdjust(platform, p),
+    msrs: new Map(indices.map((index) => [index, platform.msr(p, index)])),
+    cpuid: FEATURE_LEAVES.map((leaf) => featureWords(platform, p, leaf)),
+  };
+}
+
+/** Compares a logical processor with what TDH.SYS.INIT found; null if it is the same. */
+export function comparePlatform(platform: Platform, p: Processor, sample: PlatformSample, out: Outputs): bigint | null {
+  const differs = (index: number): boolean => platform.msr(p, index) !== sample.msrs.get(index);
+  const early = SAME_BEFORE_CPUID.find(differs);
+  if (early !== undefined) return status(STATUS.INCONSISTENT_MSR, early);
+  if (cpuidLimited(platform, p)) return status(STATUS.LIMIT_CPUID_MAXVAL_SET);
+  const wrong = FEATURE_LEAVES.findIndex((leaf, i) => featureWords(platform, p, leaf) !== sample.cpuid[i]);
+  if (wrong >= 0) {
+    const [leaf, subleaf] = FEATURE_LEAVES[wrong]!;
+    out.rcx = pair(leaf, subleaf);
+    return status(STATUS.INCONSISTENT_CPUID_FIELD);
+  }
+  const moved = tscMoved(platform, p, sample.tscAdjust);
+  if (moved !== null) return moved;
+  const late = SAME_AFTER_CPUID.find(differs);
+  return late === undefined ? null : status(STATUS.INCONSISTENT_MSR, late);
+}
