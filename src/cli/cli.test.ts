@@ -55,7 +55,8 @@ describe('usage mistakes are one line on stderr and exit code 2', () => {
     ['no such kernel', ['run', '--kernel', '/nowhere/vmlinuz'], 'there is no such file'],
     ['a directory', ['run', '--kernel', '/'], 'it is a directory'],
     ['type', ['run', '--type', 'jail', '--kernel', 'x'], '--type is vm, td or bare'],
-    ['TD', ['run', '--type', 'td', '--kernel', 'x'], 'not available yet'],
+    ['bare', ['run', '--type', 'bare', '--kernel', 'x'], 'not available yet'],
+    ['too little memory for a TD', ['run', '--type', 'td', '--kernel', 'x', '--memory', '191M'], 'less than the 192M'],
     ['memory', ['run', '--kernel', 'x', '--memory', 'lots'], '--memory wants a size'],
     ['too much memory', ['run', '--kernel', 'x', '--memory', '3G'], 'more than the 2560M'],
     ['too little memory', ['run', '--kernel', 'x', '--memory', '1M'], 'less than the 2M'],
@@ -65,7 +66,8 @@ describe('usage mistakes are one line on stderr and exit code 2', () => {
     ['timeout', ['run', '--kernel', 'x', '--timeout', 'soon'], '--timeout wants seconds'],
     ['clock', ['run', '--kernel', 'x', '--clock', 'wall'], '--clock is virtual or real'],
     ['disk', ['run', '--kernel', 'x', '--disk', 'd'], '--disk is not available yet'],
-    ['measure', ['measure'], 'measure is not available yet'],
+    ['measure without a kernel', ['measure'], '--kernel FILE is missing'],
+    ['measure with a kernel that is none', ['measure', '--kernel', 'package.json'], 'not a bzImage'],
     ['images command', ['images', 'eat'], "there is no command 'images eat'"],
   ];
   test.each(cases)('%s', async (_, args, message) => {

@@ -4,7 +4,6 @@ import { type ArgsDef, type CommandDef, defineCommand, renderUsage, runCommand }
 import { SoftvtError } from '../util/errors.ts';
 import { type DemoImages, demoCommandWith, fetchDemoImages } from './commands/demo.ts';
 import { doctorCommandWith } from './commands/doctor.ts';
-import { measureCommand } from './commands/measure.ts';
 import { runCommandWith } from './commands/run.ts';
 import type { SessionEnvironment } from './guest-session.ts';
 import { checkArguments, usageError } from './usage.ts';
@@ -35,7 +34,7 @@ function commandsOf(environment: CliEnvironment, exit: (code: number) => void): 
     run: async () => any(runCommandWith(environment, exit)),
     demo: async () => any(demoCommandWith(environment, environment.demoImages ?? fetchDemoImages, exit)),
     images: async () => any((await import('./images/command.ts')).imagesCommand),
-    measure: async () => any(measureCommand),
+    measure: async () => any((await import('./commands/measure.ts')).measureCommandWith(environment.print)),
     profile: async () => any((await import('./commands/profile.ts')).profileCommandWith(environment, exit)),
     doctor: async () => any(doctorCommandWith(exit)),
   };

@@ -1,5 +1,6 @@
 /** The options of commands that run a guest. */
 
+import { LEAST_TD_MEMORY } from '../vmm/td/layout.ts';
 import { parseInteger, parseSize, usageError } from './usage.ts';
 
 /** Options that `run` shares with `profile`. */
@@ -25,6 +26,7 @@ export type RawRunOptions = { readonly [Name in keyof typeof RUN_ARGS]?: string 
 
 /** The checked options of a run. */
 export interface RunOptions {
+  readonly type: 'vm' | 'td';
   readonly kernel: string;
   readonly initrd: string | undefined;
   readonly append: string;
@@ -55,7 +57,7 @@ function text(options: RawRunOptions, name: keyof typeof RUN_ARGS): string | und
 export function checkRunOptions(options: RawRunOptions): RunOptions {
   const type = text(options, 'type') ?? 'vm';
   if (!['vm', 'td', 'bare'].includes(type)) throw usageError(`--type is vm, td or bare, not '${type}'`);
-  if (type !== 'vm') throw usageError(`--type ${type} is not available yet; this version runs VMs`);
+  if (type === 'bare') throw usageError('--type bare is not available yet; this version runs VMs and TDs');
   for (const name of ['firmware', 'disk'] as const) {
     if (options[name] !== undefined) throw usageError(`--${name} is not available yet`);
   }
@@ -69,10 +71,11 @@ export function checkRunOptions(options: RawRunOptions): RunOptions {
   }
   const timeout = text(options, 'timeout');
   return {
+    type: type === 'td' ? 'td' : 'vm',
     kernel,
     initrd: text(options, 'initrd'),
     append: text(options, 'append') ?? '',
-    memorySize: checkMemory(text(options, 'memory') ?? '256M'),
+    memorySize: checkMemory(text(options, 'memory') ?? '256M', type === 'td' ? LEAST_TD_MEMORY : LEAST_MEMORY),
     cpus: parseInteger('--cpus', text(options, 'cpus') ?? '1', 1, MOST_CPUS),
     clock,
     seed: parseInteger('--seed', text(options, 'seed') ?? '0', 0, Number.MAX_SAFE_INTEGER),
@@ -83,10 +86,10 @@ export function checkRunOptions(options: RawRunOptions): RunOptions {
   };
 }
 
-function checkMemory(given: string): number {
+function checkMemory(given: string, least: number): number {
   const size = parseSize('--memory', given);
   if (size > MOST_MEMORY) throw usageError(`--memory ${given} is more than the 2560M a guest can have`);
-  if (size < LEAST_MEMORY) throw usageError(`--memory ${given} is less than the 2M a guest needs`);
+  if (size < least) throw usageError(`--memory ${given} is less than the ${least / MIB}M such a guest needs`);
   if (size % MEMORY_GRANULE !== 0) throw usageError(`--memory ${given} is not a multiple of 64K`);
   return size;
 }

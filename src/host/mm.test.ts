@@ -59,3 +59,31 @@ test('unmapping tells who maps the range, then frees every page', () => {
   expect(pages.freePages).toBe(free);
   expect(mm.read(address, 1)).toBeUndefined();
 });
+
+test('discarded pages go back to the host and read as zeros again; of a huge page the part is cleared', () => {
+  const [mm, pages] = make();
+  const address = mm.mmap(4 * MIB);
+  const told: number[][] = [];
+  mm.registerNotifier((start, end) => told.push([start - address, end - address]));
+  mm.write(address, Uint8Array.of(1));
+  mm.write(address + 0x5000, Uint8Array.of(5));
+  mm.write(address + 2 * MIB, Uint8Array.of(2));
+  expect(mm.discard(address + 0x5000, 0x1000)).toBe(0);
+  expect(pages.count(PAGE_OWNER.user)).toBe(1024);
+  expect([...mm.read(address, 1)!, ...mm.read(address + 0x5000, 1)!]).toEqual([1, 0]);
+  expect(mm.discard(address, 4 * MIB)).toBe(0);
+  expect(pages.count(PAGE_OWNER.user)).toBe(0);
+  expect(mm.residentPage(address)).toBeUndefined();
+  expect(told).toEqual([
+    [0x5000, 0x6000],
+    [0, 4 * MIB],
+  ]);
+});
+
+test('only whole pages of one mapping can be discarded', () => {
+  const [mm] = make();
+  const address = mm.mmap(0x3000);
+  expect([mm.discard(address + 1, 0x1000), mm.discard(address, 0x4000), mm.discard(0, 0x1000)]).toEqual([
+    -22, -22, -22,
+  ]);
+});

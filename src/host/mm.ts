@@ -78,6 +78,35 @@ export class UserMemory {
     return 0;
   }
 
+  /**
+   * Gives the pages of [start, start + length) back; the next touch finds zeros. Of a huge page that is only partly in the
+   * range the part is cleared. −EINVAL where the range is not page-aligned in one mapping. @upstream MADV_DONTNEED
+   */
+  discard(start: number, length: number): Errno {
+    const mapping = this.#find(start);
+    if (mapping === null || start % PAGE_SIZE !== 0 || length % PAGE_SIZE !== 0) return -EINVAL;
+    const first = (start - mapping.start) / PAGE_SIZE;
+    const end = first + length / PAGE_SIZE;
+    if (end > mapping.frames.length) return -EINVAL;
+    for (const notify of [...this.#notifiers]) notify(start, start + length);
+    for (let i = first; i < end; i++) {
+      const frame = mapping.frames[i]!;
+      if (frame === ABSENT) continue;
+      const block = Math.floor(i / HUGE_PAGES);
+      const blockStart = block * HUGE_PAGES;
+      if (mapping.huge[block] === 0) {
+        this.#pages.free(frame * PAGE_SIZE);
+        mapping.frames[i] = ABSENT;
+      } else if (i === blockStart && blockStart + HUGE_PAGES <= end) {
+        this.#pages.free(frame * PAGE_SIZE, HUGE_ORDER);
+        mapping.frames.fill(ABSENT, blockStart, blockStart + HUGE_PAGES);
+        mapping.huge[block] = 0;
+        i += HUGE_PAGES - 1;
+      } else this.#memory.fill(frame * PAGE_SIZE, PAGE_SIZE);
+    }
+    return 0;
+  }
+
   registerNotifier(notify: InvalidateRange): void {
     this.#notifiers.push(notify);
   }

@@ -5,7 +5,10 @@ export type GuestEnd =
   | { readonly reason: 'power-off' }
   /** `by`: what asked for the reset. */
   | { readonly reason: 'reset'; readonly by: string }
-  | { readonly reason: 'triple-fault'; readonly vcpu: number; readonly rip: bigint }
+  /** `rip` is undefined where nobody can see it: in a TD. */
+  | { readonly reason: 'triple-fault'; readonly vcpu: number; readonly rip: bigint | undefined }
+  /** A TD reported that it cannot go on. */
+  | { readonly reason: 'td-fatal'; readonly code: number; readonly message: string }
   /** The guest told the panic device. */
   | { readonly reason: 'panic' }
   | { readonly reason: 'debug-exit'; readonly value: number }
@@ -28,7 +31,11 @@ export function describeEnd(end: GuestEnd): string {
     case 'reset':
       return `the guest reset itself by ${end.by}`;
     case 'triple-fault':
-      return `the guest crashed: triple fault on vCPU ${end.vcpu} at RIP 0x${end.rip.toString(16)}`;
+      return end.rip === undefined
+        ? `the guest crashed: triple fault on vCPU ${end.vcpu} of a TD (a kernel without TDX guest support ends so at its first #VE)`
+        : `the guest crashed: triple fault on vCPU ${end.vcpu} at RIP 0x${end.rip.toString(16)}`;
+    case 'td-fatal':
+      return `the TD reported a fatal error, code ${end.code}${end.message === '' ? '' : `: ${end.message}`}`;
     case 'panic':
       return 'the guest panicked';
     case 'debug-exit':
@@ -54,6 +61,7 @@ export function exitCode(end: GuestEnd): number {
       return 0;
     case 'reset':
     case 'triple-fault':
+    case 'td-fatal':
     case 'panic':
     case 'halted':
     case 'kvm-error':

@@ -3,8 +3,10 @@
 import type { GuestEnd } from './guest-end.ts';
 import type { ConsoleSink } from './serial-console.ts';
 
-/** Everything a VM is made of. */
+/** Everything a guest is made of. */
 export interface GuestConfig {
+  /** A virtual machine or a Trust Domain; `vm` if not given. */
+  readonly type?: 'vm' | 'td';
   readonly kernel: Uint8Array;
   /** Name of the kernel in messages. */
   readonly kernelName: string;
@@ -52,7 +54,7 @@ export interface GuestRun {
 }
 
 /**
- * Makes a VM and starts it.
+ * Makes a guest and starts it.
  *
  * Throws a SoftvtError if the input cannot be a guest.
  */

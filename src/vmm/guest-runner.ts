@@ -1,11 +1,12 @@
-/** A guest's whole life: one VM, or several after one another if resets are to start it again. */
+/** A guest's whole life: one VM or TD, or several after one another if resets are to start it again. */
 
 import { exitReasonName } from './exit-reasons.ts';
 import type { GuestEnd } from './guest-end.ts';
 import type { GuestConfig, GuestRun, GuestStatistics } from './guest-run.ts';
 import { type ConsoleSink, SerialConsole } from './serial-console.ts';
 import { StateHash } from './state-hash.ts';
-import { VirtualMachine, type VmSurroundings } from './vm.ts';
+import { TrustDomain } from './td/td.ts';
+import { type RunnableGuest, VirtualMachine, type VmSurroundings } from './vm.ts';
 
 /** The emulated host with KVM loaded. */
 export type GuestHost = Omit<VmSurroundings, 'console'>;
@@ -20,7 +21,7 @@ export class GuestRunner implements GuestRun {
   readonly #console: SerialConsole;
   /** Exits of VMs that were reset. */
   readonly #earlierExits: number[] = [];
-  #machine: VirtualMachine;
+  #machine: RunnableGuest;
   #stopped: GuestEnd | undefined;
   #inputOpen = true;
   /** Only input can wake the guest. */
@@ -73,8 +74,11 @@ export class GuestRunner implements GuestRun {
     return hash.finish();
   }
 
-  #build(): VirtualMachine {
-    return new VirtualMachine({ ...this.#host, console: this.#console }, this.#config);
+  #build(): RunnableGuest {
+    const surroundings = { ...this.#host, console: this.#console };
+    return this.#config.type === 'td'
+      ? new TrustDomain(surroundings, this.#config)
+      : new VirtualMachine(surroundings, this.#config);
   }
 
   async #live(): Promise<GuestEnd> {

@@ -4,6 +4,7 @@ import type { Clock } from '../devices/clock.ts';
 import type { ClockMode, UserMemory } from '../host/index.ts';
 import type { Kvm, Vcpu, Vm } from '../kvm/index.ts';
 import type { PhysicalMemory } from '../machine/memory.ts';
+import { SoftvtError } from '../util/errors.ts';
 
 /** The host as a VMM process sees it. */
 export interface VmmHost {
@@ -26,12 +27,21 @@ export interface VmmHost {
 /** A negative errno where a call failed. */
 export type Errno = number;
 
+/** The result of a KVM call that must not fail. Throws ERR_SOFTVT_KVM if it did. */
+export function expectOk<T>(call: string, result: T | Errno): T {
+  if (typeof result === 'number' && result < 0) {
+    throw new SoftvtError('ERR_SOFTVT_KVM', `${call} failed with errno ${-result}`);
+  }
+  return result as T;
+}
+
 /** A vCPU. */
 export type VmmVcpu = Pick<
   Vcpu,
   | 'run'
   | 'stop'
   | 'exitCounts'
+  | 'kvmRun'
   | 'setCpuid2'
   | 'getRegs'
   | 'setRegs'
@@ -44,6 +54,7 @@ export type VmmVcpu = Pick<
   | 'getMpState'
   | 'getLapic'
   | 'getMsrs'
+  | 'memoryEncryptOp'
 >;
 
 /** A VM. */
@@ -60,6 +71,10 @@ export interface VmmVm
     | 'irqLine'
     | 'getIrqchip'
     | 'getPit2'
+    | 'createGuestMemfd'
+    | 'setUserMemoryRegion2'
+    | 'setMemoryAttributes'
+    | 'memoryEncryptOp'
     | 'close'
   > {
   readonly mm: UserMemory;

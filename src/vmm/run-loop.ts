@@ -22,6 +22,8 @@ export interface VcpuLoop {
   /** Ends the guest. */
   readonly end: (end: GuestEnd) => void;
   readonly ended: () => boolean;
+  /** Exits that this kind of guest has and others do not; true: it was one and is dealt with. */
+  readonly special?: (exit: VcpuExit, errno: number) => boolean;
 }
 
 /** Runs a vCPU until the guest has ended. */
@@ -30,12 +32,14 @@ export async function runVcpu(loop: VcpuLoop): Promise<void> {
   while (!ended()) {
     const exit = await vcpu.run();
     if (typeof exit === 'number') {
-      if (exit !== -EINTR && exit !== -EAGAIN) {
+      // Some failures come with an exit that says more.
+      const handled = exit !== -EINTR && exit !== -EAGAIN && loop.special?.(vcpu.kvmRun.exit, exit) === true;
+      if (exit !== -EINTR && exit !== -EAGAIN && !handled) {
         loop.end({ reason: 'kvm-error', message: `KVM_RUN failed with errno ${-exit}` });
       }
       continue;
     }
-    handleExit(loop, exit);
+    if (loop.special?.(exit, 0) !== true) handleExit(loop, exit);
     const blocked = console.outputBlocked;
     if (blocked !== undefined && !ended()) {
       // Whoever reads the console is slower than the guest: the guest's time stands still meanwhile.
@@ -97,5 +101,7 @@ function handleExit({ vcpu, index, ports, end }: VcpuLoop, exit: VcpuExit): void
       return;
     case 'debug':
       return fail('unexpected debug exit');
+    case 'tdx':
+      return fail(`unexpected TDX exit 0x${exit.nr.toString(16)}`);
   }
 }

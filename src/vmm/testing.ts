@@ -2,12 +2,15 @@
 
 import { ManualClock } from '../devices/manual-clock.ts';
 import type { UserMemory } from '../host/index.ts';
+import type { GuestMemfd } from '../kvm/virt/guest_memfd.ts';
 import { EXIT_SHUTDOWN, KvmRun, type VcpuExit } from '../kvm/virt/kvm_run.ts';
+import type { KvmTdxCmd } from '../kvm/x86/uapi_tdx.ts';
 import { PhysicalMemory } from '../machine/memory.ts';
 import type { CpuidEntry, Errno, VcpuRegs, VcpuSregs, VmmHost, VmmKvm, VmmVcpu, VmmVm } from './kvm-api.ts';
 import type { RamSlot } from './vm-memory.ts';
 
 const EINTR = 4;
+const KVM_CAP_VM_TYPES = 235;
 
 /** What a scripted vCPU may do next. */
 export interface ScriptedCpu {
@@ -28,7 +31,8 @@ class FakeVcpu implements VmmVcpu {
   regs: VcpuRegs | undefined;
   sregs: VcpuSregs | undefined;
   readonly exitCounts: Float64Array = new Float64Array(4);
-  readonly #run: KvmRun = new KvmRun();
+  readonly kvmRun: KvmRun = new KvmRun();
+  readonly #tdx: (command: KvmTdxCmd) => Errno;
   readonly #steps: ReturnType<Script>;
   #stop: () => void = () => {};
   readonly #stopped: Promise<void> = new Promise((resolve) => {
@@ -36,8 +40,9 @@ class FakeVcpu implements VmmVcpu {
   });
   #isStopped = false;
 
-  constructor(index: number, script: Script) {
-    const { io } = this.#run;
+  constructor(index: number, script: Script, tdx: (command: KvmTdxCmd) => Errno = () => 0) {
+    this.#tdx = tdx;
+    const { io } = this.kvmRun;
     const access = (direction: 'in' | 'out', port: number, size: 1 | 2 | 4): VcpuExit => {
       Object.assign(io, { direction, port, size, count: 1 });
       return io;
@@ -45,7 +50,7 @@ class FakeVcpu implements VmmVcpu {
     const view = new DataView(io.data.buffer);
     this.#steps = script({
       index,
-      run: this.#run,
+      run: this.kvmRun,
       out: (port, value, size = 1) => {
         view.setUint32(0, value, true);
         return access('out', port, size);
@@ -55,6 +60,9 @@ class FakeVcpu implements VmmVcpu {
         return view.getUint32(0, true);
       },
     });
+  }
+  memoryEncryptOp(command: KvmTdxCmd): Errno {
+    return this.#tdx(command);
   }
   setCpuid2(entries: readonly CpuidEntry[]): Errno {
     this.cpuid = entries;
@@ -122,6 +130,8 @@ class FakeMm {
     this.#memory = memory;
   }
   mmap(length: number): number {
+    // The memory of a TD is never touched from outside; it may be larger than what is here.
+    if (length > this.#memory.ramSize) return 2 ** 40;
     const at = this.#next;
     this.#next += length;
     return at;
@@ -136,10 +146,20 @@ class FakeMm {
     this.#memory.writeBytes(address, data);
     return true;
   }
-  residentPage(address: number): number {
-    return address;
+  discard(): number {
+    return 0;
+  }
+  residentPage(address: number): number | undefined {
+    return address < this.#memory.ramSize ? address : undefined;
   }
 }
+
+const TDX_COMMANDS = ['capabilities', 'init vm', 'init vcpu', 'init mem region', 'finalize', 'get cpuid'] as const;
+/** A leaf with bits that a VMM may choose, and the one with the address width. */
+const TD_CPUID: readonly CpuidEntry[] = [
+  { function: 1, index: 0, flags: 0, eax: 0, ebx: 0, ecx: 0x80000000, edx: 0 },
+  { function: 0x80000008, index: 0, flags: 0, eax: 0xff0000, ebx: 0, ecx: 0, edx: 0 },
+];
 
 /** What a VM was told. */
 export class FakeVm implements VmmVm {
@@ -148,6 +168,8 @@ export class FakeVm implements VmmVm {
   readonly slots: RamSlot[] = [];
   readonly vcpus: FakeVcpu[] = [];
   readonly lines: Map<number, boolean> = new Map();
+  /** Commands of KVM_MEMORY_ENCRYPT_OP, of the VM and its vCPUs. */
+  readonly tdx: KvmTdxCmd[] = [];
   closed = false;
   readonly #script: Script;
 
@@ -171,7 +193,35 @@ export class FakeVm implements VmmVm {
     this.calls.push(`irqchip before ${this.vcpus.length} vcpus`);
     return 0;
   }
-  enableCap(): Errno {
+  enableCap(cap: number, args: readonly bigint[]): Errno {
+    this.calls.push(`cap ${cap} ${args}`);
+    return 0;
+  }
+  createGuestMemfd({ size }: { size: number }): GuestMemfd {
+    this.calls.push(`memfd ${size.toString(16)}`);
+    const file = {
+      fallocate: (mode: number, offset: number, length: number) => {
+        this.calls.push(`fallocate ${mode} ${offset.toString(16)} ${length.toString(16)}`);
+        return 0;
+      },
+      residentPage: () => undefined,
+      close: () => this.calls.push('close memfd'),
+    };
+    return file as unknown as GuestMemfd;
+  }
+  setUserMemoryRegion2(slot: RamSlot): Errno {
+    this.slots.push(slot);
+    return 0;
+  }
+  setMemoryAttributes({ address, size, attributes }: { address: number; size: number; attributes: bigint }): Errno {
+    this.calls.push(`attributes ${address.toString(16)} ${size.toString(16)} ${attributes}`);
+    return 0;
+  }
+  memoryEncryptOp(command: KvmTdxCmd): Errno {
+    const { id, data } = command;
+    this.tdx.push(command);
+    this.calls.push(TDX_COMMANDS[id]);
+    if (id === 0) Object.assign(data, { supportedAttrs: 1n << 28n, supportedXfam: 3n, cpuid: { entries: TD_CPUID } });
     return 0;
   }
   setGsiRouting(): Errno {
@@ -192,7 +242,7 @@ export class FakeVm implements VmmVm {
     return new Uint8Array(112);
   }
   createVcpu(id: number): VmmVcpu {
-    const vcpu = new FakeVcpu(id, this.#script);
+    const vcpu = new FakeVcpu(id, this.#script, (command) => this.memoryEncryptOp(command));
     this.vcpus.push(vcpu);
     return vcpu;
   }
@@ -227,7 +277,7 @@ export class FakeHost {
       platform: { turn: (done) => setTimeout(done, 0) },
     };
     this.kvm = {
-      checkExtension: () => 1,
+      checkExtension: (extension) => (extension === KVM_CAP_VM_TYPES ? 0x21 : 1),
       getMsrIndexList: () => [0x10],
       getSupportedCpuid: () => [{ function: 1, index: 0, flags: 0, eax: 0, ebx: 0, ecx: 0, edx: 0 }],
       createVm: () => {

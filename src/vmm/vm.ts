@@ -1,12 +1,11 @@
 /** A VM from its parts to its end: memory, interrupt controllers, vCPUs, devices, kernel, and the loops that run it. */
 
-import { SoftvtError } from '../util/errors.ts';
 import { writeAcpiTables } from './acpi/tables.ts';
 import { entryRegs, entrySregs } from './entry-registers.ts';
 import { guestCpuid } from './guest-cpuid.ts';
 import type { GuestEnd } from './guest-end.ts';
 import type { GuestConfig } from './guest-run.ts';
-import type { Errno, VmmHost, VmmKvm, VmmVcpu, VmmVm } from './kvm-api.ts';
+import { expectOk, type VmmHost, type VmmKvm, type VmmVcpu, type VmmVm } from './kvm-api.ts';
 import { KVM_IDENTITY_MAP_ADDRESS, KVM_TSS_ADDRESS } from './layout.ts';
 import { loadKernel } from './loaders/kernel.ts';
 import { memoryMap } from './memory-map.ts';
@@ -26,6 +25,20 @@ export interface VmSurroundings {
   readonly console: SerialConsole;
 }
 
+/** A guest of either kind, built and ready. It runs once. */
+export interface RunnableGuest {
+  /** Runs all vCPUs until the guest ends. */
+  run(): Promise<GuestEnd>;
+  /** Ends the guest; only the first end counts. */
+  stop(end: GuestEnd): void;
+  /** Exits so far by basic exit reason, over all vCPUs. */
+  exitCounts(): number[];
+  /** Feeds what the host can see of the guest's state to a hash. */
+  hash(hash: StateHash): void;
+  /** Gives everything back. */
+  close(): void;
+}
+
 const KVM_CAP_TSC_DEADLINE_TIMER = 72;
 const KVM_CAP_X86_APIC_BUS_CYCLES_NS = 237;
 /** CPUID leaf: TSC and core crystal clock. */
@@ -35,16 +48,8 @@ const KVM_PIT_SPEAKER_DUMMY = 1;
 /** PIC master, PIC slave, IOAPIC. */
 const IRQCHIPS = [0, 1, 2] as const;
 
-/** A KVM call that must not fail did. */
-function expectOk<T>(call: string, result: T | Errno): T {
-  if (typeof result === 'number' && result < 0) {
-    throw new SoftvtError('ERR_SOFTVT_KVM', `${call} failed with errno ${-result}`);
-  }
-  return result as T;
-}
-
 /** One VM. It runs once; after a reset a new one is built. */
-export class VirtualMachine {
+export class VirtualMachine implements RunnableGuest {
   readonly #surroundings: VmSurroundings;
   readonly #vm: VmmVm;
   readonly #memory: VmMemory;

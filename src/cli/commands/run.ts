@@ -12,11 +12,12 @@ import { withTrace } from '../trace-file.ts';
 /** 2026-01-01 00:00:00 UTC: where the guest's calendar starts when its clock is virtual. */
 export const VIRTUAL_EPOCH = 1_767_225_600;
 
-/** Reads the files and gives what the VM is made of. Throws a SoftvtError for a file that cannot be read. */
+/** Reads the files and gives what the guest is made of. Throws a SoftvtError for a file that cannot be read. */
 export function guestConfig(options: RunOptions, stdinIsTerminal: boolean): GuestConfig {
-  const { kernel, initrd, append, memorySize, cpus, seed, reboot } = options;
+  const { type, kernel, initrd, append, memorySize, cpus, seed, reboot } = options;
   const clock = options.clock ?? (stdinIsTerminal ? 'real' : 'virtual');
   return {
+    type,
     kernel: readInputFile('kernel', kernel),
     kernelName: basename(kernel),
     ...(initrd === undefined ? {} : { initrd: readInputFile('initrd', initrd), initrdName: basename(initrd) }),
@@ -36,7 +37,7 @@ export function runCommandWith(
   exit: (code: number) => void,
 ): CommandDef<typeof RUN_ARGS> {
   return defineCommand({
-    meta: { name: 'run', description: 'run a kernel as a VM' },
+    meta: { name: 'run', description: 'run a kernel as a VM or a TD' },
     args: RUN_ARGS,
     async run({ args }) {
       const options = checkRunOptions(args);

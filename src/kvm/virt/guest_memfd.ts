@@ -94,6 +94,11 @@ export class GuestMemfd {
     return fresh;
   }
 
+  /** The page at a place in the file if it was allocated already. */
+  residentPage(index: number): Hpa | undefined {
+    return this.#pages.get(index);
+  }
+
   /** Whether a slot has some of [start, end), in pages of the file. */
   isBound(start: number, end: number): boolean {
     for (const slot of this.#bindings) {

@@ -1,6 +1,6 @@
 /** Carries out the port and memory accesses that KVM hands to user space. */
 
-import type { PortBus } from '../../devices/bus.ts';
+import type { MmioBus, PortBus } from '../../devices/bus.ts';
 import type { IoExit, MmioExit } from '../../kvm/virt/kvm_run.ts';
 
 /** Does a port exit's accesses, in order, at the same port. */
@@ -13,9 +13,19 @@ export function doPortIo(ports: PortBus, exit: IoExit): void {
   }
 }
 
-/** User space has no memory-mapped devices: reads give all ones, writes go nowhere. */
-export function doMmio(exit: MmioExit): void {
-  if (!exit.isWrite) exit.data.fill(0xff, 0, exit.len);
+/** Does a memory access on the devices there are; where nobody answers, reads give all ones and writes go nowhere. */
+export function doMmio(exit: MmioExit, bus?: MmioBus): void {
+  const { physAddr, len, data, isWrite } = exit;
+  if (bus?.find(physAddr) === undefined || ![1, 2, 4, 8].includes(len)) {
+    if (!isWrite) data.fill(0xff, 0, len);
+    return;
+  }
+  const view = new DataView(data.buffer, data.byteOffset, 8);
+  if (len === 8) {
+    if (isWrite) bus.write(physAddr, 8, view.getBigUint64(0, true));
+    else view.setBigUint64(0, BigInt(bus.read(physAddr, 8)), true);
+  } else if (isWrite) bus.write(physAddr, len, get(data, 0, len));
+  else put(data, 0, len, Number(bus.read(physAddr, len)));
 }
 
 function get(data: Uint8Array, at: number, size: number): number {

@@ -6,8 +6,6 @@ import { HOB_END, HOB_GUID, HOB_RESOURCE, MEMORY_UNACCEPTED, PAYLOAD_GUID_HIGH, 
 import { SHIM_ADDRESS, SHIM_SIZE } from '../layout.ts';
 import { SHIM_SOURCE } from './source.ts';
 
-/** 66 0F 01 CC, by its bytes: only code in SEAM non-root mode has it. */
-const TDCALL = 'db 0x66, 0x0f, 0x01, 0xcc';
 const PAGE = 0x1000;
 const TABLES = PAGE;
 const CODE: number = SHIM_SIZE - PAGE;
@@ -26,8 +24,7 @@ export function buildShim(address: number = SHIM_ADDRESS): Uint8Array {
     PAYLOAD_GUID_HIGH,
   };
   const definitions = Object.entries(names).map(([name, value]) => `${name} equ ${value}`);
-  const source = SHIM_SOURCE.replaceAll(/\btdcall\b/g, TDCALL);
-  const { bytes } = assemble([...definitions, source].join('\n'), 32, BigInt(address + CODE));
+  const { bytes } = assemble([...definitions, SHIM_SOURCE].join('\n'), 32, BigInt(address + CODE));
   const shim = new Uint8Array(SHIM_SIZE);
   shim.set(identityMap(address + TABLES), TABLES);
   shim.set(bytes, CODE);
