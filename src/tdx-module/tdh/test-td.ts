@@ -20,7 +20,7 @@ import { LIFECYCLE, type Tdr } from '../objects/tdr.ts';
 import { statusName } from '../status.ts';
 
 const MIB = 2 ** 20;
-const RAM = 32 * MIB;
+const RAM = 128 * MIB;
 const PAMT_BASE = 16 * MIB;
 const PAMT_SIZES = [4 * MIB, 8192, 4096];
 const SHARED_KEY_IDS = 31;
@@ -55,8 +55,8 @@ export class TestPlatform {
   readonly machine: Machine;
   readonly module: TdxModule;
   #nextPage = MIB;
-  #nextLarge = 4 * MIB;
-  #nextHkid = GLOBAL_KEY_ID + 1;
+  #nextLarge = 22 * MIB;
+  #tds = 0;
 
   constructor(processors = 2) {
     this.machine = new Machine({ processors, ramSize: RAM, profile: 'tdx-host', seed: 1 });
@@ -138,7 +138,8 @@ export class TestPlatform {
 
   /** A TD that is initialised and has no memory yet. */
   td(options: { attributes?: bigint; maxVcpus?: number; gpaw52?: boolean } = {}): TestTd {
-    const hkid = this.#nextHkid++;
+    // Of more TDs than there are HKIDs only the last ones are meant to live.
+    const hkid = GLOBAL_KEY_ID + 1 + (this.#tds++ % (PRIVATE_KEY_IDS - 1));
     this.module.kot.entries[hkid]!.state = HKID.ASSIGNED;
     const tdr = this.#tdr(hkid);
     const { tdcs } = tdr;
