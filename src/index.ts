@@ -7,6 +7,7 @@
 import { Host } from './host/index.ts';
 import { Kvm, vtInit } from './kvm/index.ts';
 import { Machine } from './machine/machine.ts';
+import { installTdxModule } from './tdx-module/module.ts';
 import { SoftvtError } from './util/errors.ts';
 import type { GuestConfig, GuestRun, StartGuest } from './vmm/guest-run.ts';
 import { GuestRunner } from './vmm/guest-runner.ts';
@@ -34,14 +35,17 @@ export interface HostOptions {
   readonly seed?: number;
   /** Wall time at the machine's start, in seconds since 1970. */
   readonly epochSeconds?: number;
+  /** Whether firmware has loaded a TDX module, so that trust domains can run; `module` if not given. */
+  readonly tdx?: 'module' | 'none';
   /** Receives what the host kernel logs. */
   readonly log?: (message: string) => void;
 }
 
 /** An emulated machine with a host kernel on it and KVM loaded. Throws ERR_SOFTVT_KVM if KVM does not load. */
 export function createHost(options: HostOptions = {}): { readonly host: Host; readonly kvm: Kvm } {
-  const { processors = 1, guestMemory = 64 * MIB, seed = 0, epochSeconds = 0, log } = options;
+  const { processors = 1, guestMemory = 64 * MIB, seed = 0, epochSeconds = 0, tdx = 'module', log } = options;
   const machine = new Machine({ processors, ramSize: guestMemory + HOST_MEMORY, profile: 'tdx-host', seed });
+  if (tdx === 'module') installTdxModule(machine);
   const host = new Host(machine);
   host.epochNs = BigInt(epochSeconds) * 1_000_000_000n;
   if (log !== undefined) host.log = log;

@@ -198,18 +198,21 @@ export class TdxBringUp {
     return rax;
   }
 
-  /** One call initialises a part of the PAMT and says where to go on. @upstream init_tdmr() */
+  /**
+   * One call initialises a part of the PAMT, a page at least, and says below which address memory can be used: whole GiB.
+   * @upstream init_tdmr()
+   */
   #initTdmr(tdmr: Tdmr): TdxStatus {
     const end = BigInt(tdmr.base + tdmr.size);
-    for (let next = 0n; next < end; ) {
-      const before = next;
+    let calls = 0;
+    for (let next = 0n; next < end; calls++) {
       const rax = patiently(() => {
         const result = tdhSysTdmrInit(this.cpus, tdmr.base);
         if (result.rax === TDX_SUCCESS) next = result.rdx;
         return result.rax;
       });
       if (rax !== TDX_SUCCESS) return outcomeOf('TDH.SYS.TDMR.INIT', rax);
-      if (next <= before) return { result: -EIO, reason: 'TDH.SYS.TDMR.INIT makes no progress' };
+      if (calls > tdmr.size / PAGE_SIZE) return { result: -EIO, reason: 'TDH.SYS.TDMR.INIT makes no progress' };
     }
     return OK;
   }
