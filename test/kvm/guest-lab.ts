@@ -32,6 +32,8 @@ export interface GuestLabOptions {
   readonly flags?: number;
   readonly irqchip?: boolean;
   readonly host?: Host;
+  /** VM type; an ordinary one if not given. */
+  readonly type?: number;
 }
 
 /** One VM, one vCPU. */
@@ -48,7 +50,7 @@ export class GuestLab {
     this.host = options.host ?? newHost(1);
     if (options.host === undefined) ok(vtInit(this.host));
     this.kvm = ok(Kvm.open(this.host));
-    this.vm = ok(this.kvm.createVm());
+    this.vm = ok(this.kvm.createVm(options.type ?? 0));
     if (options.irqchip) ok([this.vm.createIrqchip()]);
     this.ram = options.ram ?? 0x10000;
     this.memory = this.vm.mm.mmap(this.ram);

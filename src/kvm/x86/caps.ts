@@ -167,7 +167,7 @@ export function kvmVmIoctlCheckExtension(host: Host, kvm: X86Vm | null, extensio
     case KVM_CAP.VM_TYPES:
       return kvmCaps(host).supportedVmTypes;
     case KVM_CAP.READONLY_MEM:
-      return kvm !== null && kvm.arch.hasProtectedState ? 0 : 1;
+      return kvm?.arch.hasProtectedState ? 0 : 1;
     case KVM_CAP.MEMORY_ATTRIBUTES:
       return privateMem ? Number(KVM_MEMORY_ATTRIBUTE_PRIVATE) : 0;
     case KVM_CAP.GUEST_MEMFD:

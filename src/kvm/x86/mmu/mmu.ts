@@ -6,7 +6,7 @@
  *
  * @upstream arch/x86/kvm/mmu/mmu.c kvm_mmu_page_fault(), kvm_tdp_page_fault(), kvm_mmu_faultin_pfn()
  */
-import { EFAULT, type Errno } from '../../../host/errno.ts';
+import { EFAULT, ENOMEM, type Errno } from '../../../host/errno.ts';
 import { type Gfn, type Gpa, type Hpa, PAGE_SIZE } from '../../../util/address.ts';
 import { kvmGmemGetPfn, kvmSlotHasGmem } from '../../virt/guest_memfd.ts';
 import {
@@ -137,7 +137,7 @@ export function kvmMmuMapPrivatePage(vcpu: X86Vcpu, gfn: Gfn, page: Hpa): number
   const spte = makeSpte(page, PG_LEVEL_4K, true, true, BigInt(ops.getMtMask(vcpu, false)));
   const mmu = arch.mirrorMmu ?? arch.tdpMmu;
   const mapped = arch.mmuLock.read(() => mmu.map(gfn, PG_LEVEL_4K, spte));
-  if (mapped === MAP_NOMEM) return -EFAULT;
+  if (mapped === MAP_NOMEM) return -ENOMEM;
   if (mapped === MAP_RETRY) return RET_PF_RETRY;
   return mapped === MAP_FIXED ? RET_PF_FIXED : RET_PF_SPURIOUS;
 }
@@ -158,7 +158,7 @@ function sharedPageFault(vcpu: X86Vcpu, slot: KvmMemorySlot, gfn: Gfn, errorCode
   const base = gfnRoundForLevel(gfn, level);
   const memoryType = BigInt(kvm.ops.getMtMask(vcpu, false));
   const spte = makeSpte(page - (gfn - base) * PAGE_SIZE, level, writable, !readOnly, memoryType);
-  if (kvm.arch.tdpMmu.map(base, level, spte) === MAP_NOMEM) return -EFAULT;
+  if (kvm.arch.tdpMmu.map(base, level, spte) === MAP_NOMEM) return -ENOMEM;
   if (logging && write) markPageDirtyInSlot(slot, gfn);
   return RET_PF_FIXED;
 }
