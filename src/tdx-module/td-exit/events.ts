@@ -8,6 +8,7 @@ import { PRIMARY } from '../../machine/vtx/controls.ts';
 import { F } from '../../machine/vtx/field-slots.ts';
 import { EVENT, INFO_ERROR_CODE, INFO_VALID } from '../../machine/vtx/reasons.ts';
 import type { Vmcs } from '../../machine/vtx/vmcs.ts';
+import type { Tdvps } from '../objects/tdvps.ts';
 import type { Guest } from './guest.ts';
 import { veInfoPending } from './inject-ve.ts';
 
@@ -38,8 +39,8 @@ function setNmiWindow(vmcs: Vmcs, on: boolean): void {
 }
 
 /** Before an entry: with PEND_NMI the TD exits as soon as it can take an NMI. */
-export function openNmiWindow({ tdvps, vmcs }: Guest): void {
-  setNmiWindow(vmcs, tdvps.num('PEND_NMI') !== 0);
+export function openNmiWindow(tdvps: Tdvps): void {
+  setNmiWindow(tdvps.vmcs, tdvps.num('PEND_NMI') !== 0);
 }
 
 /** The TD can take an NMI. While the TD has a #VE to handle it waits. */

@@ -12,6 +12,7 @@ import { tdhSysRd } from './sys-rd.ts';
 import { tdhSysShutdown } from './sys-shutdown.ts';
 import { tdhSysTdmrInit } from './sys-tdmr-init.ts';
 import { tdhSysUpdate } from './sys-update.ts';
+import { tdhVpEnter } from './vp-enter.ts';
 
 /** Every leaf of the interface: one that this module does not offer answers OPERAND_INVALID for RAX. */
 export const HOST_LEAF_LIST: readonly HostLeaf[] = [
@@ -27,6 +28,6 @@ export const HOST_LEAF_LIST: readonly HostLeaf[] = [
   tdhSysTdmrInit,
   tdhSysUpdate,
   ...MEMORY_LEAVES,
-  // VP.ENTER
+  tdhVpEnter,
   ...NOT_OFFERED,
 ];

@@ -5,15 +5,13 @@
  * @tdx "ABI Reference: VCPU State", TD VMCS; "TD VCPU", Initial State
  */
 import type { Processor } from '../../machine/processor.ts';
-import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from '../../machine/vtx/controls.ts';
+import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY, TERTIARY } from '../../machine/vtx/controls.ts';
 import { F, type FieldName } from '../../machine/vtx/field-slots.ts';
 import { MSR_BITMAP_PAGE, type Tdcs } from '../objects/tdcs.ts';
 import { type Tdvps, VAPIC_PAGE } from '../objects/tdvps.ts';
 import { crMasks } from './control-registers.ts';
 import { hasVirtualFeature, viewOf } from './td-view.ts';
 
-/** Tertiary control: the guest-physical address width is 52, so the shared bit is bit 51. Only a TD's VMCS has it. */
-const TERTIARY_GPAW = 1 << 5;
 /** TDCS page of zeros. */
 const ZERO_PAGE = 4;
 const MACHINE_CHECK_BIT = 1 << 18;
@@ -101,7 +99,7 @@ export function initTdVmcs(tdcs: Tdcs, tdvps: Tdvps, p: Processor): void {
   set('PIN_CONTROLS', capabilities.pin.mustBeOne | PIN_CONTROLS);
   set('PRIMARY_CONTROLS', (capabilities.primary.mustBeOne | PRIMARY_CONTROLS | PRIMARY.RDPMC | monitor) >>> 0);
   set('SECONDARY_CONTROLS', SECONDARY_CONTROLS);
-  set('TERTIARY_CONTROLS', tdcs.gpaw === 52 ? TERTIARY_GPAW : 0);
+  set('TERTIARY_CONTROLS', tdcs.gpaw === 52 ? TERTIARY.GPAW : 0);
   set('EXIT_CONTROLS', capabilities.exit.mustBeOne | EXIT_CONTROLS);
   set('ENTRY_CONTROLS', capabilities.entry.mustBeOne | ENTRY_CONTROLS);
   set('EXCEPTION_BITMAP', MACHINE_CHECK_BIT);

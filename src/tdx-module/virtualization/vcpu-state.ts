@@ -17,7 +17,7 @@ import { initTdVmcs } from './td-vmcs.ts';
 export const XBUFF_BYTES = 576;
 export const XBUFF_OFFSET: number = XBUFF_PAGE * 4096;
 export const INITIAL_FMASK = 0x20200;
-const INITIAL_DR6 = 0xffff_0ff0;
+export const INITIAL_DR6 = 0xffff_0ff0;
 
 /** An XSAVE image in which every component is in its initial configuration. */
 export function initialXbuff(xfam: bigint): Uint8Array {

@@ -1,0 +1,38 @@
+/** Running a TD until an exit that is the host's: VM exits that the module handles lead back into the TD. */
+import type { Processor } from '../../machine/processor.ts';
+import { runTd } from '../../machine/seam/td-run.ts';
+import { F } from '../../machine/vtx/field-slots.ts';
+import { VM_SUCCEED } from '../../machine/vtx/operation.ts';
+import { ENTRY_FAILURE, REASON } from '../../machine/vtx/reasons.ts';
+import type { TdxModule } from '../module.ts';
+import type { Tdvps } from '../objects/tdvps.ts';
+import { STATUS } from '../status.ts';
+import { notAccessibleExit } from './ept-exit.ts';
+import { openNmiWindow, redeliver } from './events.ts';
+import { Guest } from './guest.ts';
+import { routeExit } from './route.ts';
+import { asyncExit, type TdExit } from './td-exit.ts';
+
+/** The controls of the TD's VMCS are not valid any more, which only a host that wrote to them can have caused. */
+const controlsExit = (error: number): TdExit =>
+  asyncExit((REASON.INVALID_GUEST_STATE | ENTRY_FAILURE) >>> 0, {
+    code: STATUS.NON_RECOVERABLE_TD,
+    qualification: BigInt(error),
+  });
+
+/** Enters the TD again and again until an exit goes to the host. The TD's registers are in the processor. */
+export function runUntilExit(module: TdxModule, p: Processor, tdvps: Tdvps): TdExit {
+  const { keyed } = module.platform;
+  openNmiWindow(tdvps);
+  for (;;) {
+    // A line of the TD's own structures that somebody overwrote.
+    if (keyed.machineCheck !== -1) {
+      keyed.machineCheck = -1;
+      return notAccessibleExit(REASON.MACHINE_CHECK);
+    }
+    if (runTd(p, tdvps.vmcs) !== VM_SUCCEED) return controlsExit(tdvps.vmcs.low(F.INSTRUCTION_ERROR));
+    const exit = routeExit(new Guest(module, p, tdvps));
+    redeliver(tdvps.vmcs);
+    if (exit !== null) return exit;
+  }
+}

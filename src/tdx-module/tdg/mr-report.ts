@@ -1,0 +1,34 @@
+/** TDG.MR.REPORT: the TD asks for its report. */
+import type { GuestLeaf } from '../objects/call.ts';
+import { operandBusy, operandInvalid } from '../objects/checks.ts';
+import { buildReport, REPORT_BYTES, REPORT_DATA_BYTES } from '../report/tdreport.ts';
+import { OPERAND, STATUS, status } from '../status.ts';
+import { isGpa, placeOf, READ, WRITE } from './guest-memory.ts';
+import type { TdCall } from './td-call.ts';
+
+/**
+ * RCX: GPA of 1024 bytes for the report. RDX: GPA of 64 bytes of the TD's choice. R8: subtype 0.
+ * @tdx "TDG.MR.REPORT Leaf"
+ */
+export const tdgMrReport: GuestLeaf = {
+  number: 4,
+  name: 'TDG.MR.REPORT',
+  versions: [0],
+  run(call: TdCall) {
+    const { guest, tdcs, rcx, rdx, r8, module } = call;
+    if (!isGpa(guest, rcx, BigInt(REPORT_BYTES))) return operandInvalid(OPERAND.RCX);
+    if (!isGpa(guest, rdx, BigInt(REPORT_DATA_BYTES))) return operandInvalid(OPERAND.RDX);
+    if (r8 !== 0n) return operandInvalid(OPERAND.R8);
+    const target = placeOf(guest, rcx, READ | WRITE);
+    if ('exit' in target) return call.exitTd(target.exit);
+    const source = placeOf(guest, rdx, READ);
+    if ('exit' in source) return call.exitTd(source.exit);
+    if (!call.lock('rtmr', tdcs.tdr.pa, 'shared')) return operandBusy(OPERAND.RTMR);
+
+    // all checks passed
+    const { keyed } = module.platform;
+    const data = keyed.readBytes(source.hpa, source.keyId, REPORT_DATA_BYTES);
+    keyed.writeBytes(target.hpa, target.keyId, buildReport(module.machine, tdcs, data));
+    return status(STATUS.SUCCESS);
+  },
+};

@@ -1,0 +1,96 @@
+/** TDH.VP.ENTER: runs a virtual processor. */
+import { RAX, RSP, STATE, XMM } from '../../machine/engine/layout.ts';
+import { IA32_MISC_ENABLE } from '../../machine/msr/platform.ts';
+import { IA32_TSC_ADJUST } from '../../machine/msr/time.ts';
+import type { Processor } from '../../machine/processor.ts';
+import { flushTd } from '../../machine/seam/td-run.ts';
+import type { Call, HostLeaf } from '../objects/call.ts';
+import { associate, lockTdvpr, operandBusy, operandInvalid, tdInState } from '../objects/checks.ts';
+import type { Tdcs } from '../objects/tdcs.ts';
+import { LAST_TD_EXIT, type Tdvps, VCPU_STATE } from '../objects/tdvps.ts';
+import { OPERAND, STATUS, status } from '../status.ts';
+import { leaveTd } from '../td-exit/leave.ts';
+import { runUntilExit } from '../td-exit/run.ts';
+import { loadGuestState } from '../td-exit/switch.ts';
+import { hasVirtualFeature, viewOf } from '../virtualization/td-view.ts';
+
+/**
+ * RCX TDVPR; bit 52 hints that the TD may retry and bit 53 resumes an L1: neither follows an exit of this module.
+ * @tdx "TDH.VP.ENTER Leaf"
+ */
+export const tdhVpEnter: HostLeaf = { number: 0, name: 'TDH.VP.ENTER', versions: [0], run };
+
+const LIMIT_CPUID = 1n << 22n;
+const MONITOR_FSM = 1n << 18n;
+
+/** Checks of the logical processor and the virtual processor's time, after it belongs to this processor. */
+function processorFails({ module, p }: Call, tdcs: Tdcs, tdvps: Tdvps): bigint | null {
+  const { platform, system } = module;
+  if (platform.msr(p, IA32_TSC_ADJUST) !== system.tscAdjust) return status(STATUS.INCONSISTENT_MSR, IA32_TSC_ADJUST);
+  if (platform.tsc(p) < tdvps.get('LAST_EXIT_TSC')) return status(STATUS.TSC_ROLLBACK);
+  const monitor = hasVirtualFeature(viewOf(tdcs), 'monitor');
+  if (monitor && !(platform.msr(p, IA32_MISC_ENABLE) & MONITOR_FSM)) return status(STATUS.ENABLE_MONITOR_FSM_NOT_SET);
+  return null;
+}
+
+/** The virtual processor is in the present epoch, and holds no translation of an earlier one. */
+function enterEpoch(p: Processor, tdcs: Tdcs, tdvps: Tdvps): number {
+  const epoch = tdcs.get('TD_EPOCH');
+  if (tdvps.get('VCPU_EPOCH') !== epoch) {
+    tdvps.set('VCPU_EPOCH', epoch);
+    flushTd(p, tdvps.vmcs);
+  }
+  const parity = Number(epoch & 1n);
+  tdcs.set('REFCOUNT', tdcs.num('REFCOUNT', parity) + 1, parity);
+  return parity;
+}
+
+/** What the host answers to a TDVMCALL: registers and XMM registers, before the TD's own take their place. */
+class Answer {
+  readonly #gprs: readonly bigint[];
+  readonly #xmm: Uint8Array;
+
+  constructor(p: Processor) {
+    this.#gprs = Array.from({ length: 16 }, (_, n) => p.gpr(n));
+    this.#xmm = p.stateBlock().slice(XMM - STATE, XMM - STATE + 256);
+  }
+
+  /** Gives the TD what the mask in its RCX selects; TDCALL itself succeeds. */
+  give(p: Processor): void {
+    const mask = p.gpr32(1);
+    for (let n = 2; n < 16; n++) if (n !== RSP && (mask >>> n) & 1) p.setGpr(n, this.#gprs[n]!);
+    for (let n = 0; n < 16; n++) {
+      if ((mask >>> (16 + n)) & 1) p.xmm(n).set(this.#xmm.subarray(n * 16, n * 16 + 16));
+    }
+    p.setGpr(RAX, 0n);
+  }
+}
+
+function run(call: Call): bigint {
+  const { module, p } = call;
+  const { keyed } = module.platform;
+  // A machine check from here on is of this TD's memory.
+  keyed.machineCheck = -1;
+  if (module.platform.msr(p, IA32_MISC_ENABLE) & LIMIT_CPUID) return status(STATUS.LIMIT_CPUID_MAXVAL_SET);
+  if (call.rcx >> 52n !== 0n) return operandInvalid(OPERAND.RCX);
+  const tdvps = lockTdvpr(call, call.rcx, OPERAND.RCX, 'shared');
+  if (typeof tdvps === 'bigint') return tdvps;
+  const tdcs = tdInState(call, tdvps.tdr);
+  if (typeof tdcs === 'bigint') return tdcs;
+  if (tdvps.state !== VCPU_STATE.READY) return status(STATUS.VCPU_STATE_INCORRECT, tdvps.state);
+  const busy = associate(call, tdvps);
+  if (busy !== null) return busy;
+  const failed = processorFails(call, tdcs, tdvps);
+  if (failed !== null) return failed;
+  if (!call.lock('td_epoch', tdvps.tdr.pa, 'shared')) return operandBusy(OPERAND.TD_EPOCH);
+
+  // all checks passed
+  const parity = enterEpoch(p, tdcs, tdvps);
+  const answer = tdvps.num('LAST_TD_EXIT') === LAST_TD_EXIT.TDVMCALL ? new Answer(p) : null;
+  const host = loadGuestState(p, tdvps);
+  answer?.give(p);
+  tdvps.set('VCPU_STATE', VCPU_STATE.ACTIVE);
+  const exit = runUntilExit(module, p, tdvps);
+  tdcs.set('REFCOUNT', tdcs.num('REFCOUNT', parity) - 1, parity);
+  return leaveTd(p, tdvps, exit, host);
+}
