@@ -10,6 +10,9 @@ import { collectModules } from './modules.ts';
 import { progressWriter } from './progress.ts';
 import { type ImageStore, type ImageStoreOptions, openImageStore } from './store.ts';
 
+/** The driver by which user space in a TD reaches the TDX module. */
+const TDX_GUEST = 'tdx_guest';
+
 const offline = { type: 'boolean', description: 'never use the network' } as const;
 
 /** Runs `work` on a store that reports its progress on stderr. */
@@ -116,23 +119,26 @@ const initrdCommand = defineCommand({
     shell: { type: 'boolean', description: 'a shell on the console instead of powering off' },
     kernel: { type: 'string', valueHint: 'NAME', description: 'the image whose modules --load means' },
     load: { type: 'string', valueHint: 'MODULE,…', description: 'modules to put in and load, with what they need' },
+    tdreport: { type: 'boolean', description: 'load tdx_guest, read a TDREPORT and print it (with --kernel)' },
     offline,
   },
   async run({ args }) {
-    const { out, kernel, load } = args;
-    if ((kernel === undefined) !== (load === undefined)) {
-      throw new SoftvtError('ERR_SOFTVT_USAGE', '--kernel and --load belong together');
+    const { out, kernel } = args;
+    const tdreport = args.tdreport === true;
+    const load = [...(args.load?.split(',') ?? []), ...(tdreport ? [TDX_GUEST] : [])];
+    if ((kernel === undefined) !== (load.length === 0)) {
+      throw new SoftvtError('ERR_SOFTVT_USAGE', '--kernel belongs together with --load or --tdreport');
     }
     await withStore({ offline: args.offline ?? false }, async (store) => {
       const busybox = readFileSync(await store.ensureBusybox());
       const init = args.shell === true ? 'shell' : 'poweroff';
-      if (kernel === undefined || load === undefined) {
+      if (kernel === undefined) {
         writeOutput(out, buildInitramfs({ busybox, init }));
         return;
       }
       const { modules = '' } = await store.ensureImage(kernel, { modules: true });
-      const set = await collectModules(modules, load.split(','));
-      writeOutput(out, buildInitramfs({ busybox, init, ...set }));
+      const set = await collectModules(modules, load);
+      writeOutput(out, buildInitramfs({ busybox, init, tdreport, ...set }));
     });
   },
 });

@@ -1,9 +1,16 @@
 /** The small user space that softvt gives a guest: busybox, an init script, and files on request. */
 
 import { type CpioEntry, writeCpio } from './cpio.ts';
+import { tdreportProgram } from './tdreport-program.ts';
 
 /** The line that says that user space runs; tests and the demo wait for it. */
 export const USERSPACE_MARKER = 'softvt: userspace reached';
+
+/** What stands in front of a TDREPORT in hexadecimal digits. */
+export const TDREPORT_MARKER = 'softvt: tdreport ';
+/** REPORTDATA of that TDREPORT, filled up with zeros. */
+export const TDREPORT_DATA = 'softvt';
+const TDREPORT_PROGRAM = 'bin/tdreport';
 
 /** What the default init does after it has printed the marker. */
 export type InitMode = 'poweroff' | 'shell';
@@ -26,13 +33,15 @@ export interface InitramfsOptions {
   readonly files?: readonly InitramfsFile[];
   /** Kernel modules for the default init to load, as paths of `files`, in order. */
   readonly load?: readonly string[];
+  /** The default init prints a TDREPORT (needs the module tdx_guest), behind {@link TDREPORT_MARKER} in hex. */
+  readonly tdreport?: boolean;
 }
 
 /**
  * The default `/init`: mounts the kernel's file systems, loads modules, prints the marker and the number of CPUs, and
  * then powers off or hands the console to a shell (and powers off when that ends).
  */
-export function initScript(mode: InitMode, load: readonly string[] = []): string {
+export function initScript(mode: InitMode, load: readonly string[] = [], tdreport: boolean = false): string {
   const lines = [
     '#!/bin/busybox sh',
     'export PATH=/bin HOME=/',
@@ -43,6 +52,12 @@ export function initScript(mode: InitMode, load: readonly string[] = []): string
     `echo '${USERSPACE_MARKER}'`,
     'echo "softvt: nproc $(busybox nproc)"',
   ];
+  if (tdreport) {
+    const hex = "$(busybox od -An -v -tx1 /tmp/tdreport | busybox tr -d ' \\n')";
+    lines.push(
+      `busybox printf ${TDREPORT_DATA} | /${TDREPORT_PROGRAM} >/tmp/tdreport && echo "${TDREPORT_MARKER}${hex}" || echo "softvt: no TDREPORT: error $?"`,
+    );
+  }
   if (mode === 'shell') {
     // Only a shell needs every applet by its name, and linking them costs time. cttyhack gives it a controlling
     // terminal, without which Ctrl-C does nothing.
@@ -60,8 +75,10 @@ function parents(path: string): string[] {
 
 /** Packs an uncompressed initramfs. The same input gives the same bytes. */
 export function buildInitramfs(options: InitramfsOptions): Uint8Array {
-  const { init, busybox, files = [], load = [] } = options;
-  const script = typeof init === 'string' ? initScript(init, load) : init.script;
+  const { init, busybox, load = [], tdreport = false } = options;
+  const files = [...(options.files ?? [])];
+  if (tdreport) files.push({ path: TDREPORT_PROGRAM, data: tdreportProgram(), mode: 0o755 });
+  const script = typeof init === 'string' ? initScript(init, load, tdreport) : init.script;
   const directories = new Set(['bin', 'dev', 'proc', 'sys', 'tmp']);
   for (const file of files) for (const parent of parents(file.path)) directories.add(parent);
   const entries: CpioEntry[] = [...directories].sort().map((path) => ({ kind: 'directory', path }));
