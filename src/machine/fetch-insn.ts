@@ -1,4 +1,6 @@
 /** Fetching and decoding the instruction at RIP through the processor's own eyes: for single steps and page-crossing instructions. */
+
+import type { Hpa } from '../util/address.ts';
 import { ACCESS, RAM_BASE, STOPPED_AT } from './engine/layout.ts';
 import { TOO_LONG, TRUNCATED } from './isa/decode.ts';
 import type { Insn } from './isa/insn.ts';
@@ -50,7 +52,7 @@ export function fetchStraddling(p: Processor): Insn | undefined {
   if (known !== undefined) {
     const second = translate(p, linear + BigInt(inPage), ACCESS.fetch, false);
     if (second === undefined) return undefined;
-    if (memory.isRam(second, MAX_LENGTH) && known.tail.every((byte, i) => memory.bytes[RAM_BASE + second + i] === byte))
+    if (isCode(p, second) && known.tail.every((byte, i) => memory.bytes[RAM_BASE + second + i] === byte))
       return known.insn;
   }
   const insn = fetchInsn(p);
@@ -58,6 +60,10 @@ export function fetchStraddling(p: Processor): Insn | undefined {
   const tail = loadLinearBytes(p, linear + BigInt(inPage), insn.length - inPage, false, true);
   if (tail !== undefined) engine.pages.straddling.set(record, { insn, tail });
   const second = translate(p, linear + BigInt(inPage), ACCESS.fetch, false);
-  if (second !== undefined && memory.isRam(second, MAX_LENGTH)) engine.pages.addCrossing(record, insn, second);
+  if (second !== undefined && isCode(p, second)) engine.pages.addCrossing(record, insn, second);
   return insn;
 }
+
+/** Whether the page just translated may hold decoded code: RAM, and wholly of the KeyID that fetches. */
+const isCode = ({ machine: { memory }, mmu }: Processor, hpa: Hpa): boolean =>
+  memory.isRam(hpa, MAX_LENGTH) && mmu.owners[hpa >>> 12] === mmu.keyId;

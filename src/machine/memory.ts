@@ -29,6 +29,8 @@ export class PhysicalMemory {
   bus: PhysicalBus | null = null;
   /** Told the page-aligned address of each page the host, a device or firmware changes, so that decoded code is dropped. */
   pageWritten: (page: Hpa) => void = () => {};
+  /** Upper bits of addresses are KeyIDs. */
+  readonly hasKeyIds: boolean;
   /** The same memory by KeyID. */
   readonly keyed: KeyedMemory;
   /** Addresses from here on carry a KeyID. */
@@ -44,6 +46,7 @@ export class PhysicalMemory {
     this.memory = new WebAssembly.Memory({ initial: (RAM_BASE + ramSize) / 0x10000 });
     this.view = new DataView(this.memory.buffer);
     this.bytes = new Uint8Array(this.memory.buffer);
+    this.hasKeyIds = keyIds;
     this.#keyIdBase = keyIds ? 2 ** KEYID_SHIFT : Number.POSITIVE_INFINITY;
     this.keyed = new KeyedMemory(this);
   }

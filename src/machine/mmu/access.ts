@@ -13,6 +13,7 @@ import { inApicAccessPage, noteApicWrite, virtualizeAccess } from '../vtx/apic-a
 import { breakpointHits, noteHits } from './breakpoints.ts';
 import { fillData } from './fill.ts';
 import { halves, splitLinear } from './halves.ts';
+import { machineChecks, readRange, readValue, writeRange, writeValue } from './keyed-access.ts';
 import { needOf } from './select.ts';
 import { type Mmu, NEED_FETCH, NEED_WRITE } from './state.ts';
 import { entryOffset } from './tlb-banks.ts';
@@ -44,18 +45,10 @@ export function loadLinear(p: Processor, linear: Gva, size: number, implicitSupe
   if (host !== 0) return readRam(memory.view, host, size);
   if (!translateFill(p, m, cls, low, high, needOf(cls))) return undefined;
   const hpa = redirect(p, m.hpa, size, ACCESS.read);
-  if (hpa < 0) return undefined;
+  const keyId = keyFor(m, hpa);
+  if (hpa < 0 || machineChecks(p, hpa, size, keyId)) return undefined;
   noteHits(p, breakpointHits(p, linear, size, false));
-  switch (size) {
-    case 1:
-      return BigInt(memory.read8(hpa));
-    case 2:
-      return BigInt(memory.read16(hpa));
-    case 4:
-      return BigInt(memory.read32(hpa));
-    default:
-      return memory.read64(hpa);
-  }
+  return readValue(p, hpa, keyId, size);
 }
 
 /**
@@ -84,20 +77,9 @@ export function storeLinear(
   }
   if (!translateFill(p, m, cls, low, high, needOf(cls) | NEED_WRITE)) return p.outcome;
   const hpa = redirect(p, m.hpa, size, ACCESS.write);
-  if (hpa < 0) return p.outcome;
-  switch (size) {
-    case 1:
-      memory.write8(hpa, Number(value & 0xffn));
-      break;
-    case 2:
-      memory.write16(hpa, Number(value & 0xffffn));
-      break;
-    case 4:
-      memory.write32(hpa, Number(value & 0xffff_ffffn));
-      break;
-    default:
-      memory.write64(hpa, BigInt.asUintN(64, value));
-  }
+  const keyId = keyFor(m, hpa);
+  if (hpa < 0 || machineChecks(p, hpa, size, keyId)) return p.outcome;
+  writeValue(p, hpa, keyId, size, value);
   if (hpa !== m.hpa) noteApicWrite(p.vtx, hpa & 0xfff, size);
   noteHits(p, breakpointHits(p, linear, size, true));
   return DONE;
@@ -106,6 +88,9 @@ export function storeLinear(
 /** Where an access that has no TLB entry goes: the APIC-access page has another page behind it, or the access exits (-1). */
 const redirect = (p: Processor, hpa: number, size: number, access: Access): number =>
   inApicAccessPage(p.vtx, hpa) ? virtualizeAccess(p.vtx, hpa, size, access) : hpa;
+
+/** KeyID for an access that has been redirected or not: the virtual-APIC page of a TD is its own. */
+const keyFor = (m: Mmu, hpa: number): number => (hpa === m.hpa ? m.keyId : m.hkid);
 
 /**
  * Loads bytes: up to a few pages.
@@ -123,21 +108,31 @@ export function loadLinearBytes(
   if (pieces === undefined) return undefined;
   const bytes = new Uint8Array(length);
   let at = 0;
-  for (const { hpa, size } of pieces) {
-    bytes.set(p.machine.memory.readBytes(hpa, size), at);
+  for (const { hpa, keyId, size } of pieces) {
+    bytes.set(readRange(p, hpa, keyId, size), at);
     at += size;
   }
   if (!fetch) noteHits(p, breakpointHits(p, linear, length, false));
   return bytes;
 }
 
-/** Stores bytes, or nothing. @returns DONE, FAULT or VMEXIT */
-export function storeLinearBytes(p: Processor, linear: Gva, bytes: Uint8Array, implicitSupervisor = false): Outcome {
-  const pieces = translatePieces(p, linear, bytes.length, ACCESS.write, implicitSupervisor);
+/**
+ * Stores bytes, or nothing.
+ * @param wholeLine they are a line of 64 bytes that is written without being read first, whoever's it was
+ * @returns DONE, FAULT or VMEXIT
+ */
+export function storeLinearBytes(
+  p: Processor,
+  linear: Gva,
+  bytes: Uint8Array,
+  implicitSupervisor = false,
+  wholeLine = false,
+): Outcome {
+  const pieces = translatePieces(p, linear, bytes.length, ACCESS.write, implicitSupervisor, wholeLine);
   if (pieces === undefined) return p.outcome;
   let at = 0;
-  for (const { hpa, size, apic } of pieces) {
-    p.machine.memory.writeBytes(hpa, bytes.subarray(at, at + size));
+  for (const { hpa, keyId, size, apic } of pieces) {
+    writeRange(p, hpa, keyId, bytes.subarray(at, at + size));
     if (apic) noteApicWrite(p.vtx, hpa & 0xfff, size);
     at += size;
   }
@@ -178,6 +173,7 @@ function translateFill(p: Processor, m: Mmu, cls: PrivilegeClass, low: number, h
 
 interface Piece {
   readonly hpa: number;
+  readonly keyId: number;
   readonly size: number;
   /** It lies in the virtual-APIC page, on behalf of the APIC-access page. */
   readonly apic: boolean;
@@ -190,6 +186,7 @@ function translatePieces(
   length: number,
   access: Access,
   implicitSupervisor: boolean,
+  wholeLine = false,
 ): Piece[] | undefined {
   const m = p.mmu;
   const cls = implicitSupervisor ? m.implicitClass : m.class;
@@ -210,10 +207,13 @@ function translatePieces(
       if (!translateFill(p, m, cls, low, high, need)) return undefined;
       // An access that crosses into another page is none that a register could take.
       const hpa = redirect(p, m.hpa, length, access);
-      if (hpa < 0) return undefined;
-      pieces.push({ hpa, size, apic: hpa !== m.hpa });
+      const keyId = keyFor(m, hpa);
+      if (hpa < 0 || (!wholeLine && machineChecks(p, hpa, size, keyId))) return undefined;
+      pieces.push({ hpa, keyId, size, apic: hpa !== m.hpa });
     } else {
-      pieces.push({ hpa: host - RAM_BASE, size, apic: false });
+      // What has an entry is its owner's who uses it.
+      const hpa = host - RAM_BASE;
+      pieces.push({ hpa, keyId: m.owners[hpa >>> 12]!, size, apic: false });
     }
     left -= size;
     at = wraps ? BigInt.asUintN(32, at + BigInt(size)) : BigInt.asUintN(64, at + BigInt(size));

@@ -8,6 +8,7 @@ import { RAM_BASE } from '../engine/layout.ts';
 import { VMEXIT } from '../outcome.ts';
 import type { Processor } from '../processor.ts';
 import { guestPhysicalApicAccess, inApicAccessPage } from '../vtx/apic-access.ts';
+import { KEY_MASK_HIGH, machineChecks, readWord, withoutKey, writeWord } from './keyed-access.ts';
 import type { Mmu } from './state.ts';
 
 /** EPT rights, as in an entry; also what an access needs. */
@@ -46,6 +47,7 @@ const entryLow: Uint32Array = new Uint32Array(5);
  * @param need EPT_READ | EPT_WRITE | EPT_EXECUTE
  */
 export function eptTranslate(p: Processor, m: Mmu, gpa: Gpa, need: number, kind: EptAccessKind): Hpa {
+  m.keyId = gpa < m.sharedBase ? m.hkid : 0;
   const rights = m.eptCache.rights(gpa);
   const wanted = need & EPT_WRITE ? need | EPT_DIRTY : need;
   if ((rights & wanted) === wanted) {
@@ -57,31 +59,33 @@ export function eptTranslate(p: Processor, m: Mmu, gpa: Gpa, need: number, kind:
 
 function walk(p: Processor, m: Mmu, gpa: Gpa, need: number, kind: EptAccessKind): Hpa {
   const { vtx } = p;
-  const { memory } = p.machine;
-  const { ramSize } = m;
+  const { ramSize, owners, keyId } = m;
   const { words } = m.tlb;
   const high = Math.floor(gpa / 0x1_0000_0000);
   const low = gpa >>> 0;
   const top = vtx.eptLevels - 1;
   if (top === 3 && high >= 0x10000) return violation(p, m, gpa, need, kind, 0, SUPPRESS_VE);
-  let table: Hpa = vtx.eptRoot;
+  let table: Hpa = gpa < m.sharedBase ? vtx.eptRoot : vtx.sharedEptRoot;
+  const beyond = m.aboveWidth | (keyId === 0 ? m.privateKeys : KEY_MASK_HIGH);
   let rights = EPT_READ | EPT_WRITE | EPT_EXECUTE;
   let level = top;
   let upper: number;
   for (; ; level--) {
     const at = table + tableIndex(low, high, level) * 8;
     let entry: number;
-    // perf: the page-walk benchmark; memory.read32 does the same for all of memory.
-    if (at < ramSize) {
+    // perf: the page-walk benchmark; readWord does the same for all of memory.
+    if (at < ramSize && owners[at >>> 12] === keyId) {
       const word = (RAM_BASE + at) >>> 2;
       entry = words[word]!;
       upper = words[word + 1]!;
     } else {
-      entry = memory.read32(at);
-      upper = memory.read32(at + 4);
+      if (machineChecks(p, at, 8, keyId)) return -1;
+      entry = readWord(p, at, keyId);
+      upper = readWord(p, at + 4, keyId);
     }
     if ((entry & 7) === 0) return violation(p, m, gpa, need, kind, 0, upper);
-    if (misconfigured(entry, upper, level, m.aboveWidth)) {
+    if (keyId !== 0) upper = withoutKey(upper, keyId);
+    if (misconfigured(entry, upper, level, beyond)) {
       m.eptCache.drop(gpa);
       p.outcome = vtx.eptMisconfiguration(gpa);
       return -1;
@@ -150,11 +154,10 @@ function setFlags(p: Processor, gpa: Gpa, top: number, leaf: number, write: bool
     p.outcome = VMEXIT;
     return false;
   }
-  const { memory } = p.machine;
   for (let level = leaf; level <= top; level++) {
     const old = entryLow[level]!;
     const flags = (level === leaf && write ? old | ACCESSED | DIRTY : old | ACCESSED) >>> 0;
-    if (flags !== old) memory.write32(entryAt[level]!, flags);
+    if (flags !== old) writeWord(p, entryAt[level]!, p.mmu.keyId, flags);
   }
   if (makesDirty) p.vtx.logDirtyPage(gpa);
   return true;

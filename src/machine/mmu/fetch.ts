@@ -4,6 +4,7 @@ import { DONE, GP, type Outcome, UD } from '../outcome.ts';
 import type { Processor } from '../processor.ts';
 import { inApicAccessPage, virtualizeAccess } from '../vtx/apic-access.ts';
 import { fillExecute } from './fill.ts';
+import { machineChecks } from './keyed-access.ts';
 import { canonical, needFor } from './translate.ts';
 import { walk } from './walk.ts';
 
@@ -19,6 +20,9 @@ export function fetchPage(p: Processor, low: number, high: number): Outcome {
     virtualizeAccess(p.vtx, m.hpa, 1, ACCESS.fetch);
     return p.outcome;
   }
-  // What no RAM claims reads as all ones: FF FF is no instruction.
-  return fillExecute(p, m) ? DONE : p.raise(UD);
+  if (fillExecute(p, m)) return DONE;
+  // Fetching reads ahead: a line that is not the TD's stops it wherever it lies in the page.
+  if (machineChecks(p, m.hpa - (m.hpa & 0xfff), 4096, m.keyId)) return p.outcome;
+  // What no RAM claims reads as all ones, FF FF is no instruction; nor is there one in memory of another KeyID.
+  return p.raise(UD);
 }

@@ -5,7 +5,7 @@
  *   write     RAM, guest and EPT dirty flags set, no decoded code, no breakpoint in it
  *   execute   RAM
  *
- * The APIC-access page has none.
+ * The APIC-access page has none, nor has a page that is not wholly of the KeyID it is accessed with.
  */
 import { RAM_BASE, TLB_EXECUTE, TLB_READ, TLB_WRITE } from '../engine/layout.ts';
 import type { Processor } from '../processor.ts';
@@ -27,6 +27,7 @@ export function fillData(p: Processor, m: Mmu, cls: PrivilegeClass, need: number
   const page = m.hpa - (m.hpa & 0xfff);
   const { machine } = p;
   if (!machine.memory.isRam(page, 4096) || page === p.vtx.apicAccessPage) return false;
+  if (m.owners[page >>> 12] !== m.keyId) return false;
   const { linearLow: low, linearHigh: high, context } = m;
   const tag = (low & 0xffff_f000) >>> 0;
   const watched = context.watched !== '';
@@ -60,11 +61,11 @@ export function fillData(p: Processor, m: Mmu, cls: PrivilegeClass, need: number
   return filled;
 }
 
-/** After a successful walk for a fetch: enters the engine's page of decoded code. False where the page is no RAM. */
+/** After a successful walk for a fetch: enters the engine's page of decoded code. False where the page is no RAM, or not the KeyID's. */
 export function fillExecute(p: Processor, m: Mmu): boolean {
   const page = m.hpa - (m.hpa & 0xfff);
   const { machine } = p;
-  if (!machine.memory.isRam(page, 4096)) return false;
+  if (!machine.memory.isRam(page, 4096) || m.owners[page >>> 12] !== m.keyId) return false;
   const { linearLow: low, linearHigh: high, context } = m;
   const size = p.codeSize;
   const host = machine.engine.codePage(page, size);

@@ -54,7 +54,9 @@ export function tlbContextChanged(p: Processor): void {
     p.efer !== m.efer ||
     vtx.vpid !== m.vpid ||
     vtx.eptp !== m.eptp ||
-    vtx.ept !== m.ept
+    vtx.ept !== m.ept ||
+    vtx.seamHkid !== m.hkid ||
+    vtx.sharedBase !== m.sharedBase
   ) {
     decode(p, m);
   }
@@ -116,6 +118,9 @@ function decode(p: Processor, m: Mmu): void {
   m.vpid = vtx.vpid;
   m.eptp = vtx.eptp;
   m.ept = vtx.ept;
+  m.hkid = vtx.seamHkid;
+  m.sharedBase = vtx.sharedBase;
+  m.keyId = 0;
 
   const long = (efer & EFER_LMA) !== 0;
   const paging = pagingMode(cr0, cr4, long);
@@ -131,7 +136,9 @@ function decode(p: Processor, m: Mmu): void {
   m.pse = (cr4 & CR4_PSE) !== 0;
   m.pge = (cr4 & CR4_PGE) !== 0;
   m.aboveWidth = 0x10_0000 - 2 ** (m.physicalBits - 32);
-  m.reservedHigh = (m.aboveWidth | (long ? 0 : 0x7ff0_0000) | (noExecute ? 0 : 0x8000_0000)) >>> 0;
+  // What EPT translates is no host-physical address yet.
+  const beyond = m.ept ? m.aboveWidth : m.aboveWidth | m.privateKeys;
+  m.reservedHigh = (beyond | (long ? 0 : 0x7ff0_0000) | (noExecute ? 0 : 0x8000_0000)) >>> 0;
 
   const eptp = m.ept ? Number(m.eptp) : -1;
   const mode =

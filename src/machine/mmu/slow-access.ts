@@ -27,6 +27,7 @@ import { raiseNotCanonical, raiseSegment } from './data-fault.ts';
 import { fetchPage } from './fetch.ts';
 import { fillData } from './fill.ts';
 import { joinLinear } from './halves.ts';
+import { machineChecks } from './keyed-access.ts';
 import { readInto, writeFrom } from './physical.ts';
 import { bankFor } from './select.ts';
 import { entryOffset } from './tlb-banks.ts';
@@ -49,8 +50,10 @@ interface Shot {
   /** Where its bytes wait, or 0 if the entry leads to the page itself. */
   stage: number;
   first: Hpa;
+  firstKey: number;
   firstLength: number;
   second: Hpa;
+  secondKey: number;
 }
 
 const FINISHED = 0;
@@ -121,8 +124,12 @@ function prepare(p: Processor, shots: Shot[]): typeof FINISHED | typeof FAILED |
     first = virtualizeAccess(p.vtx, first, size, access);
     if (first < 0) return FAILED;
   }
+  // The virtual-APIC page of a TD is the TD's, whatever the address in the APIC-access page was.
+  const firstKey = apic ? m.hkid : m.keyId;
   const firstLength = Math.min(size, 4096 - (low & 0xfff));
+  if (machineChecks(p, first, firstLength, firstKey)) return FAILED;
   let second = -1;
+  let secondKey = 0;
   if (firstLength < size) {
     const nextLow = ((low | 0xfff) + 1) >>> 0;
     const nextHigh = nextLow !== 0 ? high : nextPageHigh(p, high);
@@ -132,6 +139,8 @@ function prepare(p: Processor, shots: Shot[]): typeof FINISHED | typeof FAILED |
     }
     if (!walk(p, m, nextLow, nextHigh, need)) return FAILED;
     second = m.hpa;
+    secondKey = m.keyId;
+    if (machineChecks(p, second, size - firstLength, secondKey)) return FAILED;
     if (inApicAccessPage(p.vtx, second)) {
       virtualizeAccess(p.vtx, second, size, access);
       return FAILED;
@@ -142,8 +151,21 @@ function prepare(p: Processor, shots: Shot[]): typeof FINISHED | typeof FAILED |
 
   const entry = bankFor(p, m, m.class) + (write ? TLB_WRITE : TLB_READ) + entryOffset(low);
   if (shots.some((s) => s.entry === entry)) return CONFLICT;
-  const stage = second < 0 && p.machine.memory.isRam(first, size) ? 0 : SCRATCH_BYTES + shots.length * STAGE_SIZE;
-  const shot: Shot = { entry, linear: joinLinear(low, high), size, write, apic, stage, first, firstLength, second };
+  const direct = second < 0 && p.machine.memory.isRam(first, size) && m.owners[first >>> 12] === firstKey;
+  const stage = direct ? 0 : SCRATCH_BYTES + shots.length * STAGE_SIZE;
+  const shot: Shot = {
+    entry,
+    linear: joinLinear(low, high),
+    size,
+    write,
+    apic,
+    stage,
+    first,
+    firstKey,
+    firstLength,
+    second,
+    secondKey,
+  };
   if (stage !== 0) load(p, shot, access !== ACCESS.write);
   m.tlb.fill(entry, low, high, stage === 0 ? RAM_BASE + first : stage, -1);
   shots.push(shot);
@@ -154,11 +176,12 @@ function prepare(p: Processor, shots: Shot[]): typeof FINISHED | typeof FAILED |
 export const nextPageHigh = (p: Processor, high: number): number => (p.mode64 || high !== 0 ? (high + 1) >>> 0 : 0);
 
 /** Stages what memory holds. Of what is only written, device memory is left alone: reading it could have effects. */
-function load(p: Processor, { stage, first, firstLength, second, size }: Shot, devices: boolean): void {
+function load(p: Processor, shot: Shot, devices: boolean): void {
   const { memory } = p.machine;
-  if (devices || memory.isRam(first)) readInto(memory, stage, first, firstLength);
+  const { stage, first, firstKey, firstLength, second, secondKey, size } = shot;
+  if (devices || memory.isRam(first)) readInto(p, stage, first, firstKey, firstLength);
   if (second >= 0 && (devices || memory.isRam(second)))
-    readInto(memory, stage + firstLength, second, size - firstLength);
+    readInto(p, stage + firstLength, second, secondKey, size - firstLength);
 }
 
 function drop(p: Processor, shots: readonly Shot[]): void {
@@ -167,14 +190,14 @@ function drop(p: Processor, shots: readonly Shot[]): void {
 
 /** After the instruction: staged writes reach memory, the engine learns about changed code, breakpoints trigger. */
 function commit(p: Processor, shot: Shot): void {
-  const { memory, engine } = p.machine;
-  const { stage, first, firstLength, second, size, write, apic } = shot;
+  const { engine } = p.machine;
+  const { stage, first, firstKey, firstLength, second, secondKey, size, write, apic } = shot;
   if (write) {
     if (stage === 0) {
       engine.pageWritten(first - (first & 0xfff));
     } else {
-      writeFrom(memory, stage, first, firstLength);
-      if (second >= 0) writeFrom(memory, stage + firstLength, second, size - firstLength);
+      writeFrom(p, stage, first, firstKey, firstLength);
+      if (second >= 0) writeFrom(p, stage + firstLength, second, secondKey, size - firstLength);
     }
     if (apic) noteApicWrite(p.vtx, first & 0xfff, size);
   }

@@ -7,6 +7,7 @@
 import type { Gva } from '../../util/address.ts';
 import type { Machine } from '../machine.ts';
 import { PROFILES } from '../profiles.ts';
+import { KEYID_BITS, KEYID_SHIFT } from '../seam/key-id.ts';
 import { EptCache } from './ept-cache.ts';
 import { joinLinear } from './halves.ts';
 import { banksOf, type TlbBanks } from './tlb-banks.ts';
@@ -27,6 +28,9 @@ export const NEED_FETCH = 2;
 export const NEED_USER = 4;
 /** SMAP is in force for this supervisor access. */
 export const NEED_SMAP = 8;
+
+/** The upper bit of the KeyID: set in all private ones, clear in the shared. */
+const PRIVATE_KEYS: number = 2 ** (KEYID_SHIFT + KEYID_BITS - 1 - 32);
 
 export class Mmu {
   readonly tlb: TlbBanks;
@@ -72,12 +76,22 @@ export class Mmu {
   aboveWidth = 0;
   /** Bytes of RAM. */
   readonly ramSize: number;
+  /** By page frame: the KeyID that owns it (keyed-memory.ts). */
+  readonly owners: Uint16Array;
+  /** Bits of the upper half of a host-physical address that software outside SEAM may not set: private KeyIDs. */
+  readonly privateKeys: number;
+  /** KeyID of the TD's private memory; 0 outside SEAM. */
+  hkid = 0;
+  /** Guest-physical addresses from here on are shared memory; Infinity outside SEAM. */
+  sharedBase: number = Number.POSITIVE_INFINITY;
 
   // ---- the address being walked, and the result
   linearLow = 0;
   linearHigh = 0;
   /** Host-physical address of the byte. */
   hpa = 0;
+  /** KeyID that the last translated address is accessed with, beside a shared one in the address. */
+  keyId = 0;
   gpa = 0;
   /** log2 of the guest page's size. */
   pageShift = 12;
@@ -100,6 +114,8 @@ export class Mmu {
   constructor(machine: Machine) {
     this.tlb = banksOf(machine.memory);
     this.ramSize = machine.memory.ramSize;
+    this.owners = machine.memory.keyed.owners;
+    this.privateKeys = machine.memory.hasKeyIds ? PRIVATE_KEYS : 0;
     this.physicalBits = PROFILES[machine.options.profile].physicalAddressBits;
     this.context = new TlbContext(this.tlb, 0, -1, PAGING_OFF, 0);
     this.context.current = true;

@@ -16,7 +16,7 @@ import type { Machine } from '../machine.ts';
 import { PhysicalMemory } from '../memory.ts';
 import { type Outcome, VMEXIT } from '../outcome.ts';
 import { CR0_PE, CR0_PG, CR0_WP, CR4_PAE, EFER_LMA, EFER_LME, EFER_NXE, Processor } from '../processor.ts';
-import { engineDropWriteEntries } from './invalidate.ts';
+import { dropPage, engineDropWriteEntries } from './invalidate.ts';
 import { tlbContextChanged } from './select.ts';
 import { Mmu } from './state.ts';
 import { entryOffset } from './tlb-banks.ts';
@@ -64,6 +64,11 @@ export class TestVtx {
   eptAccessedDirty = false;
   pml = false;
   vpid = 0;
+  apicAccessPage = -1;
+  seamHkid = 0;
+  sharedBase: number = Number.POSITIVE_INFINITY;
+  sharedEptRoot: Hpa = 0;
+  machineChecks = 0;
   violation: { gpa: Gpa; linear: bigint | undefined; qualification: number } | undefined;
   misconfiguration: Gpa | undefined;
   readonly logged: Gpa[] = [];
@@ -82,6 +87,17 @@ export class TestVtx {
   logDirtyPage(gpa: Gpa): void {
     this.logged.push(gpa);
   }
+  machineCheck(): Outcome {
+    this.machineChecks++;
+    return VMEXIT;
+  }
+  /** Makes the guest a TD with these roots of private and shared tables; bit 47 is the shared bit. */
+  enterTd(keyId: number, root: Hpa, sharedRoot: Hpa): void {
+    this.enable(root);
+    this.seamHkid = keyId;
+    this.sharedBase = 2 ** 47;
+    this.sharedEptRoot = sharedRoot;
+  }
   /** Turns EPT on. @param flags bits 6:0 of the EPT pointer beside memory type and length */
   enable(root: Hpa, accessedDirty = false): void {
     this.ept = true;
@@ -98,12 +114,17 @@ export class TestMachine {
   readonly p: Processor;
   #freePage: Hpa;
 
-  constructor(ramSize = 0x40_0000) {
-    this.memory = new PhysicalMemory(ramSize);
+  /** @param keyIds physical addresses have KeyIDs, as on a TDX host */
+  constructor(ramSize = 0x40_0000, keyIds = false) {
+    this.memory = new PhysicalMemory(ramSize, keyIds);
     this.memory.pageWritten = (page) => {
       if (this.engine.code.has(page)) this.engine.pageWritten(page);
     };
     const machine = { memory: this.memory, engine: this.engine, options: { profile: 'pc' } } as unknown as Machine;
+    this.memory.keyed.ownerChanges = (page) => {
+      dropPage(machine, page);
+      this.engine.pageWritten(page);
+    };
     this.engine.onNewCode = (page) => engineDropWriteEntries(machine, page);
     this.p = new Processor(machine, 0);
     this.p.mmu = new Mmu(machine);

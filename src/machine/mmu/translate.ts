@@ -6,6 +6,7 @@ import type { Processor } from '../processor.ts';
 import { inApicAccessPage, virtualizeAccess } from '../vtx/apic-access.ts';
 import { EPT_EXECUTE, EPT_READ, EPT_WRITE, eptTranslate, NO_LINEAR_ACCESS } from './ept.ts';
 import { halves, splitLinear } from './halves.ts';
+import { machineChecks, readValue } from './keyed-access.ts';
 import { needOf } from './select.ts';
 import { type Mmu, NEED_FETCH, NEED_WRITE } from './state.ts';
 import { walk } from './walk.ts';
@@ -64,7 +65,9 @@ const PDPTE_RESERVED = 0x1e6n;
 
 /** Whether a PDPTE may be loaded. @sdm "PDPTE Registers" */
 export function pdpteValid(p: Processor, pdpte: bigint): boolean {
-  return (pdpte & 1n) === 0n || ((pdpte & PDPTE_RESERVED) === 0n && pdpte >> BigInt(p.mmu.physicalBits) === 0n);
+  const { physicalBits, ept, privateKeys } = p.mmu;
+  const reserved = PDPTE_RESERVED | (ept ? 0n : BigInt(privateKeys) << 32n);
+  return (pdpte & 1n) === 0n || ((pdpte & reserved) === 0n && pdpte >> BigInt(physicalBits) === 0n);
 }
 
 /**
@@ -72,12 +75,12 @@ export function pdpteValid(p: Processor, pdpte: bigint): boolean {
  * @returns DONE, FAULT, or VMEXIT where EPT does not let the table be read
  */
 export function loadPdptes(p: Processor, cr3: bigint): Outcome {
-  const { memory } = p.machine;
   const table = guestPhysicalToHost(p, Number(cr3 & 0xffff_ffe0n), ACCESS.read);
-  if (table === undefined) return p.outcome;
+  const { keyId } = p.mmu;
+  if (table === undefined || machineChecks(p, table, 32, keyId)) return p.outcome;
   const loaded: bigint[] = [];
   for (let n = 0; n < 4; n++) {
-    const pdpte = memory.read64(table + n * 8);
+    const pdpte = readValue(p, table + n * 8, keyId, 8);
     if (!pdpteValid(p, pdpte)) return p.raise(GP, 0);
     loaded.push(pdpte);
   }

@@ -9,6 +9,7 @@ import { FAULT, PF } from '../outcome.ts';
 import type { Processor } from '../processor.ts';
 import { guestPhysicalApicAccess, inApicAccessPage } from '../vtx/apic-access.ts';
 import { EPT_EXECUTE, EPT_READ, EPT_WRITE, eptTranslate, FINAL_ACCESS, tableIndex, WALK_ACCESS } from './ept.ts';
+import { machineChecks, readWord, writeWord } from './keyed-access.ts';
 import { type Mmu, NEED_FETCH, NEED_SMAP, NEED_USER, NEED_WRITE, PAGING_32BIT, PAGING_PAE } from './state.ts';
 
 /** Bits of paging-structure entries, and of the page-fault error code. */
@@ -57,6 +58,8 @@ export function walk(p: Processor, m: Mmu, low: number, high: number, need: numb
     m.hpa = m.gpa;
     return true;
   }
+  // A TD fetches from private memory only.
+  if (m.gpa >= m.sharedBase && need & NEED_FETCH) return pageFault(p, m, need, ERROR_PRESENT | ERROR_RESERVED);
   const eptNeed = need & NEED_FETCH ? EPT_EXECUTE : need & NEED_WRITE ? EPT_WRITE : EPT_READ;
   m.hpa = eptTranslate(p, m, m.gpa, eptNeed, FINAL_ACCESS);
   return m.hpa >= 0;
@@ -64,8 +67,7 @@ export function walk(p: Processor, m: Mmu, low: number, high: number, need: numb
 
 /** Entries of 8 bytes: PAE, 4-level and 5-level paging. */
 function walkLong(p: Processor, m: Mmu, need: number): boolean {
-  const { memory } = p.machine;
-  const { linearLow: low, linearHigh: high, paging, ramSize } = m;
+  const { linearLow: low, linearHigh: high, paging, ramSize, owners } = m;
   const { words } = m.tlb;
   let table: Gpa = m.root;
   let top: number = paging;
@@ -81,18 +83,19 @@ function walkLong(p: Processor, m: Mmu, need: number): boolean {
   let level = top;
   for (; ; level--) {
     const at = table + tableIndex(low, high, level) * 8;
-    const hpa = entryAddress(p, m, at);
+    const hpa = entryAddress(p, m, at, need);
     if (hpa < 0) return false;
     let entry: number;
     let upper: number;
-    // perf: the page-walk benchmark; memory.read32 does the same for all of memory.
-    if (hpa < ramSize) {
+    // perf: the page-walk benchmark; readWord does the same for all of memory.
+    if (hpa < ramSize && owners[hpa >>> 12] === m.keyId) {
       const word = (RAM_BASE + hpa) >>> 2;
       entry = words[word]!;
       upper = words[word + 1]!;
     } else {
-      entry = memory.read32(hpa);
-      upper = memory.read32(hpa + 4);
+      if (machineChecks(p, hpa, 8, m.keyId)) return false;
+      entry = readWord(p, hpa, m.keyId);
+      upper = readWord(p, hpa + 4, m.keyId);
     }
     if ((entry & PRESENT) === 0) return pageFault(p, m, need, 0);
     if (upper & m.reservedHigh) return pageFault(p, m, need, ERROR_PRESENT | ERROR_RESERVED);
@@ -124,12 +127,11 @@ function walkLong(p: Processor, m: Mmu, need: number): boolean {
 
 /** 32-bit paging, with PSE-36. */
 function walkLegacy(p: Processor, m: Mmu, need: number): boolean {
-  const { memory } = p.machine;
   const low = m.linearLow;
   let at: Gpa = m.root + (low >>> 22) * 4;
-  let hpa = entryAddress(p, m, at);
-  if (hpa < 0) return false;
-  let entry = memory.read32(hpa);
+  let hpa = entryAddress(p, m, at, need);
+  if (hpa < 0 || machineChecks(p, hpa, 4, m.keyId)) return false;
+  let entry = readWord(p, hpa, m.keyId);
   if ((entry & PRESENT) === 0) return pageFault(p, m, need, 0);
   entryGpa[1] = at;
   entryHpa[1] = hpa;
@@ -147,9 +149,9 @@ function walkLegacy(p: Processor, m: Mmu, need: number): boolean {
   } else {
     level = 0;
     at = ((entry & 0xffff_f000) >>> 0) + ((low >>> 12) & 0x3ff) * 4;
-    hpa = entryAddress(p, m, at);
-    if (hpa < 0) return false;
-    entry = memory.read32(hpa);
+    hpa = entryAddress(p, m, at, need);
+    if (hpa < 0 || machineChecks(p, hpa, 4, m.keyId)) return false;
+    entry = readWord(p, hpa, m.keyId);
     if ((entry & PRESENT) === 0) return pageFault(p, m, need, 0);
     entryGpa[0] = at;
     entryHpa[0] = hpa;
@@ -168,8 +170,13 @@ function walkLegacy(p: Processor, m: Mmu, need: number): boolean {
 }
 
 /** Host-physical address of a paging-structure entry for reading, or -1. */
-function entryAddress(p: Processor, m: Mmu, gpa: Gpa): Hpa {
+function entryAddress(p: Processor, m: Mmu, gpa: Gpa, need: number): Hpa {
   if (!m.ept) return inApicAccessPage(p.vtx, gpa as number) ? apicAccessByWalk(p) : (gpa as number);
+  // A TD's paging structures are private: the shared bit in CR3 or in an entry that names a table is a reserved one.
+  if (gpa >= m.sharedBase) {
+    pageFault(p, m, need, ERROR_PRESENT | ERROR_RESERVED);
+    return -1;
+  }
   // With EPT accessed and dirty flags, reads of paging structures count as writes.
   return eptTranslate(p, m, gpa, p.vtx.eptAccessedDirty ? EPT_READ | EPT_WRITE : EPT_READ, WALK_ACCESS);
 }
@@ -198,7 +205,6 @@ export const writePermitted = (m: Mmu, need: number): boolean =>
 function setFlags(p: Processor, m: Mmu, leaf: number, top: number, accessed: boolean, write: boolean): boolean {
   m.dirty = write || (entryLow[leaf]! & DIRTY) !== 0;
   if (accessed && (!write || (entryLow[leaf]! & DIRTY) !== 0)) return true;
-  const { memory } = p.machine;
   for (let level = top; level >= leaf; level--) {
     const old = entryLow[level]!;
     const flags = (level === leaf && write ? old | ACCESSED | DIRTY : old | ACCESSED) >>> 0;
@@ -208,7 +214,7 @@ function setFlags(p: Processor, m: Mmu, leaf: number, top: number, accessed: boo
       hpa = eptTranslate(p, m, entryGpa[level]!, EPT_READ | EPT_WRITE, WALK_ACCESS);
       if (hpa < 0) return false;
     }
-    memory.write32(hpa, flags);
+    writeWord(p, hpa, m.keyId, flags);
   }
   return true;
 }

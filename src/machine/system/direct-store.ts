@@ -19,7 +19,7 @@ export function movdir64b(p: Processor, insn: Insn): Outcome {
   const offset = BigInt.asUintN(insn.addressSize, p.gpr(insn.operands[0]!.register));
   const to = linearOf(p, ES, offset, BYTES, true);
   if (to === undefined) return p.outcome;
-  return to % BigInt(BYTES) ? p.raise(GP, 0) : storeLinearBytes(p, to, data);
+  return to % BigInt(BYTES) ? p.raise(GP, 0) : storeLinearBytes(p, to, data, false, true);
 }
 
 implement('MOVDIR64B', movdir64b);
