@@ -292,8 +292,9 @@ export class CodePages {
     this.#runPages.push(page);
     run.forEach((shaped, i) => {
       const next = run[i + 1];
-      const pair = next === undefined ? -1 : handlers.pair(shaped, next);
-      const handler = pair >= 0 ? pair : handlers.single(shaped);
+      const alone = handlers.single(shaped);
+      const pair = next === undefined ? -1 : handlers.pair(shaped, alone, next);
+      const handler = pair >= 0 ? pair : alone;
       const offset = offsets[i]!;
       const target = shaped.local ? page.table + (offset + shaped.insn.displacement) * 4 : 0;
       this.resetCounter(this.#nextRecord);

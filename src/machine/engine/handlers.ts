@@ -4,7 +4,7 @@ import { ASSIST } from '../isa/row.ts';
 import { buildSupport } from '../isa/support.ts';
 import { HOT_EXAMPLES } from './hot.ts';
 import { COLD_BASE, generateCold, generateInterpreter, type HandlerBody } from './interpreter.ts';
-import { type Shaped, SPECIAL, SPECIAL_COUNT, shapeKey } from './record.ts';
+import { type Shaped, SPECIAL, SPECIAL_COUNT, shapeKey, shapeVariant } from './record.ts';
 
 /** Handlers from COLD_BASE up are functions: cold instructions from the bottom, regions from the top. */
 const MAX_COLD = 0xf000;
@@ -74,6 +74,10 @@ export class Handlers {
   readonly #table: WebAssembly.Table;
   readonly #imports: Record<string, WebAssembly.ExportValue>;
   readonly #byShape: Map<string, number> = new Map();
+  /** perf: by row and variant the same again, as numbers. */
+  readonly #byVariant: (Map<number, number> | undefined)[] = [];
+  /** By the handlers of two instructions, first * 65536 + second, the handler of the pair, or -1. */
+  readonly #byParts: Map<number, number> = new Map();
   /** Fused pairs that exist: key of the pair to handler. */
   readonly #pairs: Set<string> = new Set();
   readonly #pairHandlers: Set<number> = new Set();
@@ -105,6 +109,17 @@ export class Handlers {
   /** The handler of one instruction; call compileQueue() before its record may run. */
   single(shaped: Shaped): number {
     if (shaped.insn.row.operation.semantics === ASSIST) return SPECIAL.assist;
+    const variant = shapeVariant(shaped);
+    const known = (this.#byVariant[shaped.insn.row.id] ??= new Map());
+    let handler = known.get(variant);
+    if (handler === undefined) {
+      handler = this.#ofShape(shaped);
+      known.set(variant, handler);
+    }
+    return handler;
+  }
+
+  #ofShape(shaped: Shaped): number {
     const key = shapeKey(shaped);
     let handler = this.#byShape.get(key);
     if (handler === undefined) {
@@ -116,11 +131,20 @@ export class Handlers {
     return handler;
   }
 
-  /** The fused handler of a pair, or -1 if there is none. */
-  pair(first: Shaped, second: Shaped): number {
+  /**
+   * The fused handler of a branch and the instruction before it, or -1 if there is none.
+   * @param one handler of the first
+   */
+  pair(first: Shaped, one: number, second: Shaped): number {
     if (second.insn.row.operation.flow !== 'branch') return -1;
-    const key = `${shapeKey(first)}+${shapeKey(second)}`;
-    return this.#pairs.has(key) ? this.#byShape.get(key)! : -1;
+    const parts = one * 0x10000 + this.single(second);
+    let handler = this.#byParts.get(parts);
+    if (handler === undefined) {
+      const key = `${shapeKey(first)}+${shapeKey(second)}`;
+      handler = this.#pairs.has(key) ? this.#byShape.get(key)! : -1;
+      this.#byParts.set(parts, handler);
+    }
+    return handler;
   }
 
   /** Compiles the cold handlers that single() promised. */

@@ -61,6 +61,29 @@ export function shapeKey({ insn, local }: Shaped): string {
   return key;
 }
 
+const REGISTER_BITS = 16;
+
+/**
+ * Equal numbers of instructions of one row mean equal shape keys: what the key is made of that the row does not settle. Unequal
+ * ones say nothing.
+ */
+export function shapeVariant({ insn, local }: Shaped): number {
+  const { memory, operands, rex, segment, operandSize, addressSize } = insn;
+  let fixed = 0;
+  for (let i = 0; i < operands.length; i++) {
+    const o = operands[i]!;
+    // Their file settles the shape; one of them at most has such a file.
+    if (o.file !== 'gpr' && FIELD_STATIC.has(o.file)) fixed = o.register;
+  }
+  let variant =
+    fixed + REGISTER_BITS * ((operandSize >> 4) | ((addressSize >> 4) << 3) | (segment << 6) | ((rex & 8) << 6));
+  variant +=
+    0x4000 * ((insn.mode === 64 ? 1 : 0) | (local ? 2 : 0) | (insn.rep === 'none' ? 0 : insn.rep === 'rep' ? 4 : 8));
+  if (memory !== null)
+    variant += 0x4_0000 * (1 | (memory.index < 0 ? 0 : 2) | (memory.base === RSP ? 4 : 0) | (memory.segment << 3));
+  return variant;
+}
+
 /** MOV with a 64-bit absolute offset: the offset is in the immediate. */
 export const isAbsolute64 = (insn: Insn): boolean =>
   insn.addressSize === 64 && insn.row.operands.some((o) => o.letter === 'O');

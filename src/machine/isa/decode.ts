@@ -233,70 +233,67 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
     const spec = row.operands[i]!;
     const width = widthOf(spec, operandSize, w, mode);
     const access = i === 0 ? operation.dst : i === 1 ? operation.src : 'r';
-    const register = (number: number, place: Operand['place'], file: RegisterFile): Operand => {
-      const high = file === 'gpr' && width === 8 && rex === 0 && number >= 4 && number < 8 && place !== 'fixed';
-      return { place, file, register: high ? number - 4 : number, width, access, high };
-    };
-    const inMemory = (): Operand => ({ place: 'memory', file: 'gpr', register: -1, width, access, high: false });
     switch (spec.letter) {
       case 'G':
-        operands.push(register(reg, 'reg', 'gpr'));
+        operands.push(registerOperand(reg, 'reg', 'gpr', width, access, rex));
         break;
       case 'Z':
-        operands.push(register((opcode & 7) | ((rex & 1) << 3), 'rm', 'gpr'));
+        operands.push(registerOperand((opcode & 7) | ((rex & 1) << 3), 'rm', 'gpr', width, access, rex));
         break;
       case 'B':
-        operands.push(register(vvvv, 'vvvv', 'gpr'));
+        operands.push(registerOperand(vvvv, 'vvvv', 'gpr', width, access, rex));
         break;
       case 'R':
-        operands.push(register(rm, 'rm', 'gpr'));
+        operands.push(registerOperand(rm, 'rm', 'gpr', width, access, rex));
         break;
       case 'E':
-        operands.push(memory === null ? register(rm, 'rm', 'gpr') : inMemory());
+        operands.push(memory === null ? registerOperand(rm, 'rm', 'gpr', width, access, rex) : inMemory(width, access));
         break;
       case 'M':
         if (memory === null) bad = true;
-        operands.push(inMemory());
+        operands.push(inMemory(width, access));
         break;
       case 'V':
-        operands.push(register(reg, 'reg', 'xmm'));
+        operands.push(registerOperand(reg, 'reg', 'xmm', width, access, rex));
         break;
       case 'H':
-        operands.push(register(vvvv, 'vvvv', 'xmm'));
+        operands.push(registerOperand(vvvv, 'vvvv', 'xmm', width, access, rex));
         break;
       case 'W':
-        operands.push(memory === null ? register(rm, 'rm', 'xmm') : inMemory());
+        operands.push(memory === null ? registerOperand(rm, 'rm', 'xmm', width, access, rex) : inMemory(width, access));
         break;
       case 'U':
         if (memory !== null) bad = true;
-        operands.push(register(rm, 'rm', 'xmm'));
+        operands.push(registerOperand(rm, 'rm', 'xmm', width, access, rex));
         break;
       case 'P':
-        operands.push(register(reg & 7, 'reg', 'mmx'));
+        operands.push(registerOperand(reg & 7, 'reg', 'mmx', width, access, rex));
         break;
       case 'Q':
-        operands.push(memory === null ? register(rm & 7, 'rm', 'mmx') : inMemory());
+        operands.push(
+          memory === null ? registerOperand(rm & 7, 'rm', 'mmx', width, access, rex) : inMemory(width, access),
+        );
         break;
       case 'N':
         if (memory !== null) bad = true;
-        operands.push(register(rm & 7, 'rm', 'mmx'));
+        operands.push(registerOperand(rm & 7, 'rm', 'mmx', width, access, rex));
         break;
       case 'T':
-        operands.push(register(modrm & 7, 'rm', 'st'));
+        operands.push(registerOperand(modrm & 7, 'rm', 'st', width, access, rex));
         break;
       case 'S':
         if ((reg & 7) > 5) bad = true;
-        operands.push(register(reg & 7, 'reg', 'segment'));
+        operands.push(registerOperand(reg & 7, 'reg', 'segment', width, access, rex));
         break;
       case 'C':
-        operands.push(register(reg, 'reg', 'control'));
+        operands.push(registerOperand(reg, 'reg', 'control', width, access, rex));
         break;
       case 'D':
-        operands.push(register(reg, 'reg', 'debug'));
+        operands.push(registerOperand(reg, 'reg', 'debug', width, access, rex));
         break;
       case 'X':
       case 'Y':
-        operands.push(inMemory());
+        operands.push(inMemory(width, access));
         break;
       case 'fixed':
         operands.push({ place: 'fixed', file: spec.file, register: spec.register, width, access, high: false });
@@ -311,7 +308,7 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
         };
         // Absolute 64-bit offsets beyond 32 bits travel as an immediate.
         if (addressSize === 64) immediate = (BigInt(high) << 32n) | BigInt(low >>> 0);
-        operands.push(inMemory());
+        operands.push(inMemory(width, access));
         break;
       }
       case 'A': {
@@ -378,6 +375,27 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
     handler: -1,
   };
 }
+
+function registerOperand(
+  number: number,
+  place: Operand['place'],
+  file: RegisterFile,
+  width: OperandWidth,
+  access: Operand['access'],
+  rex: number,
+): Operand {
+  const high = file === 'gpr' && width === 8 && rex === 0 && number >= 4 && number < 8;
+  return { place, file, width, access, register: high ? number - 4 : number, high };
+}
+
+const inMemory = (width: OperandWidth, access: Operand['access']): Operand => ({
+  place: 'memory',
+  file: 'gpr',
+  width,
+  access,
+  register: -1,
+  high: false,
+});
 
 function memory32(modrm: number, rex: number, mode: number, override: number): MemoryOperand {
   const mod = modrm >> 6;
