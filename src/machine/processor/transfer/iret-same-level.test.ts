@@ -15,6 +15,7 @@ test('IRETQ through TLB entries and by walks come to the same, whatever the fram
   let returned = 0;
   for (let round = 0; round < 80; round++) {
     const same = random.below(3) > 0;
+    const nullStack = random.below(2) > 0;
     const flags = 2 | (random.below(0x10000) & 0xed5) | pick(FLAGS);
     const before = 2 | (random.below(0x10000) & 0xed5) | (random.below(4) === 0 ? pick(FLAGS) & ~0x120100 : 0);
     const frame = [
@@ -22,7 +23,7 @@ test('IRETQ through TLB entries and by walks come to the same, whatever the fram
       same ? SEL.code64 : pick(SELECTORS),
       flags,
       STACK0 - 0x100,
-      same ? SEL.data : pick(SELECTORS),
+      same ? (nullStack ? 0 : SEL.data) : pick(SELECTORS),
     ];
     const outcomes = [false, true].map((warm) => {
       const l = new Lab('long');
@@ -35,6 +36,8 @@ test('IRETQ through TLB entries and by walks come to the same, whatever the fram
       flushTlb(l.p, { global: true });
       // Pushing and popping brings entries for the stack, loading a segment those for the GDT.
       if (warm) for (const hex of ['50', '58', '8e d8']) l.run(hex);
+      if (nullStack) Object.assign(l.p.segments[2]!, { selector: 0, base: 0n, limit: 0, attributes: 0x10000 });
+      l.p.syncSegments();
       l.p.rip = 0x8000n;
       const result = l.run(IRETQ);
       const state = l.snapshot();

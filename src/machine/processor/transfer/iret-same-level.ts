@@ -8,7 +8,16 @@ import { CS, GPR, RIP, RSP, SS, TLB_READ } from '../../engine/layout.ts';
 import { lookUp } from '../../mmu/access.ts';
 import { halves, splitLinear } from '../../mmu/halves.ts';
 import type { PrivilegeClass } from '../../mmu/tlb-context.ts';
-import { FLAG_DF, FLAG_IF, FLAG_RF, FLAG_TF, type Processor, type Segment, STATUS_FLAGS } from '../../processor.ts';
+import {
+  AR_UNUSABLE,
+  FLAG_DF,
+  FLAG_IF,
+  FLAG_RF,
+  FLAG_TF,
+  type Processor,
+  type Segment,
+  STATUS_FLAGS,
+} from '../../processor.ts';
 
 /** What the image may change here. */
 const SIMPLE = STATUS_FLAGS | FLAG_IF | FLAG_DF | FLAG_RF;
@@ -39,6 +48,13 @@ function isLoaded(p: Processor, segment: Segment, selector: number): boolean {
   return ((second >>> 8) & 0xf0ff) === segment.attributes && limit === segment.limit && base === Number(segment.base);
 }
 
+/** Whether loading SS would change nothing. Kernels run with a null one. */
+function isStack(p: Processor, selector: number): boolean {
+  const ss = p.segments[SS]!;
+  if (selector !== 0) return isLoaded(p, ss, selector);
+  return ss.selector === 0 && ss.attributes === AR_UNUSABLE && ss.limit === 0 && ss.base === 0n;
+}
+
 /** Makes the return if it is one of these. Only in 64-bit mode at level 0 with NT clear, and for an operand size of 64. */
 export function returnToSameLevel(p: Processor): boolean {
   const m = p.mmu;
@@ -52,7 +68,7 @@ export function returnToSameLevel(p: Processor): boolean {
   const image = view.getUint32(frame + 16, true);
   if (((before ^ image) & DEFINED & ~SIMPLE) !== 0 || before & FLAG_TF) return false;
   if (!isLoaded(p, p.segments[CS]!, view.getUint16(frame + 8, true))) return false;
-  if (!isLoaded(p, p.segments[SS]!, view.getUint16(frame + 32, true))) return false;
+  if (!isStack(p, view.getUint16(frame + 32, true))) return false;
   // all checks passed
   p.rflags = (before & ~SIMPLE) | (image & SIMPLE);
   if (image & FLAG_IF && !(before & FLAG_IF)) p.eventsPending = true;
