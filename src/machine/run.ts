@@ -94,6 +94,7 @@ function stepOnce(p: Processor): Outcome {
 /** What the engine could not do by itself. After DONE or JUMPED the engine runs on. */
 function handle(p: Processor, reason: Exit): Outcome {
   const { engine, clock } = p.machine;
+  engine.counters.exits[reason]!++;
   switch (reason) {
     case EXIT.assist: {
       const insn = engine.currentInsn(p)!;
@@ -102,6 +103,7 @@ function handle(p: Processor, reason: Exit): Outcome {
         if (fpuAvailable(p, unit) !== DONE) return FAULT;
         if (unit === 'mmx' && p.read16(FSW) & FSW_ES) return p.raise(MF);
       }
+      engine.counters.countAssist(mnemonic);
       const handler = handlerOf(mnemonic);
       if (handler === undefined) throw new Error(`no handler for ${mnemonic}`);
       const outcome = handler(p, insn);
@@ -155,6 +157,7 @@ function straddle(p: Processor): Outcome {
 /** Executes exactly one instruction, TLB misses included. Never DONE. */
 function executeAlone(p: Processor, insn: Insn): Outcome {
   const { engine, clock } = p.machine;
+  engine.counters.steps++;
   let outcome: Outcome;
   do {
     engine.setCurrentInsn(insn);

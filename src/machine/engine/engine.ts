@@ -11,6 +11,7 @@ import '../isa/index.ts';
 import type { Machine } from '../machine.ts';
 import { BLOCKED_BY_STI, type Processor } from '../processor.ts';
 import { CodePages, type CodeSize } from './code-pages.ts';
+import { EngineCounters, type EngineStatistics, engineStatistics } from './counters.ts';
 import { Handlers } from './handlers.ts';
 import {
   BUDGET,
@@ -22,6 +23,8 @@ import {
   EXIT,
   type Exit,
   PAGE_RIP,
+  REGION_ENTRIES,
+  REGION_INSNS,
   RIP,
   SCRATCH_RECORDS,
   SEG_BASE,
@@ -62,6 +65,20 @@ export class Engine {
     this.pages = new CodePages(machine.memory, this.handlers, threshold);
     this.translator = threshold === 0 ? null : new Translator(machine.memory, this.handlers, this.pages);
     this.pages.onFlush = () => this.#dropExecuteEntries();
+  }
+
+  /** What has been done so far. */
+  readonly counters: EngineCounters = new EngineCounters();
+
+  statistics(): EngineStatistics {
+    const { translator } = this;
+    const translated = translator?.counting
+      ? {
+          entries: Number(this.#view.getBigUint64(REGION_ENTRIES, true)),
+          instructions: Number(this.#view.getBigUint64(REGION_INSNS, true)),
+        }
+      : undefined;
+    return engineStatistics(this.counters, translator?.stats ?? null, translated);
   }
 
   // ---- execution

@@ -11,6 +11,10 @@
  * The engine's area is low because WebAssembly offsets below 2 GiB fold into the machine instruction.
  */
 
+/** Entries of regions, and instructions executed in them, where the translator counts. i64 each */
+export const REGION_ENTRIES = 0x20;
+export const REGION_INSNS = 0x28;
+
 export const STATE = 0x1000;
 export const STATE_SIZE = 0x1000;
 

@@ -66,6 +66,7 @@ const CONFLICT = 2;
  */
 export function stepSlowly(p: Processor): Outcome {
   const { engine } = p.machine;
+  engine.counters.slowAccesses++;
   const insn = engine.currentInsn(p);
   // The only operation with two reads: their one-shot entries could meet.
   if (insn !== undefined && isCompareStrings(insn)) return compareStrings(p, insn);

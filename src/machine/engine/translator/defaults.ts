@@ -1,8 +1,9 @@
 /** Whether machines that do not say translate hot code. */
 
 /** For programs to set before they make a machine. */
-export const translatorDefaults: { mode: 'on' | 'off'; threshold: number } = {
+export const translatorDefaults: { mode: 'on' | 'off'; threshold: number; counting: boolean } = {
   mode: 'on',
+  counting: false,
   // Compiling pays from about here on.
   threshold: 1000,
 };

@@ -45,6 +45,8 @@ import {
   GPR,
   PAGE_RIP,
   REASON,
+  REGION_ENTRIES,
+  REGION_INSNS,
   RIP,
   SEG_BASE,
   SEGMENT_SIZE,
@@ -56,7 +58,7 @@ import {
   XMM,
 } from '../layout.ts';
 import { isAbsolute64 } from '../record.ts';
-import { I32, I64, type ModuleBuilder } from '../wasm.ts';
+import { type Bytes, I32, I64, type ModuleBuilder } from '../wasm.ts';
 import type { Block, Edge, Region, Step } from './region.ts';
 import { type BlockEmitter, emitBlocks } from './structure.ts';
 
@@ -70,6 +72,8 @@ export interface RegionSite {
   readonly declined: number;
   /** Address of a record's entry counter: (record >>> 3) + this. */
   readonly counters: number;
+  /** Count entries and instructions. */
+  readonly counting: boolean;
   /** Handler number of the function table's first entry, and the lowest that is a region. */
   readonly firstFunction: number;
   readonly firstRegion: number;
@@ -145,6 +149,10 @@ export class TranslatorCpu extends Cpu implements BlockEmitter {
     code.block(0x04, 'if');
     out.i32(0).getLocal(this.#left).memory(0x36, BUDGET).i32(this.#site.declined).u8(0x0f);
     code.end();
+    if (this.#site.counting) {
+      addTo(out, REGION_ENTRIES, () => out.i64(1n));
+      addTo(out, REGION_INSNS, () => out.getLocal(this.#left).u8(0xac));
+    }
     out.i32(0).memory(0x29, PAGE_RIP).setLocal(this.#page);
     this.#gprs.forEach((local, r) => {
       if (local >= 0)
@@ -170,6 +178,7 @@ export class TranslatorCpu extends Cpu implements BlockEmitter {
         .getLocal(this.#gprs[r]!)
         .memory(0x37, GPR + r * 8);
     out.i32(0).getLocal(this.#left).memory(0x36, BUDGET);
+    if (this.#site.counting) addTo(out, REGION_INSNS, () => out.i64(0n).getLocal(this.#left).u8(0xac).u8(0x7d));
     this.#emitDeparture(module.type([I32, I32], [I32]));
     module.define(func, [I32, I32], [I32], code.locals, out, name);
   }
@@ -466,6 +475,13 @@ export class TranslatorCpu extends Cpu implements BlockEmitter {
     out.i32(0).memory(0x29, CC_B).setLocal(this.#b);
     this.#flagsInMemory = false;
   }
+}
+
+/** Adds what `value` pushes (i64) to a counter. */
+function addTo(out: Bytes, counter: number, value: () => void): void {
+  out.i32(0).i32(0).memory(0x29, counter);
+  value();
+  out.u8(0x7c).memory(0x37, counter);
 }
 
 const fileKey = (file: RegisterFile): number => (file === 'xmm' ? KEY.vector : KEY.x87);

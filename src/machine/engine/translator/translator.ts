@@ -13,6 +13,7 @@ import { FIRST_REGION, type Handlers } from '../handlers.ts';
 import { COLD_BASE } from '../interpreter.ts';
 import { ENTRY_COUNTERS, RAM_BASE } from '../layout.ts';
 import { ModuleBuilder } from '../wasm.ts';
+import { translatorDefaults } from './defaults.ts';
 import { buildRegion, type Region } from './region.ts';
 import { TranslatorCpu } from './translator-cpu.ts';
 
@@ -47,6 +48,8 @@ export class Translator {
   };
   /** False: even reducible regions are dispatched by br_table (for tests). */
   structured = true;
+  /** Regions made from now on count entries and instructions. */
+  counting: boolean = translatorDefaults.counting;
   /** Regions per module. */
   batch: number = BATCH;
   /** Most regions in use. */
@@ -105,6 +108,7 @@ export class Translator {
         recordAt: (at) => records.get(at)!,
         declined,
         counters: ENTRY_COUNTERS,
+        counting: this.counting,
         firstFunction: COLD_BASE,
         firstRegion: FIRST_REGION,
       });
