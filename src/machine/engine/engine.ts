@@ -22,6 +22,7 @@ import {
   CS,
   EXIT,
   type Exit,
+  executeOffset,
   PAGE_RIP,
   REGION_ENTRIES,
   REGION_INSNS,
@@ -39,7 +40,6 @@ import {
   TLB_BASE,
   TLB_ENTRIES,
   TLB_EXECUTE,
-  TLB_INDEX_MASK,
   TLB_INVALID_TAG,
   TSC_ORIGIN,
 } from './layout.ts';
@@ -220,7 +220,7 @@ export class Engine {
   decodeMapped(): boolean {
     const linear = this.linearRip();
     const view = this.#view;
-    const entry = view.getUint32(TLB_BASE, true) + TLB_EXECUTE + (Number((linear >> 8n) & 0xffffffn) & TLB_INDEX_MASK);
+    const entry = view.getUint32(TLB_BASE, true) + TLB_EXECUTE + executeOffset(Number(linear & 0xffff_ffffn));
     if (view.getBigUint64(entry, true) !== linear - (linear & 0xfffn)) return false;
     const page = this.pages.pageOfTable(view.getUint32(entry + 8, true));
     if (page === undefined) return false;

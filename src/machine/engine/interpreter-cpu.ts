@@ -50,7 +50,6 @@ import {
   SEGMENTS,
   STOPPED_AT,
   TLB_EXECUTE,
-  TLB_INDEX_MASK,
   TSC_ORIGIN,
   XMM,
 } from './layout.ts';
@@ -356,7 +355,7 @@ export class InterpreterCpu extends Cpu {
     const { code } = this;
     const to = code.let(target);
     const linear = code.let(this.#cut(add(this.#word(64, KEY.words, SEGMENTS + CS * SEGMENT_SIZE + SEG_BASE), to)));
-    const entry = code.let(add(and(truncate(shr(linear, u64(8)), 32), u32(TLB_INDEX_MASK)), this.tlbBase()));
+    const entry = this.executeEntry(linear);
     const offset = code.let(sub(linear, code.load(entry, 64, TLB_EXECUTE)));
     const missing = (condition: Expr<1>) =>
       code.if(condition, () => {
@@ -382,7 +381,7 @@ export class InterpreterCpu extends Cpu {
     const { code } = this;
     const base = this.#word(64, KEY.words, SEGMENTS + CS * SEGMENT_SIZE + SEG_BASE);
     const linear = code.let(add(add(this.#word(64, KEY.words, PAGE_RIP), u64(4096)), base));
-    const entry = code.let(add(and(truncate(shr(linear, u64(8)), 32), u32(TLB_INDEX_MASK)), this.tlbBase()));
+    const entry = this.executeEntry(linear);
     code.if(ne(code.load(entry, 64, TLB_EXECUTE), linear), () => this.#leave(EXIT.straddle));
     code.if(ne(code.load(entry, 32, TLB_EXECUTE + 8), this.#field(32, 8, 0x28)), () => this.#leave(EXIT.straddle));
     this.#setIp(this.#field(32, 12, 0x28));

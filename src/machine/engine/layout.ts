@@ -130,6 +130,11 @@ export const TLB_WRITE = 0x4000;
 export const TLB_EXECUTE = 0x8000;
 export const TLB_BANK_SIZE = 0xc000;
 export const TLB_INDEX_MASK = 0x3ff0;
+/**
+ * Byte offset of an execute entry: bits 21:12 of the address, and bits 31:22 over them, as code that calls each other often lies
+ * megabytes apart.
+ */
+export const executeOffset = (linearLow: number): number => ((linearLow >>> 8) ^ (linearLow >>> 18)) & TLB_INDEX_MASK;
 export const TLB_ENTRIES = 1024;
 export const TLB_BANKS = 0x100000;
 export const TLB_BANK_COUNT = 512;

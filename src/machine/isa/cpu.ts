@@ -50,9 +50,11 @@ import {
   shr,
   sub,
   truncate,
+  u8,
   u32,
   u64,
   type Width,
+  xor,
   zeroExtend,
 } from './expr.ts';
 import { conditionOn, type Recipe, statusWord } from './flags.ts';
@@ -339,6 +341,13 @@ export abstract class Cpu {
     const offset = this.code.let(sub(va, this.code.load(entry, 64, tlb)));
     this.exitIf(ltU(u64(4096 - width / 8), offset), EXIT.miss, va, (width / 8) | (access << 8));
     return this.code.let(add(truncate(offset, 32), this.code.load(entry, 32, tlb + 8)));
+  }
+
+  /** Address of the execute TLB entry for a linear address, less TLB_EXECUTE. @see executeOffset */
+  protected executeEntry(linear: Expr<64>): Expr<32> {
+    const low = this.code.let(truncate(linear, 32));
+    const index = and(xor(shr(low, u8(8)), shr(low, u8(18))), u32(TLB_INDEX_MASK));
+    return this.code.let(add(index, this.tlbBase()));
   }
 
   // ---- flags

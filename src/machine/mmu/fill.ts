@@ -7,7 +7,7 @@
  *
  * The APIC-access page has none, nor has a page that is not wholly of the KeyID it is accessed with.
  */
-import { RAM_BASE, TLB_EXECUTE, TLB_READ, TLB_WRITE } from '../engine/layout.ts';
+import { executeOffset, RAM_BASE, TLB_EXECUTE, TLB_READ, TLB_WRITE } from '../engine/layout.ts';
 import type { Processor } from '../processor.ts';
 import { pageIsWatched } from './breakpoints.ts';
 import { EPT_DIRTY, EPT_READ, EPT_WRITE } from './ept.ts';
@@ -71,7 +71,7 @@ export function fillExecute(p: Processor, m: Mmu): boolean {
   const host = machine.engine.codePage(page, size);
   const bank = bankFor(p, m, m.class);
   context.codeSizes[m.class] = size;
-  const entry = bank + TLB_EXECUTE + entryOffset(low);
+  const entry = bank + TLB_EXECUTE + executeOffset(low);
   m.tlb.fill(entry, (low & 0xffff_f000) >>> 0, high, host, page);
   if (!m.global) m.tlb.noteLocal(entry);
   if (m.pageShift !== 12) context.noteLargePage(low, high, m.pageShift);

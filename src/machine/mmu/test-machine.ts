@@ -1,5 +1,6 @@
 /** A machine without an engine, for tests of the MMU: real memory, processor and Mmu; engine and VT-x record what is asked. */
 import type { Gpa, Hpa } from '../../util/address.ts';
+import { EngineCounters } from '../engine/counters.ts';
 import {
   ACCESS,
   EXIT,
@@ -19,11 +20,12 @@ import { CR0_PE, CR0_PG, CR0_WP, CR4_PAE, EFER_LMA, EFER_LME, EFER_NXE, Processo
 import { dropPage, engineDropWriteEntries } from './invalidate.ts';
 import { tlbContextChanged } from './select.ts';
 import { Mmu } from './state.ts';
-import { entryOffset } from './tlb-banks.ts';
+import { offsetIn } from './tlb-banks.ts';
 import type { Access } from './translate.ts';
 
 /** Stands for the engine: pages with code are a set, and a step runs a script. */
 export class TestEngine {
+  readonly counters: EngineCounters = new EngineCounters();
   readonly code: Set<Hpa> = new Set();
   readonly written: Hpa[] = [];
   /** Called by step(); the script accesses memory through TestMachine.access. */
@@ -186,7 +188,7 @@ export class TestMachine {
     const { p } = this;
     const { view } = this.memory;
     const array = access === ACCESS.read ? TLB_READ : access === ACCESS.fetch ? TLB_EXECUTE : TLB_WRITE;
-    const entry = p.read32(TLB_BASE) + array + entryOffset(Number(linear & 0xffff_ffffn));
+    const entry = p.read32(TLB_BASE) + array + offsetIn(array, Number(linear & 0xffff_ffffn));
     const offset = BigInt.asUintN(64, linear - view.getBigUint64(entry, true));
     if (offset <= BigInt(4096 - size)) return (view.getUint32(entry + 8, true) + Number(offset)) >>> 0;
     p.write64(FAULT_VA, linear);

@@ -3,11 +3,12 @@
  *
  *   entry (16 bytes)   0 tag i64: linear address of the page   8 host i32: where its byte 0 lies   12 frame i32: page / 4096
  *
- * A lookup of linear address va uses entry (va >> 12) & 1023 of an array and hits iff va - tag <=u 4096 - size. Every
+ * A lookup of linear address va uses entry (va >> 12) & 1023 of an array (of the execute array, executeOffset) and hits iff va - tag <=u 4096 - size. Every
  * address reaches the lookup, non-canonical ones too, so an unused entry holds a tag with another index than its own.
  */
 import type { Hpa } from '../../util/address.ts';
 import {
+  executeOffset,
   RAM_BASE,
   TLB_BANK_COUNT,
   TLB_BANK_SIZE,
@@ -29,9 +30,9 @@ const ARRAYS = [TLB_READ, TLB_WRITE, TLB_EXECUTE] as const;
 const ARRAY_SIZE = TLB_WRITE - TLB_READ;
 
 // A fresh bank is filled with this byte, because memset is the fastest fill there is. As a tag the pattern covers parts of
-// two pages, with these indexes; their entries get tag 0 instead, which has index 0.
+// two pages; their entries get tag 0 instead, which has index 0.
 const FRESH_BYTE = 0x80;
-const FRESH_INDEXES = [8, 9];
+const FRESH_PAGES = [0x8080_8000, 0x8080_9000];
 
 /** More than one index may hold a write entry of the page. */
 const ANY_INDEX = 0xffff;
@@ -45,8 +46,12 @@ const LOCAL_JOURNAL = 768;
 /** Frame number of entries that stand for no page of RAM. */
 const NO_FRAME = 0xffff_ffff;
 
-/** Byte offset of an entry within its array. */
+/** Byte offset of an entry within the read or the write array. */
 export const entryOffset = (linearLow: number): number => (linearLow >>> 8) & TLB_INDEX_MASK;
+
+/** Byte offset of an entry within any of the arrays. */
+export const offsetIn = (array: number, linearLow: number): number =>
+  array === TLB_EXECUTE ? executeOffset(linearLow) : entryOffset(linearLow);
 
 export class TlbBanks {
   /** All memory as 32-bit words. */
@@ -137,7 +142,7 @@ export class TlbBanks {
   /** Empties the execute array of a bank. */
   flushExecute(bank: number): void {
     const n = (bank - TLB_BANKS) / TLB_BANK_SIZE;
-    if (this.#filled[n] !== 0) this.#formatArray(bank + TLB_EXECUTE);
+    if (this.#filled[n] !== 0) this.#formatArray(bank, TLB_EXECUTE);
   }
 
   /**
@@ -192,9 +197,8 @@ export class TlbBanks {
 
   /** Drops what a bank holds for one linear page. */
   dropLinear(bank: number, low: number, high: number): void {
-    const offset = entryOffset(low);
     for (const array of ARRAYS) {
-      const entry = bank + array + offset;
+      const entry = bank + array + offsetIn(array, low);
       const at = entry >>> 2;
       // Tags are page-aligned, one-shot ones excepted, which never outlive their instruction.
       if (((this.words[at]! ^ low) & ~0xfff) === 0 && this.words[at + 1] === high) this.drop(entry);
@@ -257,17 +261,18 @@ export class TlbBanks {
 
   #format(bank: number): void {
     this.#bytes.fill(FRESH_BYTE, bank, bank + TLB_BANK_SIZE);
-    for (const array of ARRAYS) this.#patch(bank + array);
+    for (const array of ARRAYS) this.#patch(bank, array);
   }
 
-  #formatArray(start: number): void {
+  #formatArray(bank: number, array: number): void {
+    const start = bank + array;
     this.#bytes.fill(FRESH_BYTE, start, start + ARRAY_SIZE);
-    this.#patch(start);
+    this.#patch(bank, array);
   }
 
-  #patch(array: number): void {
-    for (const index of FRESH_INDEXES) {
-      const at = (array + index * 16) >>> 2;
+  #patch(bank: number, array: number): void {
+    for (const page of FRESH_PAGES) {
+      const at = (bank + array + offsetIn(array, page)) >>> 2;
       this.words[at] = 0;
       this.words[at + 1] = 0;
     }

@@ -53,7 +53,6 @@ import {
   SEGMENTS,
   STOPPED_AT,
   TLB_EXECUTE,
-  TLB_INDEX_MASK,
   TSC_ORIGIN,
   XMM,
 } from '../layout.ts';
@@ -433,7 +432,7 @@ export class TranslatorCpu extends Cpu implements BlockEmitter {
     const { code } = this;
     const to = code.let(target);
     const linear = code.let(add(this.state(SEGMENTS + CS * SEGMENT_SIZE + SEG_BASE, 64), to));
-    const entry = code.let(add(and(truncate(shr(linear, u64(8)), 32), u32(TLB_INDEX_MASK)), this.tlbBase()));
+    const entry = this.executeEntry(linear);
     const offset = code.let(sub(linear, code.load(entry, 64, TLB_EXECUTE)));
     this.#lookupIf(leU(u64(4096), offset), () => to);
     const slot = code.let(add(code.load(entry, 32, TLB_EXECUTE + 8), shl(truncate(offset, 32), u32(2))));
