@@ -1,13 +1,13 @@
 /**
- * Fields of the TD VMCS as metadata: class 0 of the VP context, with the VMCS encoding as code.
+ * Fields of the TD VMCS as metadata: class 0, the VMCS encoding as code.
  *
- * @tdx "ABI Reference: Metadata", VCPU-scope metadata, TD VMCS
+ * @tdx "ABI Reference: Metadata", TD VMCS
  */
 import type { FieldName as VmcsFieldName } from '../../machine/vtx/field-slots.ts';
 import { FIELDS, type Field as VmcsField } from '../../machine/vtx/fields.ts';
 import { CONTEXT, type Field, fieldOf } from './field.ts';
 
-/** What the host of any TD reaches, and what it reaches beside that of a debug TD. */
+/** What the host of any TD reaches, or of a debug TD beside that. */
 const HOST: Partial<Record<VmcsFieldName, string>> = {
   POSTED_INTERRUPT_NOTIFICATION_VECTOR: 'Hr Hw Dr Dw',
   MSR_BITMAP: 'Hr Dr',
@@ -27,7 +27,7 @@ const HOST: Partial<Record<VmcsFieldName, string>> = {
   TD_HKID: 'Hr Dr',
 };
 
-/** Controls and guest state that only the host of a debug TD sees and changes. */
+/** Guest state and controls that the host of a debug TD may see and change. */
 const DEBUG: Partial<Record<VmcsFieldName, string>> = {
   EXCEPTION_BITMAP: 'Dr Dw[0xfffbffff]',
   PRIMARY_CONTROLS: 'Dr',
@@ -39,7 +39,7 @@ const DEBUG: Partial<Record<VmcsFieldName, string>> = {
   GUEST_PENDING_DEBUG: 'Dr Dw',
 };
 
-/** Registers, segments and descriptor tables. */
+/** Registers and segments, by the beginning of their names. */
 const DEBUG_STATE =
   /^GUEST_((ES|CS|SS|DS|FS|GS|LDTR|TR)_(SELECTOR|BASE|LIMIT|ACCESS_RIGHTS)|[GI]DTR_(BASE|LIMIT)|CR[034]|DR7|RSP|RIP|RFLAGS)$/;
 
@@ -51,17 +51,15 @@ const accessOf = (name: VmcsFieldName): string | undefined =>
 
 function metadataField({ name, width, encoding }: VmcsField, access: string): Field {
   const id = INC_SIZE | (BigInt(CONTEXT.VP) << 52n) | (WIDTH_CODE[width] << 32n) | BigInt(encoding);
-  return fieldOf(name, [id, 1, 1, 0, access]);
+  return fieldOf(`VMCS_${name}`, [id, 1, 1, 0, access]);
 }
 
-/** The fields that anybody reaches, by name, in the order of their encodings. */
+/** The fields, by name. */
 export const TD_VMCS_FIELDS: Readonly<Record<string, Field>> = Object.fromEntries(
-  [...FIELDS]
-    .sort((a, b) => a.encoding - b.encoding)
-    .flatMap((field) => {
-      const access = accessOf(field.name);
-      return access === undefined ? [] : [[field.name, metadataField(field, access)]];
-    }),
+  FIELDS.flatMap((field) => {
+    const access = accessOf(field.name);
+    return access === undefined ? [] : [[`VMCS_${field.name}`, metadataField(field, access)]];
+  }),
 );
 
 const BY_ENCODING: ReadonlyMap<number, VmcsField> = new Map(FIELDS.map((field) => [field.encoding, field]));

@@ -14,7 +14,6 @@ import { tlbTrackingRequired } from './op-state.ts';
 import type { PamtEntry } from './pamt.ts';
 import { reportEntry, type SeptOperand } from './sept-operand.ts';
 import type { Tdcs } from './tdcs.ts';
-import type { Tdvps } from './tdvps.ts';
 
 const parity = (epoch: bigint): 0 | 1 => ((epoch & 1n) === 0n ? 0 : 1);
 
@@ -32,24 +31,6 @@ export function advanceEpoch(tdcs: Tdcs): boolean {
   if (inside(tdcs, epoch - 1n) !== 0) return false;
   tdcs.set('TD_EPOCH', epoch + 1n);
   return true;
-}
-
-/**
- * A virtual processor enters: it is counted in the current epoch.
- * @returns whether it has to drop its translations first, since the epoch is another one than when it entered last
- */
-export function enterEpoch(tdcs: Tdcs, tdvps: Tdvps): boolean {
-  const epoch = tdcs.get('TD_EPOCH');
-  tdcs.set('REFCOUNT', inside(tdcs, epoch) + 1, parity(epoch));
-  const stale = tdvps.get('VCPU_EPOCH') !== epoch;
-  tdvps.set('VCPU_EPOCH', epoch);
-  return stale;
-}
-
-/** A virtual processor exits. */
-export function leaveEpoch(tdcs: Tdcs, tdvps: Tdvps): void {
-  const epoch = tdvps.get('VCPU_EPOCH');
-  tdcs.set('REFCOUNT', inside(tdcs, epoch) - 1, parity(epoch));
 }
 
 /**

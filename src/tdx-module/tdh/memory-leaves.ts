@@ -18,6 +18,8 @@ import { tdhMrFinalize } from './mr-finalize.ts';
 import { tdhVpAddcx } from './vp-addcx.ts';
 import { tdhVpCreate } from './vp-create.ts';
 import { tdhVpFlush } from './vp-flush.ts';
+import { tdhVpInit } from './vp-init.ts';
+import { tdhVpRd, tdhVpWr } from './vp-rd.ts';
 
 /** TDH.MEM.*, TDH.MR.*, TDH.VP.* without TDH.VP.ENTER. */
 export const MEMORY_LEAVES: readonly HostLeaf[] = [
@@ -34,10 +36,13 @@ export const MEMORY_LEAVES: readonly HostLeaf[] = [
   tdhMrExtend,
   tdhMrFinalize,
   tdhVpFlush,
+  tdhVpInit,
   tdhMemPagePromote,
   tdhMemSeptRd,
+  tdhVpRd,
   tdhMemPageRemove,
   tdhMemSeptRemove,
   tdhMemTrack,
   tdhMemRangeUnblock,
+  tdhVpWr,
 ];

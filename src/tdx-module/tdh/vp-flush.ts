@@ -1,12 +1,10 @@
 /** TDH.VP.FLUSH: a virtual processor leaves its logical processor; another may have it then. */
-import { invept } from '../../machine/mmu/invalidate.ts';
+import { flushTd } from '../../machine/seam/td-run.ts';
 import type { Call, HostLeaf } from '../objects/call.ts';
 import { dissociate, lockTdvpr } from '../objects/checks.ts';
 import { LIFECYCLE } from '../objects/tdr.ts';
 import { TDVPS_BASE_PAGES } from '../objects/tdvps.ts';
 import { OPERAND, STATUS, status } from '../status.ts';
-
-const INVEPT_ALL_CONTEXTS = 2;
 
 /** RCX TDVPR. @tdx "TDH.VP.FLUSH Leaf" */
 export const tdhVpFlush: HostLeaf = { number: 18, name: 'TDH.VP.FLUSH', versions: [0], run };
@@ -20,7 +18,7 @@ function run(call: Call): bigint {
   if (tdvps.associatedLp !== call.p.index) return status(STATUS.VCPU_NOT_ASSOCIATED);
 
   // all checks passed
-  invept(call.p, INVEPT_ALL_CONTEXTS, 0n);
+  flushTd(call.p, tdvps.vmcs);
   dissociate(tdvps);
   return status(STATUS.SUCCESS);
 }
