@@ -95,7 +95,9 @@ export function writeCr0(p: Processor, value: bigint): Outcome {
 export function writeCr3(p: Processor, value: bigint): Outcome {
   const pcide = (p.cr4 & CR4_PCIDE) !== 0;
   const cr3 = pcide ? value & ~CR3_KEEP : value;
-  if (cr3 >> BigInt(profileOf(p).physicalAddressBits)) return p.raise(GP, 0);
+  // A private KeyID is as bits that no address has; behind EPT the address carries none yet.
+  const privateKeys = p.mmu.ept ? 0n : BigInt(p.mmu.privateKeys) << 32n;
+  if (cr3 >> BigInt(profileOf(p).physicalAddressBits) || cr3 & privateKeys) return p.raise(GP, 0);
   if (usesPdptes(p.cr0, p.cr4, p.efer)) {
     const loaded = loadPdptes(p, cr3);
     if (loaded !== DONE) return loaded;
