@@ -5,10 +5,9 @@
  */
 import { R8, R9, RAX, RBP, RCX, RDX, RSP } from '../../machine/engine/layout.ts';
 import type { Processor } from '../../machine/processor.ts';
-import { F } from '../../machine/vtx/field-slots.ts';
 import { REASON } from '../../machine/vtx/reasons.ts';
 import { CONFIG_FLAGS } from '../objects/tdcs.ts';
-import { LAST_TD_EXIT, type Tdvps, VAPIC_PAGE, VCPU_STATE } from '../objects/tdvps.ts';
+import { LAST_TD_EXIT, type Tdvps, VCPU_STATE } from '../objects/tdvps.ts';
 import { status } from '../status.ts';
 import { type HostState, saveGuestState, scrub } from './switch.ts';
 import type { AsyncExit, TdExit } from './td-exit.ts';
@@ -35,16 +34,6 @@ function asyncImage(p: Processor, exit: AsyncExit): bigint {
   return status(exit.code, exit.reason);
 }
 
-const VPPR = 0xa0;
-
-/** VCPU_STATE_DETAILS.VMXIP: a virtual interrupt is pending that the TD's priority lets through. */
-function virtualInterruptPending(tdvps: Tdvps): boolean {
-  const rvi = tdvps.vmcs.low(F.GUEST_INTERRUPT_STATUS) & 0xff;
-  const { keyed } = tdvps.tdr.module.platform;
-  const ppr = keyed.read32(tdvps.pages[VAPIC_PAGE]! + VPPR, tdvps.keyId) & 0xff;
-  return rvi >> 4 > ppr >> 4;
-}
-
 /** TDVMCALL: the registers that the TD's mask selects pass. @param guestGprs the TD's registers */
 function tdvmcallImage(p: Processor, guestGprs: readonly bigint[]): bigint {
   const mask = guestGprs[RCX]!;
@@ -63,7 +52,6 @@ export function leaveTd(p: Processor, tdvps: Tdvps, exit: TdExit, host: HostStat
   const tdvmcall = exit.kind === 'tdvmcall';
   scrub(p, tdcs.get('XFAM'), host, tdvmcall ? Number((guestGprs[RCX]! >> 16n) & 0xffffn) : 0);
   clearGprs(p, (tdcs.get('CONFIG_FLAGS') & CONFIG_FLAGS.NO_RBP_MOD) !== 0n, host);
-  tdvps.set('VCPU_STATE_DETAILS', virtualInterruptPending(tdvps) ? 1 : 0);
   tdvps.set('LAST_EXIT_TSC', tdr.module.platform.tsc(p));
   if (tdvps.state === VCPU_STATE.ACTIVE) tdvps.set('VCPU_STATE', VCPU_STATE.READY);
   if (exit.kind === 'tdvmcall') {

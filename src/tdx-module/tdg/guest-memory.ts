@@ -56,7 +56,7 @@ function sharedPlace({ module, tdcs, vmcs }: Guest, gpa: bigint, need: number): 
 }
 
 /** Translates a private GPA. The caller has checked that it is one and that the operand does not cross a page. */
-export const placeOfPrivate = privatePlace;
+export const placeOfPrivate: typeof privatePlace = privatePlace;
 
 /** Translates a GPA of either kind. */
 export function placeOf(guest: Guest, gpa: bigint, need: number): Place {

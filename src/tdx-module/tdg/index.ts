@@ -6,10 +6,14 @@ import { tdgMrRtmrExtend } from './mr-rtmr-extend.ts';
 import { tdgMrVerifyreport } from './mr-verifyreport.ts';
 import { GUEST_NOT_OFFERED } from './not-offered.ts';
 import { tdgSysRd } from './sys-rd.ts';
+import { tdgVmRd } from './vm-rd.ts';
+import { tdgVmWr } from './vm-wr.ts';
 import { tdgVpCpuidveSet } from './vp-cpuidve-set.ts';
 import { tdgVpInfo } from './vp-info.ts';
+import { tdgVpRd } from './vp-rd.ts';
 import { tdgVpVeinfoGet } from './vp-veinfo-get.ts';
 import { tdgVpVmcall } from './vp-vmcall.ts';
+import { tdgVpWr } from './vp-wr.ts';
 
 /** Every leaf of the interface: one that this module does not offer answers OPERAND_INVALID for RAX. */
 export const GUEST_LEAF_LIST: readonly GuestLeaf[] = [
@@ -20,6 +24,10 @@ export const GUEST_LEAF_LIST: readonly GuestLeaf[] = [
   tdgMrReport,
   tdgVpCpuidveSet,
   tdgMemPageAccept,
+  tdgVmRd,
+  tdgVmWr,
+  tdgVpRd,
+  tdgVpWr,
   tdgSysRd,
   tdgMrVerifyreport,
   ...GUEST_NOT_OFFERED,

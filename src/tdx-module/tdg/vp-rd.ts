@@ -1,0 +1,12 @@
+/** TDG.VP.RD: the TD reads a field of the virtual processor it runs on. */
+import { VpContext } from '../metadata/vp-context.ts';
+import type { GuestLeaf } from '../objects/call.ts';
+import { readMetadata } from './metadata.ts';
+
+/** @tdx "TDG.VP.RD Leaf" */
+export const tdgVpRd: GuestLeaf = {
+  number: 9,
+  name: 'TDG.VP.RD',
+  versions: [0, 1],
+  run: (call) => readMetadata(call, new VpContext(call.tdvps)),
+};
