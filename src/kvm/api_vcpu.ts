@@ -75,6 +75,20 @@ export class Vcpu {
     vcpuLoad(vcpu);
     return vcpu;
   }
+  /** −EINVAL where the registers are the guest's alone. @upstream vcpu->arch.guest_state_protected */
+  #hidden(): Errno {
+    const { arch, kvm } = this.vcpu;
+    return kvm.arch.hasProtectedState && arch.guestStateProtected ? -EINVAL : 0;
+  }
+  /** The same of x87, SSE and what XSAVE has. @upstream fpstate_is_confidential() */
+  #hiddenFpu(): Errno {
+    const { arch, kvm } = this.vcpu;
+    return kvm.arch.hasProtectedState && arch.guestFpuConfidential ? -EINVAL : 0;
+  }
+  /** −EINVAL without a local APIC in the kernel, or with one that only the guest sees. */
+  #noLapic(): Errno {
+    return !lapicInKernel(this.vcpu) || this.vcpu.arch.guestApicProtected ? -EINVAL : 0;
+  }
   #dead(): Errno {
     return this.vcpu.kvm.vmDead ? -EIO : 0;
   }
@@ -114,20 +128,20 @@ export class Vcpu {
   }
 
   /** KVM_GET_REGS */
-  getRegs(): KvmRegs {
-    return kvmGetRegs(this.#load());
+  getRegs(): KvmRegs | Errno {
+    return this.#hidden() || kvmGetRegs(this.#load());
   }
   /** KVM_SET_REGS */
   setRegs(regs: KvmRegs): Errno {
-    return this.#dead() || kvmSetRegs(this.#load(), regs);
+    return this.#dead() || this.#hidden() || kvmSetRegs(this.#load(), regs);
   }
   /** KVM_GET_SREGS */
-  getSregs(): KvmSregs {
-    return kvmGetSregs(this.#load());
+  getSregs(): KvmSregs | Errno {
+    return this.#hidden() || kvmGetSregs(this.#load());
   }
   /** KVM_SET_SREGS */
   setSregs(sregs: KvmSregs): Errno {
-    return this.#dead() || kvmSetSregs(this.#load(), sregs);
+    return this.#dead() || this.#hidden() || kvmSetSregs(this.#load(), sregs);
   }
   /** KVM_GET_CPUID2 */
   getCpuid2(): readonly KvmCpuidEntry2[] {
@@ -159,36 +173,36 @@ export class Vcpu {
     return count;
   }
   /** KVM_GET_FPU */
-  getFpu(): KvmFpu {
-    return kvmVcpuIoctlGetFpu(this.#load());
+  getFpu(): KvmFpu | Errno {
+    return this.#hiddenFpu() || kvmVcpuIoctlGetFpu(this.#load());
   }
   /** KVM_SET_FPU */
   setFpu(fpu: KvmFpu): Errno {
-    return this.#dead() || kvmVcpuIoctlSetFpu(this.#load(), fpu);
+    return this.#dead() || this.#hiddenFpu() || kvmVcpuIoctlSetFpu(this.#load(), fpu);
   }
   /** KVM_GET_XSAVE: 4096 bytes in the standard format. */
-  getXsave(): Uint8Array {
-    return kvmVcpuIoctlGetXsave(this.#load());
+  getXsave(): Uint8Array | Errno {
+    return this.#hiddenFpu() || kvmVcpuIoctlGetXsave(this.#load());
   }
   /** KVM_SET_XSAVE */
   setXsave(area: Uint8Array): Errno {
-    return this.#dead() || kvmVcpuIoctlSetXsave(this.#load(), area);
+    return this.#dead() || this.#hiddenFpu() || kvmVcpuIoctlSetXsave(this.#load(), area);
   }
   /** KVM_GET_XCRS */
-  getXcrs(): readonly { xcr: number; value: bigint }[] {
-    return kvmVcpuIoctlGetXcrs(this.#load());
+  getXcrs(): readonly { xcr: number; value: bigint }[] | Errno {
+    return this.#hidden() || kvmVcpuIoctlGetXcrs(this.#load());
   }
   /** KVM_SET_XCRS */
   setXcrs(xcrs: readonly { xcr: number; value: bigint }[]): Errno {
-    return this.#dead() || kvmVcpuIoctlSetXcrs(this.#load(), xcrs);
+    return this.#dead() || this.#hidden() || kvmVcpuIoctlSetXcrs(this.#load(), xcrs);
   }
   /** KVM_GET_DEBUGREGS */
-  getDebugregs(): KvmDebugregs {
-    return kvmVcpuIoctlGetDebugregs(this.#load());
+  getDebugregs(): KvmDebugregs | Errno {
+    return this.#hidden() || kvmVcpuIoctlGetDebugregs(this.#load());
   }
   /** KVM_SET_DEBUGREGS */
   setDebugregs(regs: KvmDebugregs): Errno {
-    return this.#dead() || kvmVcpuIoctlSetDebugregs(this.#load(), regs);
+    return this.#dead() || this.#hidden() || kvmVcpuIoctlSetDebugregs(this.#load(), regs);
   }
   /** KVM_GET_VCPU_EVENTS */
   getVcpuEvents(): KvmVcpuEvents {
@@ -208,11 +222,11 @@ export class Vcpu {
   }
   /** KVM_GET_LAPIC: the first KiB of the register page; −EINVAL without an in-kernel APIC. */
   getLapic(): Uint8Array | Errno {
-    return lapicInKernel(this.vcpu) ? kvmApicGetState(this.#load()) : -EINVAL;
+    return this.#noLapic() || kvmApicGetState(this.#load());
   }
   /** KVM_SET_LAPIC */
   setLapic(regs: Uint8Array): Errno {
-    return lapicInKernel(this.vcpu) ? kvmApicSetState(this.#load(), regs) : -EINVAL;
+    return this.#noLapic() || kvmApicSetState(this.#load(), regs);
   }
   /** KVM_TRANSLATE */
   translate(linearAddress: bigint): ReturnType<typeof kvmArchVcpuIoctlTranslate> {
@@ -230,7 +244,7 @@ export class Vcpu {
   }
   /** KVM_SET_GUEST_DEBUG */
   setGuestDebug(debug: KvmGuestDebug): Errno {
-    return this.#dead() || kvmArchVcpuIoctlSetGuestDebug(this.#load(), debug);
+    return this.#dead() || this.#hidden() || kvmArchVcpuIoctlSetGuestDebug(this.#load(), debug);
   }
   /** KVM_MEMORY_ENCRYPT_OP on a vCPU. */
   memoryEncryptOp(command: KvmTdxCmd): Errno {

@@ -87,9 +87,9 @@ export interface VmmKvm extends Pick<Kvm, 'checkExtension' | 'getSupportedCpuid'
 }
 
 /** General registers, RIP and RFLAGS. */
-export type VcpuRegs = ReturnType<Vcpu['getRegs']>;
+export type VcpuRegs = Exclude<ReturnType<Vcpu['getRegs']>, Errno>;
 /** Segment, control and descriptor table registers. */
-export type VcpuSregs = ReturnType<Vcpu['getSregs']>;
+export type VcpuSregs = Exclude<ReturnType<Vcpu['getSregs']>, Errno>;
 /** A segment register with its hidden part. */
 export type VcpuSegment = VcpuSregs['cs'];
 /** A CPUID leaf. */

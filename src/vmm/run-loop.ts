@@ -55,6 +55,12 @@ const SYSTEM_EVENT_SHUTDOWN = 1;
 const SYSTEM_EVENT_RESET = 2;
 const SYSTEM_EVENT_CRASH = 3;
 
+/** Where the guest is; undefined where only it knows. */
+function ripOf(vcpu: VmmVcpu): bigint | undefined {
+  const regs = vcpu.getRegs();
+  return typeof regs === 'number' ? undefined : regs.rip;
+}
+
 function handleExit({ vcpu, index, ports, end }: VcpuLoop, exit: VcpuExit): void {
   const fail = (message: string): void => end({ reason: 'kvm-error', message });
   switch (exit.kind) {
@@ -71,7 +77,7 @@ function handleExit({ vcpu, index, ports, end }: VcpuLoop, exit: VcpuExit): void
       // Only without an in-kernel APIC, where nothing could wake the vCPU.
       return end({ reason: 'halted' });
     case 'shutdown':
-      return end({ reason: 'triple-fault', vcpu: index, rip: vcpu.getRegs().rip });
+      return end({ reason: 'triple-fault', vcpu: index, rip: ripOf(vcpu) });
     case 'system-event':
       if (exit.type === SYSTEM_EVENT_SHUTDOWN) return end({ reason: 'power-off' });
       if (exit.type === SYSTEM_EVENT_RESET) return end({ reason: 'reset', by: 'a system event' });
@@ -83,8 +89,9 @@ function handleExit({ vcpu, index, ports, end }: VcpuLoop, exit: VcpuExit): void
     }
     case 'internal-error': {
       const data = exit.data.slice(0, exit.ndata).map((value) => `0x${value.toString(16)}`);
-      const rip = `0x${vcpu.getRegs().rip.toString(16)}`;
-      return fail(`KVM internal error ${exit.suberror} at RIP ${rip}${data.length > 0 ? `: ${data.join(' ')}` : ''}`);
+      const rip = ripOf(vcpu);
+      const at = rip === undefined ? '' : ` at RIP 0x${rip.toString(16)}`;
+      return fail(`KVM internal error ${exit.suberror}${at}${data.length > 0 ? `: ${data.join(' ')}` : ''}`);
     }
     case 'unknown':
     case 'exception':

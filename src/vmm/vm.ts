@@ -178,7 +178,8 @@ export class VirtualMachine implements RunnableGuest {
     });
     const [boot] = this.#vcpus;
     if (boot === undefined) return;
-    expectOk('KVM_SET_SREGS', boot.setSregs(entrySregs(boot.getSregs(), entry)));
+    const sregs = expectOk('KVM_GET_SREGS', boot.getSregs());
+    expectOk('KVM_SET_SREGS', boot.setSregs(entrySregs(sregs, entry)));
     expectOk('KVM_SET_REGS', boot.setRegs(entryRegs(entry)));
   }
 }

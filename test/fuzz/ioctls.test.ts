@@ -4,6 +4,7 @@ import { expect, test } from 'vitest';
 import { EventFd } from '../../src/kvm/virt/eventfd.ts';
 import { Random } from '../../src/util/random.ts';
 import { GuestLab } from '../kvm/guest-lab.ts';
+import { ok } from '../kvm/lab.ts';
 import { anyBigint, anyNumber, Canary, mutate, runBounded } from './lab.ts';
 
 const ROUNDS = 25;
@@ -77,18 +78,18 @@ const CALLS_BY_NAME: Readonly<Record<string, Call>> = {
   KVM_SET_CLOCK: ({ vm }, r) => vm.setClock(anyBigint(r)),
   KVM_CREATE_VCPU: ({ vm }, r) =>
     typeof vm.createVcpu(r.below(2) === 0 ? anyNumber(r) : r.below(4)) === 'number' ? 1 : 0,
-  KVM_SET_REGS: ({ vcpu }, r) => vcpu.setRegs(mutate(r, vcpu.getRegs())),
-  KVM_SET_SREGS: ({ vcpu }, r) => vcpu.setSregs(mutate(r, vcpu.getSregs(), 24)),
+  KVM_SET_REGS: ({ vcpu }, r) => vcpu.setRegs(mutate(r, ok(vcpu.getRegs()))),
+  KVM_SET_SREGS: ({ vcpu }, r) => vcpu.setSregs(mutate(r, ok(vcpu.getSregs()), 24)),
   KVM_SET_CPUID2: ({ vcpu }, r) => vcpu.setCpuid2(mutate(r, vcpu.getCpuid2(), 64)),
   KVM_SET_MSRS: ({ vcpu, kvm }, r) => {
     const known = kvm.getMsrIndexList();
     const index = r.below(4) === 0 ? anyNumber(r) : known[r.below(known.length)]!;
     return vcpu.setMsrs([{ index, data: anyBigint(r, vcpu.getMsrs([index])[0]?.data) }]);
   },
-  KVM_SET_FPU: ({ vcpu }, r) => vcpu.setFpu(mutate(r, vcpu.getFpu())),
-  KVM_SET_XSAVE: ({ vcpu }, r) => vcpu.setXsave(mutate(r, vcpu.getXsave())),
-  KVM_SET_XCRS: ({ vcpu }, r) => vcpu.setXcrs(mutate(r, vcpu.getXcrs(), 2)),
-  KVM_SET_DEBUGREGS: ({ vcpu }, r) => vcpu.setDebugregs(mutate(r, vcpu.getDebugregs(), 4)),
+  KVM_SET_FPU: ({ vcpu }, r) => vcpu.setFpu(mutate(r, ok(vcpu.getFpu()))),
+  KVM_SET_XSAVE: ({ vcpu }, r) => vcpu.setXsave(mutate(r, ok(vcpu.getXsave()))),
+  KVM_SET_XCRS: ({ vcpu }, r) => vcpu.setXcrs(mutate(r, ok(vcpu.getXcrs()), 2)),
+  KVM_SET_DEBUGREGS: ({ vcpu }, r) => vcpu.setDebugregs(mutate(r, ok(vcpu.getDebugregs()), 4)),
   KVM_SET_VCPU_EVENTS: ({ vcpu }, r) => vcpu.setVcpuEvents(mutate(r, vcpu.getVcpuEvents(), 6)),
   KVM_SET_MP_STATE: ({ vcpu }, r) => vcpu.setMpState(r.below(8) === 0 ? anyNumber(r) : r.below(6)),
   KVM_SET_LAPIC: ({ vcpu }, r) => changed(r, vcpu.getLapic(), (state) => vcpu.setLapic(state)),

@@ -4,6 +4,7 @@ import { expect, test } from 'vitest';
 import type { Vcpu } from '../../src/kvm/index.ts';
 import { Random } from '../../src/util/random.ts';
 import { CODE, GuestLab } from '../kvm/guest-lab.ts';
+import { ok } from '../kvm/lab.ts';
 import { Canary, runBounded } from './lab.ts';
 
 const ROUNDS = 80;
@@ -111,7 +112,7 @@ test.each(Object.entries(MODES))(
       const random = new Random(seed);
       const lab = new GuestLab({ host, irqchip: random.below(2) === 0 });
       lab.vm.mm.write(lab.memory, randomMemory(random, lab.ram));
-      const failed = lab.vcpu.setSregs(mode(lab, lab.vcpu.getSregs(), random));
+      const failed = lab.vcpu.setSregs(mode(lab, ok(lab.vcpu.getSregs()), random));
       expect(failed).toBe(0);
       lab.start({
         rax: random.u64(),

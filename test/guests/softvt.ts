@@ -4,7 +4,13 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { buildInitramfs, ensureBusybox, ensureImage, type InitMode } from '../../src/cli/images/index.ts';
+import {
+  buildInitramfs,
+  collectModules,
+  ensureBusybox,
+  ensureImage,
+  type InitMode,
+} from '../../src/cli/images/index.ts';
 import { SoftvtError } from '../../src/util/errors.ts';
 
 /** What a run came to. */
@@ -22,6 +28,11 @@ export interface JsonReport {
   readonly virtualSeconds: number;
   readonly stateHash: string;
   readonly exits: Readonly<Record<string, number>>;
+  readonly seamcalls: Readonly<Record<string, number>>;
+  readonly tdcalls: Readonly<Record<string, number>>;
+  /** Of TDs only. */
+  readonly mrtd?: string;
+  readonly rtmr?: readonly string[];
 }
 
 /** What goes on around the command while it runs. */
@@ -77,4 +88,15 @@ export async function guestFiles(name: string, init: InitMode = 'poweroff'): Pro
     if (!(error instanceof SoftvtError) || process.env['CI'] === 'true') throw error;
     return error.line;
   }
+}
+
+/** The same with an initramfs that loads the kernel's own tdx_guest driver and prints a TDREPORT. */
+export async function tdreportFiles(name: string): Promise<GuestFiles | string> {
+  const files = await guestFiles(name);
+  if (typeof files === 'string') return files;
+  const { modules = '' } = await ensureImage(name, { modules: true });
+  const busybox = readFileSync(await ensureBusybox());
+  const set = await collectModules(modules, ['tdx_guest']);
+  writeFileSync(files.initrd, buildInitramfs({ busybox, init: 'poweroff', tdreport: true, ...set }));
+  return files;
 }

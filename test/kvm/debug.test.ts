@@ -1,6 +1,7 @@
 /** NMIs, breakpoints and single steps, as the guest itself sees them and as a debugger outside does. */
 import { describe, expect, test } from 'vitest';
 import { CODE, GuestLab, imm32, STACK } from './guest-lab.ts';
+import { ok } from './lab.ts';
 
 const HLT = 0xf4;
 const HANDLER = 0x3000;
@@ -29,13 +30,13 @@ describe('the guest’s own breakpoints', () => {
       HLT,
     );
     await lab.run();
-    const regs = lab.vcpu.getRegs();
+    const regs = ok(lab.vcpu.getRegs());
     expect(regs.rip).toBe(BigInt(HANDLER + 7));
     expect(regs.rbx & 0xfn).toBe(1n);
     expect(regs.rcx).toBe(0x2000n);
     // The NOP is next.
     expect(lab.read32(STACK - 12)).toBe(CODE + 5 + 3 + 5 + 3 + 5 + 5);
-    expect(lab.vcpu.getDebugregs()).toMatchObject({ db: [0x2000n, 0n, 0n, 0n], dr7: 0xd0402n });
+    expect(ok(lab.vcpu.getDebugregs())).toMatchObject({ db: [0x2000n, 0n, 0n, 0n], dr7: 0xd0402n });
   });
 
   test('an instruction breakpoint faults before the instruction, and RF lets it pass', async () => {
@@ -45,7 +46,7 @@ describe('the guest’s own breakpoints', () => {
     lab.put(HANDLER, 0x42, 0x81, 0x4c, 0x24, 0x08, ...imm32(0x10000), 0xcf);
     lab.load(...eax(target), ...EAX_TO_DR0, ...eax(0x402), ...EAX_TO_DR7, 0x90, 0x41, HLT);
     await lab.run();
-    expect(lab.vcpu.getRegs()).toMatchObject({ rcx: 1n, rdx: 1n, rip: BigInt(target + 2) });
+    expect(ok(lab.vcpu.getRegs())).toMatchObject({ rcx: 1n, rdx: 1n, rip: BigInt(target + 2) });
   });
 
   test('TF steps the guest, over instructions that exit too', async () => {
@@ -74,7 +75,7 @@ describe('the guest’s own breakpoints', () => {
     );
     await lab.run();
     // nop, cpuid, nop, pushf, andl and the popf that ends it.
-    expect(lab.vcpu.getRegs().rdi).toBe(6n);
+    expect(ok(lab.vcpu.getRegs()).rdi).toBe(6n);
   });
 
   test('INT1 is a trap behind the instruction', async () => {
@@ -121,7 +122,7 @@ describe('a debugger outside', () => {
     expect([exit.exception, exit.pc, exit.dr6 & 0xfn]).toEqual([1, BigInt(CODE + 1), 1n]);
     lab.vcpu.setGuestDebug({ control: 0, debugreg: [] });
     await lab.run();
-    expect(lab.vcpu.getRegs().rcx).toBe(0n);
+    expect(ok(lab.vcpu.getRegs()).rcx).toBe(0n);
   });
 
   test('software breakpoints: INT3 exits, and can be given to the guest', async () => {

@@ -4,6 +4,7 @@ import { Timer } from '../../src/devices/clock.ts';
 import type { Vcpu, VcpuExit } from '../../src/kvm/index.ts';
 import { Random } from '../../src/util/random.ts';
 import { CODE, GuestLab, imm32 } from './guest-lab.ts';
+import { ok } from './lab.ts';
 
 const ROUNDS = 60;
 const RUNS = 25;
@@ -29,7 +30,7 @@ function value(random: Random): bigint {
 }
 
 function randomRegs(random: Random, vcpu: Vcpu): void {
-  const regs = vcpu.getRegs();
+  const regs = ok(vcpu.getRegs());
   for (const name of Object.keys(regs) as (keyof typeof regs)[]) regs[name] = value(random);
   if (random.below(8) > 0) regs.rip = BigInt(CODE);
   if (random.below(8) > 0) regs.rflags &= 0xad5n;
@@ -37,7 +38,7 @@ function randomRegs(random: Random, vcpu: Vcpu): void {
 }
 
 function randomSregs(random: Random, vcpu: Vcpu): void {
-  const sregs = vcpu.getSregs();
+  const sregs = ok(vcpu.getSregs());
   for (const name of ['cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'apicBase'] as const)
     if (random.below(4) === 0) sregs[name] = value(random);
   if (random.below(3) === 0) {
@@ -188,7 +189,7 @@ test.each([1, 2, 3, 4])('seed %i', async (seed) => {
   const random = new Random(seed);
   const labs = [new GuestLab(), new GuestLab({ irqchip: true })];
   const start = labs.map((lab) => ({
-    ...lab.vcpu.getSregs(),
+    ...ok(lab.vcpu.getSregs()),
     gdt: { base: BigInt(GDT), limit: 0x17 },
     idt: { base: BigInt(IDT), limit: 0x7ff },
   }));
@@ -228,5 +229,5 @@ test.each([1, 2, 3, 4])('seed %i', async (seed) => {
   const honest = new GuestLab({ host: labs[0]!.host });
   honest.load(0xb8, ...imm32(42), 0xf4);
   await honest.run();
-  expect(honest.vcpu.getRegs().rax).toBe(42n);
+  expect(ok(honest.vcpu.getRegs()).rax).toBe(42n);
 });

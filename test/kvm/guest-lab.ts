@@ -73,7 +73,7 @@ export class GuestLab {
 
   /** Flat protected mode at {@link CODE}. */
   reset(): void {
-    const sregs = this.vcpu.getSregs();
+    const sregs = ok(this.vcpu.getSregs());
     const data = { ...FLAT, type: 3, selector: 16 };
     const failed = this.vcpu.setSregs({
       ...sregs,
@@ -91,7 +91,7 @@ export class GuestLab {
 
   /** RIP at {@link CODE}, with registers as given. */
   start(regs: Partial<ReturnType<Vcpu['getRegs']>> = {}): void {
-    const zero = Object.fromEntries(Object.keys(this.vcpu.getRegs()).map((name) => [name, 0n]));
+    const zero = Object.fromEntries(Object.keys(ok(this.vcpu.getRegs())).map((name) => [name, 0n]));
     this.vcpu.setRegs({
       ...(zero as unknown as ReturnType<Vcpu['getRegs']>),
       rip: BigInt(CODE),
@@ -110,7 +110,7 @@ export class GuestLab {
       const gate = [address & 255, address >> 8, 8, 0, 0, 0x8e, 0, 0];
       mm.write(this.memory + IDT + Number(vector) * 8, Uint8Array.from(gate));
     }
-    const sregs = this.vcpu.getSregs();
+    const sregs = ok(this.vcpu.getSregs());
     this.vcpu.setSregs({
       ...sregs,
       gdt: { base: BigInt(GDT), limit: 0x17 },

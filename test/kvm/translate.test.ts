@@ -1,6 +1,7 @@
 /** KVM_TRANSLATE: the software walk of the guest's page tables, in every paging mode. */
 import { describe, expect, test } from 'vitest';
 import { GuestLab } from './guest-lab.ts';
+import { ok } from './lab.ts';
 
 const PRESENT = 1n;
 const WRITABLE = 2n;
@@ -18,7 +19,7 @@ function lab(words: Readonly<Record<number, bigint>>, size: 4 | 8): GuestLab {
 }
 
 function mode(it: GuestLab, cr3: bigint, cr4: bigint, efer: bigint): GuestLab {
-  const sregs = it.vcpu.getSregs();
+  const sregs = ok(it.vcpu.getSregs());
   const failed = it.vcpu.setSregs({ ...sregs, cr0: sregs.cr0 | 0x8000_0001n, cr3, cr4, efer });
   if (failed !== 0) throw new Error(`KVM_SET_SREGS: ${failed}`);
   return it;

@@ -1,6 +1,7 @@
 /** Registers and events that user space gets and sets, and exits that carry them. */
 import { describe, expect, test } from 'vitest';
 import { CODE, GuestLab, imm32, STACK } from './guest-lab.ts';
+import { ok } from './lab.ts';
 
 const EINVAL = 22;
 const EINTR = 4;
@@ -9,25 +10,25 @@ const HLT = 0xf4;
 describe('get and set', () => {
   test('general registers', () => {
     const { vcpu } = new GuestLab();
-    const regs = vcpu.getRegs();
+    const regs = ok(vcpu.getRegs());
     Object.keys(regs).forEach((name, i) => {
       regs[name as keyof typeof regs] = BigInt(i + 1) << 40n;
     });
     regs.rflags = 0x246n;
     expect(vcpu.setRegs(regs)).toBe(0);
-    expect(vcpu.getRegs()).toEqual(regs);
+    expect(ok(vcpu.getRegs())).toEqual(regs);
   });
 
   test('special registers come back as they were set', () => {
     const { vcpu } = new GuestLab();
-    const sregs = vcpu.getSregs();
+    const sregs = ok(vcpu.getSregs());
     sregs.fs.base = 0x1234_5000n;
     sregs.gdt = { base: 0x7000n, limit: 0x3f };
     sregs.idt = { base: 0x7800n, limit: 0x7ff };
     sregs.cr2 = 0xdead_0000n;
     sregs.cr8 = 3n;
     expect(vcpu.setSregs(sregs)).toBe(0);
-    expect(vcpu.getSregs()).toEqual(sregs);
+    expect(ok(vcpu.getSregs())).toEqual(sregs);
   });
 
   test.each([
@@ -40,9 +41,9 @@ describe('get and set', () => {
     ['high half of EFER', { efer: 1n << 40n }],
   ])('KVM_SET_SREGS refuses %s', (_name, change) => {
     const { vcpu } = new GuestLab();
-    const sregs = vcpu.getSregs();
+    const sregs = ok(vcpu.getSregs());
     expect(vcpu.setSregs({ ...sregs, ...change })).toBe(-EINVAL);
-    expect(vcpu.getSregs()).toEqual(sregs);
+    expect(ok(vcpu.getSregs())).toEqual(sregs);
   });
 
   test('MSRs: set and get, and where the list stops', () => {
@@ -72,20 +73,20 @@ describe('get and set', () => {
 
   test('x87 and SSE state, through KVM_SET_FPU, the guest, and KVM_GET_XSAVE', async () => {
     const lab = new GuestLab();
-    const sregs = lab.vcpu.getSregs();
+    const sregs = ok(lab.vcpu.getSregs());
     lab.vcpu.setSregs({ ...sregs, cr4: sregs.cr4 | 0x600n });
-    const fpu = lab.vcpu.getFpu();
+    const fpu = ok(lab.vcpu.getFpu());
     fpu.xmm.set([1, 2, 3, 4], 16);
     fpu.mxcsr = 0x1f80;
     expect(lab.vcpu.setFpu(fpu)).toBe(0);
     // movd %xmm1, %eax; movd %eax, %xmm0; hlt
     lab.load(0x66, 0x0f, 0x7e, 0xc8, 0x66, 0x0f, 0x6e, 0xc0, HLT);
     await lab.run();
-    expect(lab.vcpu.getRegs().rax).toBe(0x04030201n);
-    const area = lab.vcpu.getXsave();
+    expect(ok(lab.vcpu.getRegs()).rax).toBe(0x04030201n);
+    const area = ok(lab.vcpu.getXsave());
     expect([...area.subarray(160, 164)]).toEqual([1, 2, 3, 4]);
     expect(lab.vcpu.setXsave(area)).toBe(0);
-    expect(lab.vcpu.getXsave()).toEqual(area);
+    expect(ok(lab.vcpu.getXsave())).toEqual(area);
   });
 
   test('two vCPUs on one CPU keep their registers apart', async () => {
@@ -93,21 +94,21 @@ describe('get and set', () => {
     const other = lab.vm.createVcpu(1);
     if (typeof other === 'number') throw new Error(`${other}`);
     other.setCpuid2(lab.kvm.getSupportedCpuid());
-    other.setSregs({ ...lab.vcpu.getSregs(), apicBase: other.getSregs().apicBase });
-    other.setRegs({ ...lab.vcpu.getRegs(), rip: BigInt(CODE) });
+    other.setSregs({ ...ok(lab.vcpu.getSregs()), apicBase: ok(other.getSregs()).apicBase });
+    other.setRegs({ ...ok(lab.vcpu.getRegs()), rip: BigInt(CODE) });
     for (const vcpu of [lab.vcpu, other]) {
-      const sregs = vcpu.getSregs();
+      const sregs = ok(vcpu.getSregs());
       vcpu.setSregs({ ...sregs, cr4: sregs.cr4 | 0x600n });
     }
     // movd %eax, %xmm0; hlt; movd %xmm0, %ebx; hlt
     lab.load(0x66, 0x0f, 0x6e, 0xc0, HLT, 0x66, 0x0f, 0x7e, 0xc3, HLT);
-    lab.vcpu.setRegs({ ...lab.vcpu.getRegs(), rax: 0x11n });
-    other.setRegs({ ...other.getRegs(), rax: 0x22n });
+    lab.vcpu.setRegs({ ...ok(lab.vcpu.getRegs()), rax: 0x11n });
+    other.setRegs({ ...ok(other.getRegs()), rax: 0x22n });
     await lab.run();
     await other.run();
     await lab.run();
     await other.run();
-    expect([lab.vcpu.getRegs().rbx, other.getRegs().rbx]).toEqual([0x11n, 0x22n]);
+    expect([ok(lab.vcpu.getRegs()).rbx, ok(other.getRegs()).rbx]).toEqual([0x11n, 0x22n]);
   });
 });
 
@@ -122,10 +123,10 @@ describe('run', () => {
     exit.data[0] = 0x5a;
     lab.vcpu.kvmRun.immediateExit = true;
     expect(await lab.vcpu.run()).toBe(-EINTR);
-    expect(lab.vcpu.getRegs()).toMatchObject({ rax: 0x5an, rip: BigInt(CODE + 2), rcx: 0n });
+    expect(ok(lab.vcpu.getRegs())).toMatchObject({ rax: 0x5an, rip: BigInt(CODE + 2), rcx: 0n });
     lab.vcpu.kvmRun.immediateExit = false;
     await lab.run();
-    expect(lab.vcpu.getRegs().rcx).toBe(1n);
+    expect(ok(lab.vcpu.getRegs()).rcx).toBe(1n);
   });
 
   test('a kick ends a guest that would spin for ever', async () => {
@@ -138,12 +139,12 @@ describe('run', () => {
     });
     expect(await lab.vcpu.run()).toBe(-EINTR);
     expect(kicked).toBe(true);
-    expect(lab.vcpu.getRegs().rip).toBe(BigInt(CODE));
+    expect(ok(lab.vcpu.getRegs()).rip).toBe(BigInt(CODE));
   });
 
   test('a triple fault is a shutdown exit', async () => {
     const lab = new GuestLab();
-    const sregs = lab.vcpu.getSregs();
+    const sregs = ok(lab.vcpu.getSregs());
     lab.vcpu.setSregs({ ...sregs, idt: { base: 0n, limit: 0 } });
     // ud2
     lab.load(0x0f, 0x0b);
@@ -161,7 +162,7 @@ describe('run', () => {
       if (exit.kind === 'io') bytes.push(...exit.data.subarray(0, exit.size * exit.count));
     });
     expect(bytes).toEqual([65, 66, 67, 68]);
-    expect(lab.vcpu.getRegs()).toMatchObject({ rcx: 0n, rsi: 0x3004n });
+    expect(ok(lab.vcpu.getRegs())).toMatchObject({ rcx: 0n, rsi: 0x3004n });
   });
 
   test('an MSR that does not exist raises #GP in the guest', async () => {
@@ -175,12 +176,12 @@ describe('run', () => {
       lab.memory + 0x5000,
       Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 0, 0, 0, 0x9b, 0xcf, 0, 255, 255, 0, 0, 0, 0x93, 0xcf, 0),
     );
-    const sregs = lab.vcpu.getSregs();
+    const sregs = ok(lab.vcpu.getSregs());
     lab.vcpu.setSregs({ ...sregs, idt: { base: BigInt(idt), limit: 0x7ff }, gdt: { base: 0x5000n, limit: 0x17 } });
     // mov $0xdead, %ecx; rdmsr
     lab.load(0xb9, ...imm32(0xdead), 0x0f, 0x32, HLT);
     await lab.run();
-    expect(lab.vcpu.getRegs().rip).toBe(0x2001n);
+    expect(ok(lab.vcpu.getRegs()).rip).toBe(0x2001n);
     // Error code, RIP of the RDMSR.
     expect([lab.read32(STACK - 16), lab.read32(STACK - 12)]).toEqual([0, CODE + 5]);
   });
@@ -210,7 +211,7 @@ describe('events', () => {
       lab.memory + 0x5000,
       Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 0, 0, 0, 0x9b, 0xcf, 0, 255, 255, 0, 0, 0, 0x93, 0xcf, 0),
     );
-    const sregs = lab.vcpu.getSregs();
+    const sregs = ok(lab.vcpu.getSregs());
     lab.vcpu.setSregs({ ...sregs, idt: { base: 0x4000n, limit: 0x7ff }, gdt: { base: 0x5000n, limit: 0x17 } });
     // nop; sti; nop; jmp .
     lab.load(0x90, 0xfb, 0x90, 0xeb, 0xfe);
@@ -221,7 +222,7 @@ describe('events', () => {
     expect(lab.vcpu.kvmRun.readyForInterruptInjection).toBe(true);
     expect(lab.vcpu.interrupt(0x21)).toBe(0);
     await lab.run();
-    expect(lab.vcpu.getRegs().rcx).toBe(1n);
+    expect(ok(lab.vcpu.getRegs()).rcx).toBe(1n);
   });
 
   test('KVM_SET_VCPU_EVENTS checks its flags and vectors', () => {
@@ -247,7 +248,7 @@ describe('events', () => {
     expect(pcs).toEqual([BigInt(CODE + 1), BigInt(CODE + 2)]);
     lab.vcpu.setGuestDebug({ control: 0, debugreg: [] });
     expect((await lab.run()).kind).toBe('hlt');
-    expect(lab.vcpu.getRegs().rcx).toBe(2n);
+    expect(ok(lab.vcpu.getRegs()).rcx).toBe(2n);
   });
 });
 
@@ -276,5 +277,5 @@ test('a kick takes a halted vCPU out of KVM_RUN and leaves it halted', async () 
   expect(lab.vcpu.setMpState(0)).toBe(0);
   const exit = await lab.vcpu.run();
   expect(typeof exit === 'number' ? exit : exit.kind).toBe('io');
-  expect(lab.vcpu.getRegs().rcx).toBe(1n);
+  expect(ok(lab.vcpu.getRegs()).rcx).toBe(1n);
 });

@@ -8,7 +8,7 @@ import '../../machine/isa/index.ts';
 import { ASSIST, type Row, rows } from '../../machine/isa/row.ts';
 import { Random } from '../../util/random.ts';
 import type { VcpuExit } from '../virt/kvm_run.ts';
-import { CODE, GuestLab, MMIO } from './testing/guest_lab.ts';
+import { CODE, GuestLab, MMIO, ok } from './testing/guest_lab.ts';
 
 const RAM = 0x9000;
 const SIZE = 64;
@@ -63,7 +63,7 @@ async function outcome(lab: GuestLab, code: Uint8Array, base: number, seed: numb
   lab.setRegs({ rip: BigInt(CODE), rflags: 2n | (word() & 0x8d5n), rsp: 0x8000n, rdi: BigInt(base) });
   // A bit offset in RBX stays near.
   lab.setRegs({ rax: word(), rbx: bits ? word() & 0xffn : word(), rcx: word(), rdx: word(), rsi: 0n, rbp: 0x8000n });
-  const fpu = lab.vcpu.getFpu();
+  const fpu = ok(lab.vcpu.getFpu());
   for (let i = 0; i < 256; i++) fpu.xmm[i] = random.u32() & 0x3f;
   fpu.fpr.fill(0);
   lab.vcpu.setFpu({ ...fpu, fcw: 0x37f, fsw: 0, ftwx: 0, mxcsr: 0x1f80, lastIp: 0n, lastDp: 0n, lastOpcode: 0 });
@@ -82,8 +82,8 @@ async function outcome(lab: GuestLab, code: Uint8Array, base: number, seed: numb
     return exit.kind;
   }
   const memory = base === RAM ? lab.read(RAM, SIZE) : Array.from(data, (b) => b.toString(16).padStart(2, '0')).join('');
-  const after = lab.vcpu.getFpu();
-  const { rdi, ...regs } = lab.vcpu.getRegs();
+  const after = ok(lab.vcpu.getFpu());
+  const { rdi, ...regs } = ok(lab.vcpu.getRegs());
   return JSON.stringify({
     ...Object.fromEntries(Object.entries(regs).map(([name, value]) => [name, (value as bigint).toString(16)])),
     rdi: Number(rdi) - base,

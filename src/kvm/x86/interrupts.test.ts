@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { EAGAIN } from '../../host/errno.ts';
 import type { Vcpu } from '../api.ts';
 import { KVM_MP_STATE_RUNNABLE } from './kvm_host.ts';
-import { bytesOf, CODE, GuestLab } from './testing/guest_lab.ts';
+import { bytesOf, CODE, GuestLab, ok } from './testing/guest_lab.ts';
 
 const STI_HLT_FOREVER = 'fb f4 eb fc';
 const END_PIC = 'b0 20 e6 20';
@@ -88,7 +88,7 @@ describe('a halted vCPU wakes', () => {
     const [boot, other] = lab.vcpus;
     lab.write(CODE + 0x800, bytesOf(`${wrmsr(0x1b, 0xfee0_0c00)}${wrmsr(0x830, 0x4050, 0)} b0 02 e6 82 f4`));
     lab.enterLongMode(other!);
-    other!.setRegs({ ...other!.getRegs(), rip: BigInt(CODE + 0x800), rflags: 2n });
+    other!.setRegs({ ...ok(other!.getRegs()), rip: BigInt(CODE + 0x800), rflags: 2n });
     other!.setMpState(KVM_MP_STATE_RUNNABLE);
     expect(await nextOut(boot!, lab)).toBe('out 81/1 01');
     const waiting = nextOut(boot!, lab);

@@ -39,6 +39,9 @@ export const KVM_REQ_IOAPIC_EOI_EXIT: number = KVM_REQ_ARCH_BASE + 7;
 export const KVM_REQ_TLB_FLUSH_CURRENT: number = KVM_REQ_ARCH_BASE + 8;
 export const KVM_REQ_TLB_FLUSH_GUEST: number = KVM_REQ_ARCH_BASE + 9;
 export const KVM_REQ_RECALC_INTERCEPTS: number = KVM_REQ_ARCH_BASE + 11;
+export const KVM_REQ_APICV_UPDATE: number = KVM_REQ_ARCH_BASE + 12;
+export const KVM_REQ_LOAD_EOI_EXITMAP: number = KVM_REQ_ARCH_BASE + 13;
+export const KVM_REQ_APIC_PAGE_RELOAD: number = KVM_REQ_ARCH_BASE + 14;
 
 // ---- registers
 
@@ -154,6 +157,8 @@ export class KvmVcpuArch {
   mpState: number = KVM_MP_STATE_RUNNABLE;
   /** The guest's registers are out of KVM's reach. */
   guestStateProtected = false;
+  /** What XSAVE manages is out of KVM's reach. @upstream fpstate_set_confidential() */
+  guestFpuConfidential = false;
   /** IRR, ISR and TPR of the guest are out of KVM's reach; only the backend knows whether an interrupt waits. */
   guestApicProtected = false;
   /** TSC offset and scaling are not KVM's. */
@@ -299,6 +304,8 @@ export class KvmArch {
   x2apicFormat = false;
   x2apicBroadcastQuirkDisabled = false;
   apicBusCycleNs = 1;
+  /** What keeps the VM from APIC virtualization, a bit for each APICV_INHIBIT_REASON. @upstream apicv_inhibit_reasons */
+  apicvInhibitReasons = 1;
   /** Devices that send interrupts to vCPUs by themselves. @upstream assigned_device_count */
   assignedDeviceCount = 0;
 

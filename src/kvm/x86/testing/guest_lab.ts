@@ -33,7 +33,8 @@ const hex = (bytes: Uint8Array): string => Array.from(bytes, (b) => b.toString(1
 export const bytesOf = (code: string): Uint8Array =>
   Uint8Array.from(code.replace(/\s+/g, '').match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
 
-const value = <T>(result: T | number): T => {
+/** The value, or a failure of the test. */
+export const ok = <T>(result: T | number): T => {
   if (typeof result === 'number') throw new Error(`errno ${-result}`);
   return result;
 };
@@ -70,9 +71,9 @@ export class GuestLab {
 
   constructor(code: string, options: GuestOptions = {}) {
     this.host = new Host(new Machine({ processors: 1, ramSize: 32 << 20, profile: 'pc' }));
-    value(vtInit(this.host));
-    const kvm = value(Kvm.open(this.host));
-    this.vm = value(kvm.createVm());
+    ok(vtInit(this.host));
+    const kvm = ok(Kvm.open(this.host));
+    this.vm = ok(kvm.createVm());
     if (options.irqchip === 'split') this.vm.enableCap(KVM_CAP_SPLIT_IRQCHIP, [24n]);
     else if (options.irqchip) this.vm.createIrqchip();
     this.#ram = this.vm.mm.mmap(RAM_SIZE);
@@ -88,7 +89,7 @@ export class GuestLab {
       return entry.function === 1 ? { ...entry, ecx: (entry.ecx | TSC_DEADLINE) >>> 0 } : entry;
     });
     for (let id = 0; id < (options.vcpus ?? 1); id++) {
-      const vcpu = value(this.vm.createVcpu(id));
+      const vcpu = ok(this.vm.createVcpu(id));
       vcpu.setCpuid2(entries);
       this.vcpus.push(vcpu);
     }
@@ -100,7 +101,7 @@ export class GuestLab {
   }
 
   #enterRealMode(): void {
-    const sregs = this.vcpu.getSregs();
+    const sregs = ok(this.vcpu.getSregs());
     this.vcpu.setSregs({ ...sregs, cs: { ...sregs.cs, base: BigInt(CODE), selector: CODE >> 4 } });
   }
 
@@ -122,7 +123,7 @@ export class GuestLab {
     this.write(PML4, new Uint8Array(table.buffer));
     for (let i = 0; i < 4; i++) table.setBigUint64(8 * i, BigInt(i * GIB + LARGE), true);
     this.write(PDPT, new Uint8Array(table.buffer));
-    const sregs = vcpu.getSregs();
+    const sregs = ok(vcpu.getSregs());
     const data = { ...sregs.ds, base: 0n, limit: 0xffff_ffff, type: 3, s: 1, present: 1, db: 1, g: 1, selector: 0x10 };
     const next: KvmSregs = {
       ...sregs,
@@ -160,7 +161,7 @@ export class GuestLab {
 
   /** Changes some registers. */
   setRegs(regs: Partial<KvmRegs>): void {
-    this.vcpu.setRegs({ ...this.vcpu.getRegs(), ...regs });
+    this.vcpu.setRegs({ ...ok(this.vcpu.getRegs()), ...regs });
   }
 
   /** Writes guest RAM. */
@@ -170,7 +171,7 @@ export class GuestLab {
 
   /** Reads guest RAM. */
   read(gpa: number, length: number): string {
-    return hex(value(this.vm.mm.read(this.#ram + gpa, length) ?? -1));
+    return hex(ok(this.vm.mm.read(this.#ram + gpa, length) ?? -1));
   }
 
   /** Answers one exit, and says what it was. */
