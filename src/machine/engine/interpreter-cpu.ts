@@ -270,6 +270,13 @@ export class InterpreterCpu extends Cpu {
     return [this.#word(32, KEY.kind, CC_KIND), this.#word(64, KEY.a, CC_A), this.#word(64, KEY.b, CC_B)];
   }
 
+  protected override iterationsLeft(): Expr<32> {
+    return this.#budget();
+  }
+  protected override spendIterations(count: Expr<32>): void {
+    this.#setBudget(sub(this.#budget(), count));
+  }
+
   protected spendIteration(): void {
     const { code } = this;
     const record = this.#record;

@@ -12,6 +12,7 @@ type Stmt =
   | { kind: 'let'; id: number; value: Expr; local: number; op: number; offset: number }
   | { kind: 'assign'; id: number; key: number; value: Expr; before: (() => void) | null; after: () => void }
   | { kind: 'store'; id: number; address: Expr; value: Expr; op: number; offset: number }
+  | { kind: 'bulk'; id: number; host: Expr<32>; from: Expr<32>; bytes: Expr<32>; opcode: number }
   | { kind: 'if'; id: number; condition: Expr; then: Stmt[]; otherwise: Stmt[] | null }
   | { kind: 'loop'; id: number; label: string; body: Stmt[] }
   | { kind: 'raw'; id: number; value: Expr | null; emit: () => void };
@@ -20,6 +21,9 @@ type Stmt =
 export const LOAD: Record<Width | 128, number> = { 8: 0x2d, 16: 0x2f, 32: 0x28, 64: 0x29, 128: 0xfd00 };
 export const STORE: Record<Width | 128, number> = { 8: 0x3a, 16: 0x3b, 32: 0x36, 64: 0x37, 128: 0xfd0b };
 export type LoadWidth = Width | 128;
+/** Bulk instructions, after the prefix FC. */
+const MEMORY_COPY = 10;
+const MEMORY_FILL = 11;
 const ANY_STATE = -1;
 /** Keys of mutable locals start here, above any back-end's. */
 const VARIABLE_KEYS = 0x10000;
@@ -93,6 +97,21 @@ export class Code {
     address.uses++;
     value.uses++;
     this.#stmts.push({ kind: 'store', id: tick(), address, value, op: STORE[value.width as LoadWidth], offset });
+  }
+
+  /** Copies bytes as if the source were read first. */
+  copyBytes(to: Expr<32>, from: Expr<32>, bytes: Expr<32>): void {
+    this.#bulk(MEMORY_COPY, to, from, bytes);
+  }
+  /** Sets bytes to the low byte of a value. */
+  fillBytes(to: Expr<32>, value: Expr<32>, bytes: Expr<32>): void {
+    this.#bulk(MEMORY_FILL, to, value, bytes);
+  }
+  #bulk(opcode: number, host: Expr<32>, from: Expr<32>, bytes: Expr<32>): void {
+    host.uses++;
+    from.uses++;
+    bytes.uses++;
+    this.#stmts.push({ kind: 'bulk', id: tick(), host, from, bytes, opcode });
   }
 
   if(condition: Expr<1>, then: () => void, otherwise: (() => void) | null = null): void {
@@ -230,6 +249,13 @@ export class Code {
         this.push(stmt.value);
         out.memory(stmt.op, stmt.offset);
         return;
+      case 'bulk':
+        this.push(stmt.host);
+        this.push(stmt.from);
+        this.push(stmt.bytes);
+        out.u8(0xfc).unsigned(stmt.opcode).u8(0);
+        if (stmt.opcode === MEMORY_COPY) out.u8(0);
+        return;
       case 'if':
         this.#prepare([...stmt.then, ...(stmt.otherwise ?? [])], stmt.id);
         this.push(stmt.condition);
@@ -276,6 +302,7 @@ export class Code {
         this.#prepare([...stmt.then, ...(stmt.otherwise ?? [])], id);
         this.#share(stmt.condition, id);
       } else if (stmt.kind === 'loop') this.#prepare(stmt.body, id);
+      else if (stmt.kind === 'bulk') for (const node of [stmt.host, stmt.from, stmt.bytes]) this.#share(node, id);
       else if (stmt.value !== null) this.#share(stmt.value, id);
       if (stmt.kind === 'store') this.#share(stmt.address, id);
     }

@@ -12,6 +12,7 @@
  */
 import {
   ACCESS,
+  DIRECTION,
   EXIT,
   type Exit,
   FS,
@@ -47,6 +48,8 @@ import {
   ne,
   negate,
   or,
+  select,
+  shl,
   shr,
   sub,
   truncate,
@@ -62,6 +65,9 @@ import type { Insn, Operand } from './insn.ts';
 import { ASSIST } from './row.ts';
 import type { Support } from './support.ts';
 import type { V } from './vector.ts';
+
+/** Fewer iterations than this are done one by one. */
+const LEAST_AT_ONCE = 8;
 
 /** Exception summary: an unmasked x87 exception is pending. */
 const FSW_ES = 0x80;
@@ -285,6 +291,11 @@ export abstract class Cpu {
     return this.#translate(this.linear(segment, offset, width, true), width, ACCESS.write);
   }
 
+  /** Checks that a load will succeed and returns where from. */
+  readable(linear: Expr<64>, width: LoadWidth): Expr<32> {
+    return this.#translate(linear, width, ACCESS.read);
+  }
+
   /** Checks a memory operand for reading and writing at a linear address of the author's making (BTS m, r). Returns where it is. */
   modifiable(linear: Expr<64>, width: LoadWidth): Expr<32> {
     return this.#translate(linear, width, ACCESS.readWrite);
@@ -410,8 +421,14 @@ export abstract class Cpu {
    * happens when a repetition ends, unless there was none.
    * With 32-bit addresses in 64-bit mode processors first clear the upper half of RCX and of the index registers named,
    * even for a count of zero or before a fault.
+   * @param bulk does some iterations at once, where that is possible, and leaves at least one (see atOnce)
    */
-  repeat(body: () => Expr<1> | null, end: (() => void) | null = null, indexes: readonly number[] = []): void {
+  repeat(
+    body: () => Expr<1> | null,
+    end: (() => void) | null = null,
+    indexes: readonly number[] = [],
+    bulk: (() => void) | null = null,
+  ): void {
     if (this.insn.rep === 'none') {
       body();
       return;
@@ -423,6 +440,11 @@ export abstract class Cpu {
       this.#committed = false;
       this.#host = null;
       this.code.if(negate(isZero(this.addressRegister(RCX))), () => {
+        if (bulk !== null && this.mode64 && this.insn.addressSize === 64 && this.iterationsLeft() !== null) {
+          bulk();
+          this.#committed = false;
+          this.#host = null;
+        }
         const goOn = body();
         const left = this.code.let(sub(this.addressRegister(RCX), u64(1)));
         this.setAddressRegister(RCX, left);
@@ -439,6 +461,39 @@ export abstract class Cpu {
     });
     this.nesting--;
   }
+
+  /**
+   * How many iterations, beyond the one that has begun, can be done at once: all but the last, as many as the budget lasts,
+   * ascending, within the pages of the first elements; null where the back-end counts one by one.
+   * @param offsets of the elements in their pages
+   */
+  iterationsAtOnce(width: Width, offsets: readonly Expr<64>[]): Expr<32> {
+    const least = (a: Expr<32>, b: Expr<32>): Expr<32> => select(ltS(a, b), a, b);
+    const wanted = this.code.let(sub(this.gpr64(RCX), u64(1)));
+    let count = this.code.let(truncate(select(ltU(wanted, u64(4096)), wanted, u64(4096)), 32));
+    for (const offset of offsets) {
+      const room = shr(sub(u32(4096), and(truncate(offset, 32), u32(4095))), u8(Math.log2(width / 8)));
+      count = this.code.let(least(count, this.code.let(room)));
+    }
+    return this.code.let(least(count, this.iterationsLeft()!));
+  }
+  /** Whether a direction and a number of iterations make it worth while. */
+  worthAtOnce(count: Expr<32>): Expr<1> {
+    return and(ltS(u32(LEAST_AT_ONCE - 1), count), ne(this.state(DIRECTION, 64), u64(-1)));
+  }
+  /** After `count` iterations at once: counts them and moves RCX and the index registers. */
+  advanceAtOnce(count: Expr<32>, width: Width, indexes: readonly number[]): void {
+    const wide = this.code.let(zeroExtend(count, 64));
+    this.spendIterations(count);
+    this.setGpr(RCX, sub(this.gpr64(RCX), wide));
+    const bytes = this.code.let(shl(wide, u8(Math.log2(width / 8))));
+    for (const register of indexes) this.setGpr(register, add(this.gpr64(register), bytes));
+  }
+  /** Iterations that the budget lasts for, signed; null where iterations are counted one by one. */
+  protected iterationsLeft(): Expr<32> | null {
+    return null;
+  }
+  protected spendIterations(_count: Expr<32>): void {}
 
   /** For back-ends whose own setters commit. */
   protected markCommitted(): void {

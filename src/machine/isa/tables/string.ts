@@ -1,7 +1,7 @@
 /** String instructions. @sdm "MOVS", "STOS", "LODS", "SCAS", "CMPS", "REP/REPE/REPZ/REPNE/REPNZ" */
 import { DIRECTION, ES, RAX, RDI, RSI } from '../../engine/layout.ts';
 import type { Cpu } from '../cpu.ts';
-import { add, mul, u64, type Width } from '../expr.ts';
+import { add, and, constant, eq, ltU, mul, negate, shl, sub, u8, u64, type Width, zeroExtend } from '../expr.ts';
 import { conditionOn, flagsOfSub, type Recipe, STATUS } from '../flags.ts';
 import { define } from '../row.ts';
 
@@ -17,6 +17,40 @@ const both = (mnemonic: string, opcode: number, traits: object, body: (cpu: Cpu,
   define(mnemonic, { ...string, ...traits }, hex(opcode + 1), (cpu) => body(cpu, cpu.operandSize));
 };
 
+/** Many elements of REP MOVS: unless an element that is written is read later, they can be copied together. */
+function moveMany(cpu: Cpu, width: Width): void {
+  const { code } = cpu;
+  const from = code.let(cpu.linear(cpu.insn.segment, cpu.gpr64(RSI), width, false));
+  const to = code.let(cpu.gpr64(RDI));
+  const count = cpu.iterationsAtOnce(width, [from, to]);
+  cpu.if(cpu.worthAtOnce(count), () => {
+    const source = cpu.readable(from, width);
+    const target = cpu.writable(ES, to, width);
+    const bytes = code.let(shl(count, u8(Math.log2(width / 8))));
+    cpu.if(negate(ltU(sub(target, source), bytes)), () => {
+      code.copyBytes(target, source, bytes);
+      cpu.advanceAtOnce(count, width, [RSI, RDI]);
+    });
+  });
+}
+
+/** A byte times this is the byte in all places. */
+const ONES: Record<Width, number | bigint> = { 8: 1, 16: 0x101, 32: 0x101_0101, 64: 0x101_0101_0101_0101n };
+
+/** Many elements of REP STOS, if all bytes of the element are alike. */
+function storeMany(cpu: Cpu, width: Width): void {
+  const { code } = cpu;
+  const to = code.let(cpu.gpr64(RDI));
+  const count = cpu.iterationsAtOnce(width, [to]);
+  const byte = code.let(zeroExtend(cpu.gpr(RAX, 8), width));
+  const alike = eq(mul(byte, constant(width, ONES[width])), cpu.gpr(RAX, width));
+  cpu.if(and(cpu.worthAtOnce(count), alike), () => {
+    const target = cpu.writable(ES, to, width);
+    code.fillBytes(target, zeroExtend(cpu.gpr(RAX, 8), 32), shl(count, u8(Math.log2(width / 8))));
+    cpu.advanceAtOnce(count, width, [RDI]);
+  });
+}
+
 both('MOVS', 0xa4, {}, (cpu, width) =>
   cpu.repeat(
     () => {
@@ -28,6 +62,7 @@ both('MOVS', 0xa4, {}, (cpu, width) =>
     },
     null,
     [RSI, RDI],
+    () => moveMany(cpu, width),
   ),
 );
 
@@ -40,6 +75,7 @@ both('STOS', 0xaa, {}, (cpu, width) =>
     },
     null,
     [RDI],
+    () => storeMany(cpu, width),
   ),
 );
 
