@@ -9,7 +9,8 @@
  * What is locked. `pamt4k`, `pamt2m`, `pamt1g`: a PAMT entry, by the page's address; the entry of a TDR or TDVPR page is
  * the lock of the TD or the virtual processor. The others of a TD or virtual processor go by its TDR's or TDVPR's address;
  * `sept_entry` by the guest-physical address; those of the platform have id 0,
- * but `tdmr` goes by index, `ket` (encryption engines) and `wbcache` by package.
+ * but `tdmr` goes by index, `ket` (encryption engines) and `wbcache` by package; `entropy` is held when
+ * there is none.
  */
 export type LockKind =
   | 'pamt4k'
@@ -24,7 +25,8 @@ export type LockKind =
   | 'tdmr'
   | 'kot'
   | 'ket'
-  | 'wbcache';
+  | 'wbcache'
+  | 'entropy';
 
 export type LockMode = 'shared' | 'exclusive';
 
