@@ -41,13 +41,32 @@ export function kvmEmulateHypercall(vcpu: X86Vcpu): number {
   const a1 = read(VCPU_REGS_RCX);
   const a2 = read(VCPU_REGS_RDX);
   const a3 = read(VCPU_REGS_RSI);
-  trace.kvm_hypercall?.(nr, a0, a1, a2, a3);
-  vcpu.stat.hypercalls++;
-  const finish = (result: bigint): number => {
+  const call: Hypercall = { nr, args: [a0, a1, a2, a3], long, cpl: vcpu.kvm.ops.getCpl(vcpu) };
+  return kvmEmulateHypercallArgs(vcpu, call, (result) => {
     kvmRegisterWriteRaw(vcpu, VCPU_REGS_RAX, BigInt.asUintN(long ? 64 : 32, result));
     return kvmSkipEmulatedInstruction(vcpu);
-  };
-  if (vcpu.kvm.ops.getCpl(vcpu) !== 0) return finish(KVM_EPERM);
+  });
+}
+
+/** A hypercall, wherever its number and arguments were. */
+export interface Hypercall {
+  readonly nr: bigint;
+  readonly args: readonly [bigint, bigint, bigint, bigint];
+  /** From 64-bit mode. */
+  readonly long: boolean;
+  readonly cpl: number;
+}
+
+/** @param finish gives the guest its result @upstream ____kvm_emulate_hypercall() */
+export function kvmEmulateHypercallArgs(
+  vcpu: X86Vcpu,
+  { nr, args, long, cpl }: Hypercall,
+  finish: (result: bigint) => number,
+): number {
+  const [a0, a1, a2, a3] = args;
+  trace.kvm_hypercall?.(nr, a0, a1, a2, a3);
+  vcpu.stat.hypercalls++;
+  if (cpl !== 0) return finish(KVM_EPERM);
   switch (Number(nr)) {
     case KVM_HC_VAPIC_POLL_IRQ:
       return finish(0n);

@@ -7,7 +7,7 @@
  * @upstream arch/x86/kvm/vmx/main.c
  */
 import type { Cpu } from '../../../host/cpus.ts';
-import { EINVAL, EIO, ENOTTY, EOPNOTSUPP, type Errno } from '../../../host/errno.ts';
+import { EINVAL, EIO, ENOTTY, type Errno } from '../../../host/errno.ts';
 import type { Host } from '../../../host/host.ts';
 import type { Gfn, Gpa, Hpa } from '../../../util/address.ts';
 import type { KvmModule } from '../../virt/kvm_host.ts';
@@ -15,7 +15,6 @@ import { type KvmModuleParameters, kvmExit, kvmInit } from '../../virt/kvm_main.
 import { kvmCompleteInsnGp } from '../cr.ts';
 import type { KvmDtable, KvmSegment, X86Vcpu, X86Vm } from '../kvm_host.ts';
 import {
-  EXIT_FASTPATH_NONE,
   type Fastpath,
   type KvmExitInfo,
   type KvmX86InitOps,
@@ -26,8 +25,38 @@ import { PG_LEVEL_4K } from '../mmu/tdp_mmu.ts';
 import type { KvmTdxCmd } from '../uapi_tdx.ts';
 import { kvmVcpuDeliverSipiVector } from '../vcpu_reset.ts';
 import { X86ArchHooks } from '../x86.ts';
+import { cpuHasVmxEptAdBits } from './capabilities.ts';
 import { isTd, isTdVcpu } from './common.ts';
 import { tdxBringup, tdxCleanup } from './tdx.ts';
+import { tdxCompleteEmulatedMsr } from './tdx_emulate.ts';
+import { tdxHandleExit } from './tdx_exits.ts';
+import { tdxVcpuIoctl, tdxVmIoctl } from './tdx_ioctl.ts';
+import {
+  tdxDeliverInterrupt,
+  tdxFlushTlb,
+  tdxInjectNmi,
+  tdxInterruptAllowed,
+  tdxLoadMmuPgd,
+  tdxProtectedApicHasInterrupt,
+} from './tdx_irq.ts';
+import {
+  tdxSeptFreePrivateSpt,
+  tdxSeptLinkPrivateSpt,
+  tdxSeptRemovePrivateSpte,
+  tdxSeptSetPrivateSpte,
+} from './tdx_mmu.ts';
+import { tdxGetMsr, tdxHasEmulatedMsr, tdxSetMsr } from './tdx_msr.ts';
+import { tdxGetExitInfo, tdxVcpuRun } from './tdx_run.ts';
+import {
+  tdxDisableVirtualizationCpu,
+  tdxVcpuCreate,
+  tdxVcpuFree,
+  tdxVcpuLoad,
+  tdxVcpuPreRun,
+  tdxVcpuPut,
+  tdxVcpuReset,
+} from './tdx_vcpu.ts';
+import { tdxVmDestroy, tdxVmInit, tdxVmPreDestroy } from './tdx_vm.ts';
 import { vmxCacheReg, vmxGetRflags, vmxSetRflags } from './vcpu_vmx.ts';
 import {
   vmxCheckEmulateInstruction,
@@ -37,6 +66,7 @@ import {
   vmxEnableVirtualizationCpu,
   vmxExit,
   vmxGetIfFlag,
+  vmxHardware,
   vmxHardwareSetup,
   vmxHardwareUnsetup,
   vmxHasEmulatedMsr,
@@ -143,8 +173,9 @@ function vtEnableVirtualizationCpu(cpu: Cpu): Errno {
   return vmxEnableVirtualizationCpu(cpu);
 }
 
-/** VMXOFF; a TD vCPU on this CPU would be flushed first. */
+/** TD vCPUs on this CPU are flushed, which needs SEAMCALL; then VMXOFF. */
 function vtDisableVirtualizationCpu(cpu: Cpu): void {
+  tdxDisableVirtualizationCpu(cpu);
   vmxDisableVirtualizationCpu(cpu);
 }
 
@@ -166,27 +197,33 @@ function vtRebooting(host: Host): void {
 
 /** The TDX module is initialised while VMX is on everywhere. */
 function vtPostHardwareEnableSetup(host: Host): Errno {
-  return tdxBackend.tdxBringup(host);
+  return tdxBackend.tdxBringup(host, vmxLackingForTdx(host));
+}
+
+/** What TDs need of VMX beyond what VMs do, or null. */
+function vmxLackingForTdx(host: Host): string | null {
+  // KVM counts on shared EPT being written with accessed and dirty flags, as the module does on its own.
+  return cpuHasVmxEptAdBits(vmxHardware(host.cpus).config) ? null : 'EPT has no accessed and dirty flags';
 }
 
 /** A TD's MSRs are the module's, but for a short list. */
 function vtHasEmulatedMsr(kvm: X86Vm | null, index: number): boolean {
-  return kvm !== null && isTd(kvm) ? false : vmxHasEmulatedMsr(index);
+  return kvm !== null && isTd(kvm) ? tdxHasEmulatedMsr(index) : vmxHasEmulatedMsr(index);
 }
 
-/** Without a TDX module there is no TD to initialise. */
+/** No SEAMCALL yet: a TD gets its KeyID by KVM_TDX_INIT_VM. */
 function vtVmInit(kvm: X86Vm): Errno {
-  return isTd(kvm) ? -EOPNOTSUPP : vmxVmInit(kvm);
+  return isTd(kvm) ? tdxVmInit(kvm) : vmxVmInit(kvm);
 }
 
-/** Before vCPUs are freed. */
-function vtVmPreDestroy(_kvm: X86Vm): void {
-  // A VM has nothing to give back before its vCPUs go; a TD would release its KeyID here.
+/** Before vCPUs are freed a TD gives its KeyID back; a VM has nothing to give. */
+function vtVmPreDestroy(kvm: X86Vm): void {
+  if (isTd(kvm)) tdxVmPreDestroy(kvm);
 }
 
-/** Last step of destruction. */
-function vtVmDestroy(_kvm: X86Vm): void {
-  // A VM's memory is all KVM's own; a TD's control pages would be reclaimed here.
+/** Last step: a TD's control pages are reclaimed; a VM's memory is all KVM's own. */
+function vtVmDestroy(kvm: X86Vm): void {
+  if (isTd(kvm)) tdxVmDestroy(kvm);
 }
 
 /** Nothing to allocate once per VM. */
@@ -196,17 +233,19 @@ function vtVcpuPrecreate(_kvm: X86Vm): Errno {
 
 /** A TD's register state lives in its TDVPS, out of KVM's reach; a VM's lives in a VMCS. */
 function vtVcpuCreate(vcpu: X86Vcpu): Errno {
-  return isTdVcpu(vcpu) ? -EIO : vmxVcpuCreate(vcpu);
+  return isTdVcpu(vcpu) ? tdxVcpuCreate(vcpu) : vmxVcpuCreate(vcpu);
 }
 
-/** Frees what vcpuCreate made. */
+/** Frees what vcpuCreate made; pages of a TD vCPU come back from the module. */
 function vtVcpuFree(vcpu: X86Vcpu): void {
-  if (!isTdVcpu(vcpu)) vmxVcpuFree(vcpu);
+  if (isTdVcpu(vcpu)) tdxVcpuFree(vcpu);
+  else vmxVcpuFree(vcpu);
 }
 
-/** The module resets TD vCPUs. */
+/** KVM_TDX_INIT_VCPU gives a TD vCPU its state, so there is little to reset. */
 function vtVcpuReset(vcpu: X86Vcpu, initEvent: boolean): void {
-  if (!isTdVcpu(vcpu)) vmxVcpuReset(vcpu, initEvent);
+  if (isTdVcpu(vcpu)) tdxVcpuReset(vcpu, initEvent);
+  else vmxVcpuReset(vcpu, initEvent);
 }
 
 /** A TD's CPUID was fixed when it was initialised. */
@@ -214,17 +253,19 @@ function vtVcpuAfterSetCpuid(vcpu: X86Vcpu): void {
   if (!isTdVcpu(vcpu)) vmxVcpuAfterSetCpuid(vcpu);
 }
 
-/** A TD vCPU is associated with a CPU by the module. */
+/** A TD vCPU is associated with a CPU by the module: it is flushed from the one before. */
 function vtVcpuLoad(vcpu: X86Vcpu, cpu: Cpu): void {
-  if (!isTdVcpu(vcpu)) vmxVcpuLoad(vcpu, cpu);
+  if (isTdVcpu(vcpu)) tdxVcpuLoad(vcpu, cpu);
+  else vmxVcpuLoad(vcpu, cpu);
 }
 
 /** A TD vCPU stays associated. */
 function vtVcpuPut(vcpu: X86Vcpu): void {
-  if (!isTdVcpu(vcpu)) vmxVcpuPut(vcpu);
+  if (isTdVcpu(vcpu)) tdxVcpuPut(vcpu);
+  else vmxVcpuPut(vcpu);
 }
 
-/** The module switches a TD's MSRs. */
+/** The module switches a TD's MSRs, and leaves those of the host in a state that the host uses as well. */
 function vtPrepareSwitchToGuest(vcpu: X86Vcpu): void {
   if (!isTdVcpu(vcpu)) vmxPrepareSwitchToGuest(vcpu);
 }
@@ -240,14 +281,14 @@ function vtGetFeatureMsr(_index: number): bigint | undefined {
   return undefined;
 }
 
-/** A TD's MSRs are the module's. */
+/** As vtHasEmulatedMsr. */
 function vtGetMsr(vcpu: X86Vcpu, index: number): bigint | undefined {
-  return isTdVcpu(vcpu) ? undefined : vmxGetMsr(vcpu, index);
+  return isTdVcpu(vcpu) ? tdxGetMsr(vcpu, index) : vmxGetMsr(vcpu, index);
 }
 
-/** A TD's MSRs are the module's. */
+/** As vtHasEmulatedMsr. */
 function vtSetMsr(vcpu: X86Vcpu, index: number, value: bigint, hostInitiated: boolean): boolean {
-  return isTdVcpu(vcpu) ? false : vmxSetMsr(vcpu, index, value, hostInitiated);
+  return isTdVcpu(vcpu) ? tdxSetMsr(vcpu, index, value, hostInitiated) : vmxSetMsr(vcpu, index, value, hostInitiated);
 }
 
 /** A TD's registers are hidden: zero. */
@@ -350,14 +391,16 @@ function vtGetIfFlag(vcpu: X86Vcpu): boolean {
   return isTdVcpu(vcpu) ? false : vmxGetIfFlag(vcpu);
 }
 
-/** INVEPT of everything covers shared EPT; private EPT is flushed by TDH.MEM.TRACK. */
+/** INVEPT of everything covers a TD's shared EPT; its private EPT is flushed by TDH.MEM.TRACK. */
 function vtFlushTlbAll(vcpu: X86Vcpu): void {
-  vmxFlushTlbAll(vcpu);
+  if (isTdVcpu(vcpu)) tdxFlushTlb(vcpu);
+  else vmxFlushTlbAll(vcpu);
 }
 
 /** As vtFlushTlbAll. */
 function vtFlushTlbCurrent(vcpu: X86Vcpu): void {
-  vmxFlushTlbCurrent(vcpu);
+  if (isTdVcpu(vcpu)) tdxFlushTlb(vcpu);
+  else vmxFlushTlbCurrent(vcpu);
 }
 
 /** A TD's linear translations are the module's business. */
@@ -377,27 +420,28 @@ function vtGetMtMask(vcpu: X86Vcpu, isMmio: boolean): number {
 
 /** A TD has a shared root besides the secure one. */
 function vtLoadMmuPgd(vcpu: X86Vcpu, root: Hpa, rootLevel: number): void {
-  if (!isTdVcpu(vcpu)) vmxLoadMmuPgd(vcpu, root, rootLevel);
+  if (isTdVcpu(vcpu)) tdxLoadMmuPgd(vcpu, root, rootLevel);
+  else vmxLoadMmuPgd(vcpu, root, rootLevel);
 }
 
-/** A VM's tables are KVM's own: only a TD has others. */
-function vtLinkExternalSpt(_kvm: X86Vm, _gfn: Gfn, _level: number, _table: Hpa): Errno {
-  return -EIO;
-}
-
-/** As vtLinkExternalSpt. */
-function vtSetExternalSpte(_kvm: X86Vm, _gfn: Gfn, _level: number, _mirrorSpte: bigint): Errno {
-  return -EIO;
+/** Only a TD has tables that somebody else keeps: a VM's are KVM's own. */
+function vtLinkExternalSpt(kvm: X86Vm, gfn: Gfn, level: number, table: Hpa): Errno {
+  return isTd(kvm) ? tdxSeptLinkPrivateSpt(kvm, gfn, level, table) : -EIO;
 }
 
 /** As vtLinkExternalSpt. */
-function vtRemoveExternalSpte(_kvm: X86Vm, _gfn: Gfn, _level: number, _mirrorSpte: bigint): void {
-  // Nothing was set.
+function vtSetExternalSpte(kvm: X86Vm, gfn: Gfn, level: number, mirrorSpte: bigint): Errno {
+  return isTd(kvm) ? tdxSeptSetPrivateSpte(kvm, gfn, level, mirrorSpte) : -EIO;
 }
 
 /** As vtLinkExternalSpt. */
-function vtFreeExternalSpt(_kvm: X86Vm, _gfn: Gfn, _level: number, _table: Hpa): Errno {
-  return -EIO;
+function vtRemoveExternalSpte(kvm: X86Vm, gfn: Gfn, level: number, mirrorSpte: bigint): void {
+  if (isTd(kvm)) tdxSeptRemovePrivateSpte(kvm, gfn, level, mirrorSpte);
+}
+
+/** As vtLinkExternalSpt. */
+function vtFreeExternalSpt(kvm: X86Vm, gfn: Gfn, level: number, table: Hpa): Errno {
+  return isTd(kvm) ? tdxSeptFreePrivateSpt(kvm, gfn, level, table) : -EIO;
 }
 
 /** The secure EPT is built of 4 KiB pages; shared memory and VMs have no cap. */
@@ -405,19 +449,19 @@ function vtGmemMaxMappingLevel(kvm: X86Vm, _gfn: Gfn, isPrivate: boolean): numbe
   return isTd(kvm) && isPrivate ? PG_LEVEL_4K : 0;
 }
 
-/** A TD vCPU that was not initialised does not run. */
+/** A TD vCPU that was not initialised does not run, nor one of a TD that was not finalized. */
 function vtVcpuPreRun(vcpu: X86Vcpu): number {
-  return isTdVcpu(vcpu) ? -EINVAL : vmxVcpuPreRun(vcpu);
+  return isTdVcpu(vcpu) ? tdxVcpuPreRun(vcpu) : vmxVcpuPreRun(vcpu);
 }
 
 /** Enters the guest: VMRESUME, or TDH.VP.ENTER. */
 function vtVcpuRun(vcpu: X86Vcpu, forceImmediateExit: boolean): Fastpath {
-  return isTdVcpu(vcpu) ? EXIT_FASTPATH_NONE : vmxVcpuRun(vcpu, forceImmediateExit);
+  return isTdVcpu(vcpu) ? tdxVcpuRun(vcpu, forceImmediateExit) : vmxVcpuRun(vcpu, forceImmediateExit);
 }
 
 /** Dispatches the exit. */
 function vtHandleExit(vcpu: X86Vcpu, fastpath: Fastpath): number {
-  return isTdVcpu(vcpu) ? -EIO : vmxHandleExit(vcpu, fastpath);
+  return isTdVcpu(vcpu) ? tdxHandleExit(vcpu, fastpath) : vmxHandleExit(vcpu, fastpath);
 }
 
 /** Interrupts that ended a guest are alike. */
@@ -432,7 +476,8 @@ function vtSkipEmulatedInstruction(vcpu: X86Vcpu): number {
 
 /** For traces. */
 function vtGetExitInfo(vcpu: X86Vcpu, info: KvmExitInfo): void {
-  vmxGetExitInfo(vcpu, info);
+  if (isTdVcpu(vcpu)) tdxGetExitInfo(vcpu, info);
+  else vmxGetExitInfo(vcpu, info);
 }
 
 /** A TD's interruptibility is hidden. */
@@ -455,9 +500,10 @@ function vtInjectIrq(vcpu: X86Vcpu, reinjected: boolean): void {
   if (!isTdVcpu(vcpu)) vmxInjectIrq(vcpu, reinjected);
 }
 
-/** The module injects NMIs into TDs. */
+/** The module injects NMIs into TDs, when they can be: KVM leaves it with it. */
 function vtInjectNmi(vcpu: X86Vcpu): void {
-  if (!isTdVcpu(vcpu)) vmxInjectNmi(vcpu);
+  if (isTdVcpu(vcpu)) tdxInjectNmi(vcpu);
+  else vmxInjectNmi(vcpu);
 }
 
 /** KVM cannot inject exceptions into a TD. */
@@ -470,9 +516,9 @@ function vtCancelInjection(vcpu: X86Vcpu): void {
   if (!isTdVcpu(vcpu)) vmxCancelInjection(vcpu);
 }
 
-/** The module delivers a TD's interrupts when it can. */
+/** The processor delivers a TD's interrupts when it can; only a TD that halts says that it cannot. */
 function vtInterruptAllowed(vcpu: X86Vcpu): boolean {
-  return isTdVcpu(vcpu) ? true : vmxInterruptAllowed(vcpu);
+  return isTdVcpu(vcpu) ? tdxInterruptAllowed(vcpu) : vmxInterruptAllowed(vcpu);
 }
 
 /** The module delivers a TD's NMIs when it can. */
@@ -506,8 +552,9 @@ function vtUpdateCr8Intercept(vcpu: X86Vcpu, tpr: number, irr: number): void {
 }
 
 /** A TD is posted to. */
-function vtDeliverInterrupt(vcpu: X86Vcpu, _deliveryMode: number, _trigMode: number, _vector: number): void {
-  if (!isTdVcpu(vcpu)) vmxDeliverInterrupt(vcpu);
+function vtDeliverInterrupt(vcpu: X86Vcpu, _deliveryMode: number, _trigMode: number, vector: number): void {
+  if (isTdVcpu(vcpu)) tdxDeliverInterrupt(vcpu, vector);
+  else vmxDeliverInterrupt(vcpu);
 }
 
 /** Whether INIT is dropped. */
@@ -560,9 +607,9 @@ function vtUpdateCpuDirtyLogging(_vcpu: X86Vcpu): void {
   // Dirty pages are found by write protection, not by page-modification logging.
 }
 
-/** #GP, or past the instruction; a TD would get a TDVMCALL status. */
+/** #GP, or past the instruction; a TD gets a status, and moves on by itself. */
 function vtCompleteEmulatedMsr(vcpu: X86Vcpu, failed: boolean): number {
-  return kvmCompleteInsnGp(vcpu, failed ? 1 : 0);
+  return isTdVcpu(vcpu) ? tdxCompleteEmulatedMsr(vcpu, failed) : kvmCompleteInsnGp(vcpu, failed ? 1 : 0);
 }
 
 /** A TD's MSR intercepts are the module's. */
@@ -570,15 +617,19 @@ function vtRecalcIntercepts(vcpu: X86Vcpu): void {
   if (!isTdVcpu(vcpu)) vmxRecalcIntercepts(vcpu);
 }
 
-/** On the VM. */
-function vtMemEncIoctl(_kvm: X86Vm, _command: KvmTdxCmd): Errno {
-  // KVM_MEMORY_ENCRYPT_OP is for TDs.
-  return -ENOTTY;
+/** KVM_MEMORY_ENCRYPT_OP is for TDs. */
+function vtMemEncIoctl(kvm: X86Vm, command: KvmTdxCmd): Errno {
+  return isTd(kvm) ? tdxVmIoctl(kvm, command) : -ENOTTY;
 }
 
-/** On the vCPU. */
-function vtVcpuMemEncIoctl(_vcpu: X86Vcpu, _command: KvmTdxCmd): Errno {
-  return -EINVAL;
+/** As vtMemEncIoctl, with upstream's other errno. */
+function vtVcpuMemEncIoctl(vcpu: X86Vcpu, command: KvmTdxCmd): Errno {
+  return isTdVcpu(vcpu) ? tdxVcpuIoctl(vcpu, command) : -EINVAL;
+}
+
+/** Only a TD's APIC is protected. */
+function vtProtectedApicHasInterrupt(vcpu: X86Vcpu): boolean {
+  return isTdVcpu(vcpu) && tdxProtectedApicHasInterrupt(vcpu);
 }
 
 /** The table. */
@@ -672,8 +723,7 @@ export const vtX86Ops: KvmX86Ops = {
   recalcIntercepts: vtRecalcIntercepts,
   memEncIoctl: vtMemEncIoctl,
   vcpuMemEncIoctl: vtVcpuMemEncIoctl,
-  // Only a TD's APIC is protected.
-  protectedApicHasInterrupt: null,
+  protectedApicHasInterrupt: vtProtectedApicHasInterrupt,
   // The APIC timer is one of the host's timers.
   setHvTimer: null,
   cancelHvTimer: null,

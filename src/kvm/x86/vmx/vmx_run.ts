@@ -119,17 +119,18 @@ function traceExit(vcpu: X86Vcpu, reason: number): void {
   trace.kvm_exit?.(vcpu.vcpuId, reason, kvmRipRead(vcpu), info.info1, info.info2, info.intrInfo, info.errorCode);
 }
 
-/** Interrupts that the exit acknowledged run now. @upstream vmx_handle_exit_irqoff() */
+/** Interrupts that the exit acknowledged run now; of a TD's exit as well. @upstream vmx_handle_exit_irqoff() */
 export function vmxHandleExitIrqoff(vcpu: X86Vcpu): void {
-  const vmx = toVmx(vcpu);
-  if (vmx.exitReason === EXIT_REASON_EXTERNAL_INTERRUPT) {
+  const { exitReason } = vcpu.vt;
+  const { cpu } = vcpu;
+  if (cpu === null) return;
+  if (exitReason === EXIT_REASON_EXTERNAL_INTERRUPT) {
     const info = vmxGetIntrInfo(vcpu);
     vcpu.stat.irq_exits++;
-    if (info & INTR_INFO_VALID_MASK && vcpu.cpu !== null)
-      vmx.hw.host.interrupts.handle(vcpu.cpu, info & INTR_INFO_VECTOR_MASK);
-  } else if (vmx.exitReason === EXIT_REASON_EXCEPTION_NMI) {
+    if (info & INTR_INFO_VALID_MASK) vcpu.kvm.host.interrupts.handle(cpu, info & INTR_INFO_VECTOR_MASK);
+  } else if (exitReason === EXIT_REASON_EXCEPTION_NMI) {
     const info = vmxGetIntrInfo(vcpu);
-    if ((info & INTR_INFO_VECTOR_MASK) === NMI_VECTOR) vmx.p.nmiBlocked = false;
+    if ((info & INTR_INFO_VECTOR_MASK) === NMI_VECTOR) cpu.processor.nmiBlocked = false;
   }
 }
 

@@ -17,7 +17,7 @@ export interface VmxBackend {
 
 /** The TDX backend. */
 export interface TdxBackend {
-  /** Initialises the TDX module, with VMX on on every CPU. */
-  tdxBringup(host: Host): Errno;
+  /** Initialises the TDX module, with VMX on on every CPU, unless VMX is `lacking` something. */
+  tdxBringup(host: Host, lacking: string | null): Errno;
   tdxCleanup(host: Host): void;
 }
