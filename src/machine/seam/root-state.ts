@@ -12,24 +12,44 @@ import type { Vmcs } from '../vtx/vmcs.ts';
 const KEPT_MSRS: readonly number[] = [SYSENTER_CS, SYSENTER_ESP, SYSENTER_EIP, PAT, DEBUGCTL];
 const RSP = 4;
 
-export class RootState {
-  readonly #cr0: number;
-  readonly #cr3: bigint;
-  readonly #cr4: number;
-  readonly #efer: number;
-  readonly #dr7: number;
-  readonly #cpl: number;
-  readonly #rip: bigint;
-  readonly #rsp: bigint;
-  readonly #flags: number;
-  readonly #segments: readonly Segment[];
-  readonly #tables: readonly DescriptorTable[];
-  readonly #pdptes: readonly bigint[];
-  readonly #msrs: readonly bigint[];
-  readonly #nmiBlocked: boolean;
-  readonly #interruptShadow: number;
+/** perf: the round trip of TDCALL; objects of Object.assign and spreads cost more than the entry itself. */
+function copySegment(to: Segment, from: Segment): void {
+  to.selector = from.selector;
+  to.base = from.base;
+  to.limit = from.limit;
+  to.attributes = from.attributes;
+}
 
-  constructor(p: Processor) {
+function copyTable(to: DescriptorTable, from: DescriptorTable): void {
+  to.base = from.base;
+  to.limit = from.limit;
+}
+
+const noSegment = (): Segment => ({ selector: 0, base: 0n, limit: 0, attributes: 0 });
+const noTable = (): DescriptorTable => ({ base: 0n, limit: 0 });
+
+/** One per processor, used for one TD after the other. */
+export class RootState {
+  #cr0 = 0;
+  #cr3 = 0n;
+  #cr4 = 0;
+  #efer = 0;
+  #dr7 = 0;
+  #cpl = 0;
+  #rip = 0n;
+  #rsp = 0n;
+  #flags = 0;
+  readonly #segments: readonly Segment[] = Array.from({ length: 6 }, noSegment);
+  readonly #ldtr: Segment = noSegment();
+  readonly #tr: Segment = noSegment();
+  readonly #gdtr: DescriptorTable = noTable();
+  readonly #idtr: DescriptorTable = noTable();
+  readonly #pdptes: bigint[] = [0n, 0n, 0n, 0n];
+  readonly #msrs: bigint[] = KEPT_MSRS.map(() => 0n);
+  #nmiBlocked = false;
+  #interruptShadow = 0;
+
+  save(p: Processor): void {
     this.#cr0 = p.cr0;
     this.#cr3 = p.cr3;
     this.#cr4 = p.cr4;
@@ -39,10 +59,13 @@ export class RootState {
     this.#rip = p.rip;
     this.#rsp = p.gpr(RSP);
     this.#flags = p.rflags;
-    this.#segments = [...p.segments, p.ldtr, p.tr].map((segment) => ({ ...segment }));
-    this.#tables = [{ ...p.gdtr }, { ...p.idtr }];
-    this.#pdptes = [...p.pdpte];
-    this.#msrs = KEPT_MSRS.map((index) => msrOf(p, index));
+    for (let n = 0; n < 6; n++) copySegment(this.#segments[n]!, p.segments[n]!);
+    copySegment(this.#ldtr, p.ldtr);
+    copySegment(this.#tr, p.tr);
+    copyTable(this.#gdtr, p.gdtr);
+    copyTable(this.#idtr, p.idtr);
+    for (let i = 0; i < 4; i++) this.#pdptes[i] = p.pdpte[i]!;
+    for (let i = 0; i < KEPT_MSRS.length; i++) this.#msrs[i] = msrOf(p, KEPT_MSRS[i]!);
     this.#nmiBlocked = p.nmiBlocked;
     this.#interruptShadow = p.interruptShadow;
   }
@@ -66,11 +89,10 @@ export class RootState {
     vmcs.setNumber(F.HOST_TR_BASE, 0);
     vmcs.setNumber(F.HOST_GDTR_BASE, 0);
     vmcs.setNumber(F.HOST_IDTR_BASE, 0);
-    const [cs, esp, eip, pat] = this.#msrs;
-    vmcs.setLow(F.HOST_SYSENTER_CS, Number(cs));
-    vmcs.set64(F.HOST_SYSENTER_ESP, esp!);
-    vmcs.set64(F.HOST_SYSENTER_EIP, eip!);
-    vmcs.set64(F.HOST_PAT, pat!);
+    vmcs.setLow(F.HOST_SYSENTER_CS, Number(this.#msrs[0]));
+    vmcs.set64(F.HOST_SYSENTER_ESP, this.#msrs[1]!);
+    vmcs.set64(F.HOST_SYSENTER_EIP, this.#msrs[2]!);
+    vmcs.set64(F.HOST_PAT, this.#msrs[3]!);
     const exit = vmcs.low(F.EXIT_CONTROLS);
     if (exit & EXIT_CONTROL.HOST_64) return;
     vmcs.setLow(F.EXIT_CONTROLS, (exit | EXIT_CONTROL.HOST_64) >>> 0);
@@ -88,11 +110,13 @@ export class RootState {
     p.rip = this.#rip;
     p.setGpr(RSP, this.#rsp);
     p.rflags = this.#flags;
-    for (const [n, segment] of [...p.segments, p.ldtr, p.tr].entries()) Object.assign(segment, this.#segments[n]);
-    Object.assign(p.gdtr, this.#tables[0]);
-    Object.assign(p.idtr, this.#tables[1]);
+    for (let n = 0; n < 6; n++) copySegment(p.segments[n]!, this.#segments[n]!);
+    copySegment(p.ldtr, this.#ldtr);
+    copySegment(p.tr, this.#tr);
+    copyTable(p.gdtr, this.#gdtr);
+    copyTable(p.idtr, this.#idtr);
     for (let i = 0; i < 4; i++) p.pdpte[i] = this.#pdptes[i]!;
-    for (const [i, index] of KEPT_MSRS.entries()) setMsr(p, index, this.#msrs[i]!);
+    for (let i = 0; i < KEPT_MSRS.length; i++) setMsr(p, KEPT_MSRS[i]!, this.#msrs[i]!);
     // An NMI that ended the TD blocks further ones, as every exit by NMI does.
     p.nmiBlocked = this.#nmiBlocked || p.nmiBlocked;
     p.interruptShadow = this.#interruptShadow;
@@ -102,3 +126,16 @@ export class RootState {
 const MODULE_CODE = 8;
 const MODULE_DATA = 16;
 const MODULE_TASK = 24;
+
+const states: WeakMap<Processor, RootState> = new WeakMap();
+
+/** The processor's root state, as it is now. */
+export function saveRootState(p: Processor): RootState {
+  let state = states.get(p);
+  if (state === undefined) {
+    state = new RootState();
+    states.set(p, state);
+  }
+  state.save(p);
+  return state;
+}

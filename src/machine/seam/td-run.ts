@@ -10,7 +10,7 @@ import { enter } from '../vtx/entry.ts';
 import { F } from '../vtx/field-slots.ts';
 import { ROOT, VM_SUCCEED } from '../vtx/operation.ts';
 import type { Vmcs } from '../vtx/vmcs.ts';
-import { RootState } from './root-state.ts';
+import { saveRootState } from './root-state.ts';
 
 /**
  * Enters the TD of a VMCS and returns after its exit. Exit information and guest state are in the VMCS then, the TD's
@@ -23,7 +23,7 @@ export function runTd(p: Processor, vmcs: Vmcs): number {
   const v = p.vtx;
   if (v.operation !== ROOT || v.tdGuest) throw new Error('a TD is entered from SEAM root operation');
   const { current, launchedByMethod } = v;
-  const root = new RootState(p);
+  const root = saveRootState(p);
   root.fillHostArea(vmcs);
   v.current = vmcs;
   v.selectSeam(vmcs.low(F.TD_HKID));
