@@ -44,6 +44,7 @@ export function kvmL1TscToHostNs(vcpu: X86Vcpu, tsc: bigint): number {
 
 /** @upstream kvm_vcpu_write_tsc_offset() */
 export function kvmVcpuWriteTscOffset(vcpu: X86Vcpu, offset: bigint): void {
+  if (vcpu.arch.guestTscProtected) return;
   vcpu.arch.tscOffset = BigInt.asIntN(64, offset);
   vcpu.kvm.ops.writeTscOffset(vcpu);
   // A TSC deadline is now at another time.
