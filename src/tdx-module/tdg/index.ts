@@ -6,6 +6,7 @@ import { tdgMrRtmrExtend } from './mr-rtmr-extend.ts';
 import { tdgMrVerifyreport } from './mr-verifyreport.ts';
 import { GUEST_NOT_OFFERED } from './not-offered.ts';
 import { tdgSysRd } from './sys-rd.ts';
+import { tdgSysRdall } from './sys-rdall.ts';
 import { tdgVmRd } from './vm-rd.ts';
 import { tdgVmWr } from './vm-wr.ts';
 import { tdgVpCpuidveSet } from './vp-cpuidve-set.ts';
@@ -29,6 +30,7 @@ export const GUEST_LEAF_LIST: readonly GuestLeaf[] = [
   tdgVpRd,
   tdgVpWr,
   tdgSysRd,
+  tdgSysRdall,
   tdgMrVerifyreport,
   ...GUEST_NOT_OFFERED,
 ];
