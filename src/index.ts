@@ -5,12 +5,14 @@
  */
 
 import { Host } from './host/index.ts';
-import { Kvm, vtInit } from './kvm/index.ts';
+import { Kvm, Vm, vtInit } from './kvm/index.ts';
+import { toKvmTdx } from './kvm/x86/vmx/tdx_types.ts';
 import { Machine } from './machine/machine.ts';
-import { installTdxModule } from './tdx-module/module.ts';
+import { installTdxModule, type TdxModule } from './tdx-module/module.ts';
 import { SoftvtError } from './util/errors.ts';
-import type { GuestConfig, GuestRun, StartGuest } from './vmm/guest-run.ts';
-import { GuestRunner } from './vmm/guest-runner.ts';
+import type { GuestConfig, GuestRun, StartGuest, StartGuests, TdxStatistics } from './vmm/guest-run.ts';
+import { type GuestHost, GuestRunner } from './vmm/guest-runner.ts';
+import type { VmmVm } from './vmm/kvm-api.ts';
 import type { ConsoleSink } from './vmm/serial-console.ts';
 
 export type { Errno } from './host/errno.ts';
@@ -19,11 +21,14 @@ export { Kvm, Vcpu, type VcpuExit, Vm } from './kvm/index.ts';
 export { Machine } from './machine/machine.ts';
 export { SoftvtError } from './util/errors.ts';
 export { describeEnd, exitCode, type GuestEnd } from './vmm/guest-end.ts';
-export type { ConsoleSink, GuestConfig, GuestRun, StartGuest };
+export type { ConsoleSink, GuestConfig, GuestRun, StartGuest, StartGuests };
 
 const MIB = 2 ** 20;
 /** What the host itself needs beside guests' memory: page tables, VMCSs, its own pages. */
 const HOST_MEMORY: number = 32 * MIB;
+/** What a TDX module needs in addition: its metadata of all memory, and secure page tables. */
+const TDX_MEMORY: number = 32 * MIB;
+const MOST_PROCESSORS = 64;
 
 /** What {@link createHost} builds. */
 export interface HostOptions {
@@ -41,23 +46,70 @@ export interface HostOptions {
   readonly log?: (message: string) => void;
 }
 
+/** What {@link createHost} gives. */
+export interface CreatedHost {
+  readonly host: Host;
+  readonly kvm: Kvm;
+  /** The machine's TDX module, if firmware has loaded one. */
+  readonly module: TdxModule | undefined;
+}
+
 /** An emulated machine with a host kernel on it and KVM loaded. Throws ERR_SOFTVT_KVM if KVM does not load. */
-export function createHost(options: HostOptions = {}): { readonly host: Host; readonly kvm: Kvm } {
+export function createHost(options: HostOptions = {}): CreatedHost {
   const { processors = 1, guestMemory = 64 * MIB, seed = 0, epochSeconds = 0, tdx = 'module', log } = options;
-  const machine = new Machine({ processors, ramSize: guestMemory + HOST_MEMORY, profile: 'tdx-host', seed });
-  if (tdx === 'module') installTdxModule(machine);
+  const hostMemory = HOST_MEMORY + (tdx === 'module' ? TDX_MEMORY : 0);
+  const machine = new Machine({ processors, ramSize: guestMemory + hostMemory, profile: 'tdx-host', seed });
+  const module = tdx === 'module' ? installTdxModule(machine) : undefined;
   const host = new Host(machine);
   host.epochNs = BigInt(epochSeconds) * 1_000_000_000n;
   if (log !== undefined) host.log = log;
   const loaded = vtInit(host);
   const kvm = typeof loaded === 'number' ? loaded : Kvm.open(host);
   if (typeof kvm === 'number') throw new SoftvtError('ERR_SOFTVT_KVM', `KVM does not load: errno ${-kvm}`);
-  return { host, kvm };
+  return { host, kvm, module };
+}
+
+const RTMRS = [0, 1, 2, 3] as const;
+const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+
+/** What the module knows of a TD. KVM cannot see it; whoever emulates the module can. */
+function inspectTd(module: TdxModule, vm: VmmVm): TdxStatistics | undefined {
+  const { tdr } = vm instanceof Vm ? toKvmTdx(vm.kvm) : { tdr: null };
+  if (tdr === null) return undefined;
+  const { tdcs } = module.tdrAt(tdr);
+  return {
+    seamcalls: Object.fromEntries(module.counts.seamcalls),
+    tdcalls: Object.fromEntries(module.counts.tdcalls),
+    mrtd: hex(tdcs.bytes('MRTD')),
+    rtmr: RTMRS.map((index) => hex(tdcs.bytes('RTMR', index))),
+  };
+}
+
+/** A host for these guests; it brings up TDX only if one of them is a TD. */
+function hostFor(configs: readonly GuestConfig[]): GuestHost {
+  const sum = (of: (config: GuestConfig) => number): number => configs.reduce((total, config) => total + of(config), 0);
+  const [first] = configs;
+  const { host, kvm, module } = createHost({
+    processors: Math.min(
+      sum(({ cpus }) => cpus),
+      MOST_PROCESSORS,
+    ),
+    guestMemory: sum(({ memorySize }) => memorySize),
+    seed: first?.seed ?? 0,
+    epochSeconds: first?.epochSeconds ?? 0,
+    tdx: configs.some(({ type }) => type === 'td') ? 'module' : 'none',
+  });
+  return module === undefined ? { host, kvm } : { host, kvm, inspectTd: (vm) => inspectTd(module, vm) };
 }
 
 /** Makes a machine with KVM and starts a guest on it. Throws a SoftvtError if the input cannot be a guest. */
-export const startGuest: StartGuest = async (config: GuestConfig, sink: ConsoleSink): Promise<GuestRun> => {
-  const { cpus, memorySize, seed, epochSeconds } = config;
-  const { host, kvm } = createHost({ processors: cpus, guestMemory: memorySize, seed, epochSeconds });
-  return new GuestRunner({ host, kvm }, config, sink);
+export const startGuest: StartGuest = async (config: GuestConfig, sink: ConsoleSink): Promise<GuestRun> =>
+  new GuestRunner(hostFor([config]), config, sink);
+
+/** Makes one machine with KVM and starts all guests on it, side by side. Throws a SoftvtError if one cannot be a guest. */
+export const startGuests: StartGuests = async (
+  guests: readonly { readonly config: GuestConfig; readonly sink: ConsoleSink }[],
+): Promise<readonly GuestRun[]> => {
+  const host = hostFor(guests.map(({ config }) => config));
+  return guests.map(({ config, sink }) => new GuestRunner(host, config, sink));
 };

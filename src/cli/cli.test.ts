@@ -102,6 +102,18 @@ describe('run', () => {
     expect(new TextDecoder().decode(guest!.config.initrd)).toBe('initrd');
   });
 
+  test('--type td runs a TD, and --json has what TDX did and measured', async () => {
+    const world = fakeWorld();
+    expect(await runCli(['run', '--type', 'td', '--kernel', kernel, '--json'], world.environment)).toBe(0);
+    expect(world.guests[0]!.config.type).toBe('td');
+    expect(JSON.parse(world.stderr.text)).toMatchObject({
+      seamcalls: { 'TDH.VP.ENTER': 9 },
+      tdcalls: { 'TDG.VP.VMCALL': 7 },
+      mrtd: 'ab'.repeat(48),
+      rtmr: [],
+    });
+  });
+
   test('the clock is real when somebody sits at a terminal, virtual otherwise', async () => {
     for (const terminal of [false, true]) {
       const world = fakeWorld(undefined, { terminal });
@@ -115,6 +127,8 @@ describe('run', () => {
     [{ reason: 'quit' }, 0, ''],
     [{ reason: 'reset', by: 'port 0xcf9' }, 1, 'the guest reset itself by port 0xcf9'],
     [{ reason: 'triple-fault', vcpu: 0, rip: 0x10n }, 1, 'triple fault on vCPU 0 at RIP 0x10'],
+    [{ reason: 'triple-fault', vcpu: 1, rip: undefined }, 1, 'triple fault on vCPU 1 of a TD'],
+    [{ reason: 'td-fatal', code: 2, message: 'oh no' }, 1, 'the TD reported a fatal error, code 2: oh no'],
     [{ reason: 'panic' }, 1, 'the guest panicked'],
     [{ reason: 'halted' }, 1, 'every vCPU is halted'],
     [{ reason: 'kvm-error', message: 'no' }, 1, 'cannot go on: no'],
@@ -233,24 +247,55 @@ describe('the terminal is given back on every way out', () => {
 });
 
 describe('demo', () => {
-  test('boots the images and sums up', async () => {
-    const images = async () => ({ kernel: Uint8Array.of(1), kernelName: 'vmlinuz-6.1' });
+  const images = async () => ({ kernel: Uint8Array.of(1), kernelName: 'vmlinuz-6.12' });
+
+  test('boots the images as a VM and as a TD on one host, and says what tells them apart', async () => {
     const world = fakeWorld(undefined, { demoImages: images });
     expect(await runCli(['demo'], world.environment)).toBe(0);
-    expect(world.guests[0]!.config).toMatchObject({ commandLine: 'console=ttyS0', memorySize: 256 << 20 });
-    expect(world.stderr.text).toContain('booting vmlinuz-6.1');
-    expect(world.stderr.text).toContain('3.0 M instructions, 6 guest MIPS');
-    expect(world.stderr.text).toContain('42 VM exits: IO_INSTRUCTION 40, CPUID 2');
+    const [vm, td] = world.guests;
+    expect(vm!.config).toMatchObject({ type: 'vm', kernelName: 'vmlinuz-6.12', memorySize: 256 << 20 });
+    expect(td!.config).toMatchObject({ ...vm!.config, type: 'td' });
+    const lines = world.stderr.text;
+    expect(lines).toContain('booting vmlinuz-6.12');
+    for (const name of ['vm', 'td']) {
+      expect(lines).toContain(`softvt: ${name}: the guest powered off after`);
+      expect(lines).toContain(`softvt: ${name}: exits 42: IO_INSTRUCTION 40, CPUID 2\n`);
+    }
+    expect(lines).toContain('softvt: td: SEAMCALLs 9: TDH.VP.ENTER 9\n');
+    expect(lines).toContain('softvt: td: TDCALLs 7: TDG.VP.VMCALL 7\n');
+    expect(lines).toContain(`softvt: td: MRTD ${'ab'.repeat(48)}\n`);
+    expect(lines).toContain('vm: host reads guest page 0x7000 at offset 0x202: 90 90 ');
+    expect(lines).toContain('td: host reads guest page 0x7000 at offset 0x202: 00 00 ');
+  });
+
+  test('both consoles are on stdout, in whole lines with their names', async () => {
+    const world = fakeWorld(
+      (guest) => {
+        const { type } = guest.config;
+        for (const text of ['one', '\r\ntw', 'o\r\n', 'end']) guest.sink.write(new TextEncoder().encode(text));
+        guest.stop(type === 'vm' ? { reason: 'power-off' } : { reason: 'panic' });
+      },
+      { demoImages: images },
+    );
+    expect(await runCli(['demo'], world.environment)).toBe(1);
+    const lines = world.stdout.text.split('\n').sort();
+    expect(lines).toEqual(['', 'td| end', 'td| one\r', 'td| two\r', 'vm| end', 'vm| one\r', 'vm| two\r']);
+    expect(world.signals.listenerCount + world.stdout.listenerCount).toBe(0);
+  });
+
+  test('a signal ends both', async () => {
+    const world = fakeWorld(() => world.signals.emit('SIGINT'), { demoImages: images });
+    expect(await runCli(['demo'], world.environment)).toBe(130);
   });
 
   test('on a terminal a line shows that the guest works, until it prints', async () => {
     const world = fakeWorld(
       (guest) =>
         setTimeout(() => {
-          guest.sink.write(new TextEncoder().encode('hello'));
+          guest.sink.write(new TextEncoder().encode('hello\n'));
           guest.stop({ reason: 'power-off' });
         }, 600),
-      { demoImages: async () => ({ kernel: Uint8Array.of(1), kernelName: 'vmlinuz' }) },
+      { demoImages: images },
     );
     world.stderr.isTTY = true;
     expect(await runCli(['demo'], world.environment)).toBe(0);
@@ -261,11 +306,11 @@ describe('demo', () => {
   });
 
   test('without images it says so in one line and runs the built-in guest', async () => {
-    const images = () => Promise.reject(new SoftvtError('ERR_SOFTVT_DOWNLOAD', 'the mirror is not reachable'));
-    const world = fakeWorld(undefined, { demoImages: images });
+    const unreachable = () => Promise.reject(new SoftvtError('ERR_SOFTVT_DOWNLOAD', 'the mirror is not reachable'));
+    const world = fakeWorld(undefined, { demoImages: unreachable });
     expect(await runCli(['demo'], world.environment)).toBe(0);
     expect(world.stderr.text.split('\n')[0]).toBe(
-      'softvt: no kernel to boot: the mirror is not reachable; running the built-in guest instead',
+      'softvt: no kernel to boot: the mirror is not reachable; running the built-in guest as a VM instead',
     );
     expect(world.guests[0]!.config.kernelName).toBe('the built-in guest');
   });

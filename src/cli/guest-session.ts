@@ -2,7 +2,7 @@
 
 import type { GuestEnd } from '../vmm/guest-end.ts';
 import { describeEnd } from '../vmm/guest-end.ts';
-import type { GuestConfig, GuestRun, StartGuest } from '../vmm/guest-run.ts';
+import type { GuestConfig, GuestRun, StartGuest, StartGuests } from '../vmm/guest-run.ts';
 import { BootStatus } from './boot-status.ts';
 import { type InputStream, Keyboard, type OutputStream, StreamSink } from './console/terminal.ts';
 import { jsonReport, type RunReport } from './report.ts';
@@ -26,6 +26,7 @@ export interface SessionProcess {
 export interface SessionEnvironment {
   readonly process: SessionProcess;
   readonly startGuest: StartGuest;
+  readonly startGuests: StartGuests;
   /** Wall time in ms. */
   readonly now: () => number;
 }

@@ -4,7 +4,7 @@
 import module from 'node:module';
 import { stripVTControlCharacters } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
-import type { StartGuest } from '../vmm/guest-run.ts';
+import type { StartGuest, StartGuests } from '../vmm/guest-run.ts';
 import { runCli } from './cli.ts';
 
 // V8 14 can miscompile hot loops whose closures change captured variables (optimised on-stack with "context cells"), and
@@ -15,15 +15,16 @@ if (Number.parseInt(process.versions.v8, 10) >= 14) setFlagsFromString('--no-fun
 module.enableCompileCache?.();
 
 /** The machine is loaded when a guest starts: help and lists need none of it. */
-const startGuest: StartGuest = async (config, console) => {
+async function load(): Promise<typeof import('../index.ts')> {
   const translator = process.env['SOFTVT_TRANSLATOR'];
   if (translator !== undefined && translator !== '') {
     const { setTranslatorDefaults } = await import('../machine/engine/translator/defaults.ts');
     if (!setTranslatorDefaults(translator)) throw new Error('SOFTVT_TRANSLATOR is on, off or a number from 1 to 65535');
   }
-  const { startGuest: start } = await import('../index.ts');
-  return await start(config, console);
-};
+  return await import('../index.ts');
+}
+const startGuest: StartGuest = async (config, console) => (await load()).startGuest(config, console);
+const startGuests: StartGuests = async (guests) => (await load()).startGuests(guests);
 
 const debug = process.env['SOFTVT_DEBUG'] !== undefined && process.env['SOFTVT_DEBUG'] !== '';
 
@@ -39,6 +40,7 @@ process.on('unhandledRejection', internalError);
 const code = await runCli(process.argv.slice(2), {
   process,
   startGuest,
+  startGuests,
   now: () => performance.now(),
   print: (text) => console.log(process.stdout.isTTY ? text : stripVTControlCharacters(text)),
   complain: (line) => console.error(line),

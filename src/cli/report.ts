@@ -10,9 +10,9 @@ export interface RunReport {
   readonly wallSeconds: number;
 }
 
-/** The object of `--json`. `seamcalls` and `tdcalls` are those of TDs. */
+/** The object of `--json`. `seamcalls` and `tdcalls` are those of TDs, `mrtd` and `rtmr` are there for TDs only. */
 export function jsonReport({ end, statistics, wallSeconds }: RunReport, stateHash: string): string {
-  const { instructions, virtualSeconds, exits } = statistics;
+  const { instructions, virtualSeconds, exits, tdx } = statistics;
   return JSON.stringify({
     reason: end.reason,
     detail: describeEnd(end),
@@ -21,8 +21,9 @@ export function jsonReport({ end, statistics, wallSeconds }: RunReport, stateHas
     wallSeconds,
     stateHash,
     exits,
-    seamcalls: {},
-    tdcalls: {},
+    seamcalls: tdx?.seamcalls ?? {},
+    tdcalls: tdx?.tdcalls ?? {},
+    ...(tdx === undefined ? {} : { mrtd: tdx.mrtd, rtmr: tdx.rtmr }),
   });
 }
 

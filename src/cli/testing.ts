@@ -1,7 +1,7 @@
 /** A process and a guest for tests of the command line: nothing runs, everything is recorded. */
 
 import type { GuestEnd } from '../vmm/guest-end.ts';
-import type { GuestConfig, GuestRun, StartGuest } from '../vmm/guest-run.ts';
+import type { GuestConfig, GuestRun, GuestStatistics, StartGuest, StartGuests } from '../vmm/guest-run.ts';
 import type { ConsoleSink } from '../vmm/serial-console.ts';
 import type { CliEnvironment } from './cli.ts';
 import type { InputStream } from './console/terminal.ts';
@@ -105,11 +105,16 @@ export class FakeGuest implements GuestRun {
   endInput(): void {
     this.inputEnded = true;
   }
-  statistics(): { instructions: number; virtualSeconds: number; exits: Record<string, number> } {
-    return { instructions: 3_000_000, virtualSeconds: 0.5, exits: { CPUID: 2, IO_INSTRUCTION: 40 } };
+  statistics(): GuestStatistics {
+    const tdx = { seamcalls: { 'TDH.VP.ENTER': 9 }, tdcalls: { 'TDG.VP.VMCALL': 7 }, mrtd: 'ab'.repeat(48), rtmr: [] };
+    const exits = { CPUID: 2, IO_INSTRUCTION: 40 };
+    return { instructions: 3_000_000, virtualSeconds: 0.5, exits, ...(this.config.type === 'td' ? { tdx } : {}) };
   }
   stateHash(): string {
     return '0123456789abcdef';
+  }
+  hostView(): Uint8Array {
+    return new Uint8Array(4096).fill(this.config.type === 'td' ? 0 : 0x90);
   }
 }
 
@@ -141,6 +146,7 @@ export function fakeWorld(
     setTimeout(() => live(guest), 0);
     return guest;
   };
+  const startGuests: StartGuests = (all) => Promise.all(all.map(({ config, sink }) => startGuest(config, sink)));
   let time = 0;
   const environment: CliEnvironment = {
     process: {
@@ -151,6 +157,7 @@ export function fakeWorld(
       off: (event: string, listener: () => void) => signals.off(event, listener),
     } as SessionProcess,
     startGuest,
+    startGuests,
     now: () => (time += 500),
     print: (text) => stdout.write(`${text}\n`),
     complain: (line) => stderr.write(`${line}\n`),

@@ -34,6 +34,19 @@ export interface GuestStatistics {
   readonly virtualSeconds: number;
   /** VM exits by the exit reason's name. */
   readonly exits: Readonly<Record<string, number>>;
+  /** Of a TD: what its host saw of TDX. */
+  readonly tdx?: TdxStatistics;
+}
+
+/** What the TDX module has done. */
+export interface TdxStatistics {
+  /** Calls of the host by the leaf's name, for all its TDs. */
+  readonly seamcalls: Readonly<Record<string, number>>;
+  /** Calls of all TDs. */
+  readonly tdcalls: Readonly<Record<string, number>>;
+  /** Measurements of this TD in hexadecimal digits. */
+  readonly mrtd: string;
+  readonly rtmr: readonly string[];
 }
 
 /** A guest that runs. */
@@ -49,8 +62,10 @@ export interface GuestRun {
   /** There will be no more input. */
   endInput(): void;
   statistics(): GuestStatistics;
-  /** Hash over guest RAM and vCPU state, in hex. Meaningful when the guest is over. */
+  /** Hash over guest RAM and vCPU state, in hex; of a TD over what its host can see. Meaningful when the guest is over. */
   stateHash(): string;
+  /** What the host reads in the page behind a guest-physical address; undefined where there is none. */
+  hostView(gpa: number): Uint8Array | undefined;
 }
 
 /**
@@ -59,3 +74,8 @@ export interface GuestRun {
  * Throws a SoftvtError if the input cannot be a guest.
  */
 export type StartGuest = (config: GuestConfig, console: ConsoleSink) => Promise<GuestRun>;
+
+/** Makes several guests on one host, to run side by side. */
+export type StartGuests = (
+  guests: readonly { readonly config: GuestConfig; readonly sink: ConsoleSink }[],
+) => Promise<readonly GuestRun[]>;

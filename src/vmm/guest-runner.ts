@@ -2,16 +2,21 @@
 
 import { exitReasonName } from './exit-reasons.ts';
 import type { GuestEnd } from './guest-end.ts';
-import type { GuestConfig, GuestRun, GuestStatistics } from './guest-run.ts';
+import type { GuestConfig, GuestRun, GuestStatistics, TdxStatistics } from './guest-run.ts';
+import type { VmmVm } from './kvm-api.ts';
 import { type ConsoleSink, SerialConsole } from './serial-console.ts';
 import { StateHash } from './state-hash.ts';
 import { TrustDomain } from './td/td.ts';
 import { type RunnableGuest, VirtualMachine, type VmSurroundings } from './vm.ts';
 
 /** The emulated host with KVM loaded. */
-export type GuestHost = Omit<VmSurroundings, 'console'>;
+export interface GuestHost extends Omit<VmSurroundings, 'console'> {
+  /** What the host's firmware knows of a TD, for reports. */
+  readonly inspectTd?: (vm: VmmVm) => TdxStatistics | undefined;
+}
 
 const NS_PER_SECOND = 1e9;
+const PAGE_SIZE = 4096;
 
 /** Builds the VM at once, so that bad input throws here, and runs it from the next turn on. */
 export class GuestRunner implements GuestRun {
@@ -33,7 +38,12 @@ export class GuestRunner implements GuestRun {
     const { platform, sched } = host.host;
     this.#console = new SerialConsole(sink, (done) => platform.turn(done));
     sched.mode = config.clock;
-    sched.onStuck = () => this.#stuck();
+    const { onStuck } = sched;
+    // The other guests of the host have theirs.
+    sched.onStuck = () => {
+      onStuck();
+      this.#stuck();
+    };
     this.#machine = this.#build();
     this.done = this.#live();
   }
@@ -65,7 +75,18 @@ export class GuestRunner implements GuestRun {
       const count = (now[reason] ?? 0) + (this.#earlierExits[reason] ?? 0);
       if (count > 0) exits[exitReasonName(reason)] = count;
     }
-    return { instructions: clock.instructions, virtualSeconds: clock.now() / NS_PER_SECOND, exits };
+    const tdx = this.#machine instanceof TrustDomain ? this.#host.inspectTd?.(this.#machine.vm) : undefined;
+    return {
+      instructions: clock.instructions,
+      virtualSeconds: clock.now() / NS_PER_SECOND,
+      exits,
+      ...(tdx === undefined ? {} : { tdx }),
+    };
+  }
+
+  hostView(gpa: number): Uint8Array | undefined {
+    const page = this.#machine.hostPage(gpa);
+    return page === undefined ? undefined : this.#host.host.machine.memory.readBytes(page, PAGE_SIZE);
   }
 
   stateHash(): string {

@@ -55,6 +55,11 @@ export class VmMemory implements GuestMemory {
     if (!this.#mm.write(this.#base + gpa, bytes)) throw this.#exhausted();
   }
 
+  /** The host's page behind an address, if it was touched already. */
+  residentPage(gpa: number): number | undefined {
+    return gpa >= 0 && gpa < this.size ? this.#mm.residentPage(this.#base + gpa - (gpa % PAGE_SIZE)) : undefined;
+  }
+
   /** Feeds every page that was ever touched to a hash. */
   hash(hash: StateHash): void {
     for (let gpa = 0; gpa < this.size; gpa += PAGE_SIZE) {

@@ -33,6 +33,8 @@ export interface RunnableGuest {
   stop(end: GuestEnd): void;
   /** Exits so far by basic exit reason, over all vCPUs. */
   exitCounts(): number[];
+  /** The host's page behind a guest-physical address, if there is one. */
+  hostPage(gpa: number): number | undefined;
   /** Feeds what the host can see of the guest's state to a hash. */
   hash(hash: StateHash): void;
   /** Gives everything back. */
@@ -125,6 +127,10 @@ export class VirtualMachine implements RunnableGuest {
       }
     }
     return counts;
+  }
+
+  hostPage(gpa: number): number | undefined {
+    return this.#memory.residentPage(gpa);
   }
 
   /** Feeds RAM and vCPU state to a hash. */

@@ -1,4 +1,4 @@
-/** `softvt demo` (npm start): boots a distribution kernel as a VM and says what that took. */
+/** `softvt demo` (npm start): a VM and a TD of the same kernel, side by side on one host, and what tells them apart. */
 
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
@@ -7,12 +7,16 @@ import { SoftvtError } from '../../util/errors.ts';
 import { exitCode } from '../../vmm/guest-end.ts';
 import type { GuestConfig } from '../../vmm/guest-run.ts';
 import { builtinGuest } from '../builtin-guest.ts';
+import { differenceLines } from '../difference.ts';
 import { runSession, type SessionEnvironment } from '../guest-session.ts';
+import { runPair } from '../pair-session.ts';
 import { summaryLines } from '../report.ts';
 import { VIRTUAL_EPOCH } from './run.ts';
 
-const IMAGE = '6.1-cloud';
+const IMAGE = '6.12-cloud';
 const MEMORY = 256 * 2 ** 20;
+/** The kernel's self tests of cryptography are most of a boot, and the same in both guests. */
+const COMMAND_LINE = 'console=ttyS0 cryptomgr.notests';
 
 const DEFAULTS = {
   memorySize: MEMORY,
@@ -44,15 +48,29 @@ export const fetchDemoImages: DemoImages = async () => {
   }
 };
 
-/** The images as a guest, or the built-in one, with a line that says why. */
-async function demoGuest(images: DemoImages, say: (line: string) => void): Promise<GuestConfig> {
-  try {
-    return { ...DEFAULTS, ...(await images()), commandLine: 'console=ttyS0' };
-  } catch (error) {
-    if (!(error instanceof SoftvtError)) throw error;
-    say(`no kernel to boot: ${error.line}; running the built-in guest instead`);
-    return { ...DEFAULTS, kernel: builtinGuest(), kernelName: 'the built-in guest', commandLine: '' };
-  }
+/** The built-in guest, which is a VM only, with a line that says why. Gives the exit code. */
+async function runBuiltin(environment: SessionEnvironment, why: string, say: (line: string) => void): Promise<number> {
+  say(`no kernel to boot: ${why}; running the built-in guest as a VM instead`);
+  const config = { ...DEFAULTS, kernel: builtinGuest(), kernelName: 'the built-in guest', commandLine: '' };
+  const report = await runSession(environment, config, { quiet: true, status: true });
+  for (const line of summaryLines(report)) say(line);
+  return exitCode(report.end);
+}
+
+/** Both guests to their ends, and the summary. Gives the exit code: that of the first guest that failed. */
+async function runBoth(
+  environment: SessionEnvironment,
+  images: Awaited<ReturnType<DemoImages>>,
+  say: (line: string) => void,
+): Promise<number> {
+  const config = { ...DEFAULTS, ...images, commandLine: COMMAND_LINE };
+  say(`one emulated host; booting ${config.kernelName} on it twice, as a VM and as a TD, with 256M each`);
+  const [vm, td] = await runPair(environment, [
+    { label: 'vm', config: { ...config, type: 'vm' } },
+    { label: 'td', config: { ...config, type: 'td' } },
+  ]);
+  for (const line of differenceLines(vm, td)) say(line);
+  return exitCode(vm.report.end) || exitCode(td.report.end);
 }
 
 /** The command; `exit` receives its exit code. */
@@ -62,16 +80,20 @@ export function demoCommandWith(
   exit: (code: number) => void,
 ): CommandDef {
   return defineCommand({
-    meta: { name: 'demo', description: 'boot a distribution kernel as a VM (npm start)' },
+    meta: { name: 'demo', description: 'boot a distribution kernel as a VM and as a TD, side by side (npm start)' },
     async run() {
       const say = (line: string): void => {
         environment.process.stderr.write(`softvt: ${line}\n`);
       };
-      const config = await demoGuest(images, say);
-      say(`booting ${config.kernelName} as a VM with 256M on the emulated machine`);
-      const report = await runSession(environment, config, { quiet: true, status: true });
-      for (const line of summaryLines(report)) say(line);
-      exit(exitCode(report.end));
+      let found: Awaited<ReturnType<DemoImages>>;
+      try {
+        found = await images();
+      } catch (error) {
+        if (!(error instanceof SoftvtError)) throw error;
+        exit(await runBuiltin(environment, error.line, say));
+        return;
+      }
+      exit(await runBoth(environment, found, say));
     },
   });
 }

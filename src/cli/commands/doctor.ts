@@ -57,7 +57,7 @@ export function findings(): Finding[] {
     feature('free memory', free >= COMFORTABLE_MEMORY, false, `${Math.floor(free / MIB)} MiB`),
     feature('terminal on stdin', terminal, false, terminal ? 'yes' : 'no: the console is not interactive'),
     feature('VMs', true, true, 'yes, under KVM on VT-x'),
-    feature('TDs', false, false, 'not in this version'),
+    feature('TDs', true, true, 'yes, under KVM on the TDX module'),
   ];
 }
 

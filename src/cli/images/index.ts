@@ -3,6 +3,7 @@
 import { type GuestImage, type ImageStoreOptions, openImageStore } from './store.ts';
 
 export { buildInitramfs, type InitMode, USERSPACE_MARKER } from './initramfs.ts';
+export { collectModules } from './modules.ts';
 export { progressWriter } from './progress.ts';
 export type { GuestImage, ImageStoreOptions };
 

@@ -76,10 +76,12 @@ export class TdMemory {
     return range !== undefined && this.#vm.mm.write(range.shared + gpa - range.gpa, bytes);
   }
 
-  /** The host page behind a private page, if there is one. */
-  privatePage(gpa: Gpa): number | undefined {
+  /** The host's page behind a guest page, on whichever side it is; undefined if it was never touched. */
+  hostPage(gpa: Gpa): number | undefined {
     const range = this.#rangeOf(gpa, 1);
-    return range?.file.residentPage(Math.floor((gpa - range.gpa) / PAGE_SIZE));
+    if (range === undefined) return undefined;
+    const index = Math.floor((gpa - range.gpa) / PAGE_SIZE);
+    return range.file.residentPage(index) ?? this.#vm.mm.residentPage(range.shared + index * PAGE_SIZE);
   }
 
   /** Feeds the shared pages, which are all that the host can see, to a hash. */

@@ -124,6 +124,16 @@ export class TrustDomain implements RunnableGuest {
     return counts;
   }
 
+  /** KVM's side of it. */
+  get vm(): VmmVm {
+    return this.#vm;
+  }
+
+  /** Private pages have one too, which shows the host nothing. */
+  hostPage(gpa: number): number | undefined {
+    return this.#memory.hostPage(gpa);
+  }
+
   /** Only shared memory and what KVM counts: registers and private memory are nobody's to see. */
   hash(hash: StateHash): void {
     const { memory, clock } = this.#surroundings.host.machine;

@@ -1,0 +1,144 @@
+/** Unmodified distribution kernels boot as TDs. `SOFTVT_GUESTS=all` adds the suite that moves. */
+
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { USERSPACE_MARKER } from '../../src/cli/images/index.ts';
+import { type GuestFiles, guestFiles, reportOf, softvt, tdreportFiles } from './softvt.ts';
+
+const MINUTES = 60_000;
+const KERNELS = ['6.12-cloud', ...(process.env['SOFTVT_GUESTS'] === 'all' ? ['7.2-cloud'] : [])];
+/** Without the kernel's self tests of cryptography, which are more than half of a boot. */
+const QUICK = 'console=ttyS0 cryptomgr.notests';
+
+/** What measures or runs these files. */
+const guest = ({ vmlinuz, initrd }: GuestFiles, append: string, cpus = 1): string[] =>
+  ['--kernel', vmlinuz, '--initrd', initrd, '--append', append].concat(['--memory', '256M', '--cpus', String(cpus)]);
+const command = (files: GuestFiles, append: string = 'console=ttyS0', cpus = 1): string[] => [
+  'run',
+  '--type',
+  'td',
+  ...guest(files, append, cpus),
+  '--timeout',
+  '600',
+  '--json',
+];
+
+describe.each(KERNELS)('%s as a TD', (name) => {
+  let files: GuestFiles | string;
+  beforeAll(async () => {
+    files = await guestFiles(name);
+    if (typeof files === 'string') console.log(`${name} is not tested as a TD: ${files}`);
+  }, 5 * MINUTES);
+
+  test(
+    'boots to userspace and powers off with exit code 0; the kernel says that TDX is active',
+    async ({ skip }) => {
+      if (typeof files === 'string') return skip(files);
+      const result = await softvt(command(files));
+      expect(result.stdout).toContain('Memory Encryption Features active: Intel TDX');
+      expect(result.stdout).toContain(USERSPACE_MARKER);
+      expect(result.code).toBe(0);
+      const report = reportOf(result);
+      expect(report.reason).toBe('power-off');
+      expect(report.seamcalls['TDH.VP.ENTER']).toBeGreaterThan(1000);
+      expect(report.tdcalls['TDG.MEM.PAGE.ACCEPT']).toBeGreaterThan(50_000);
+    },
+    10 * MINUTES,
+  );
+
+  test(
+    'with --cpus 4 nproc says so, and the same run is the same run',
+    async ({ skip }) => {
+      if (typeof files === 'string') return skip(files);
+      const args = command(files, QUICK, 4);
+      const [one, two] = await Promise.all([softvt(args), softvt(args)]);
+      expect(one.stdout).toContain('softvt: nproc 4');
+      expect(one.code).toBe(0);
+      const { instructions, stateHash, seamcalls, tdcalls } = reportOf(one);
+      expect(reportOf(two)).toMatchObject({ instructions, stateHash, seamcalls, tdcalls });
+      expect(two.stdout).toBe(one.stdout);
+    },
+    10 * MINUTES,
+  );
+
+  test(
+    'its TDREPORT, read by the distribution’s own driver, has the MRTD that softvt measure computes',
+    async ({ skip }) => {
+      const withReport = await tdreportFiles(name);
+      if (typeof withReport === 'string') return skip(withReport);
+      const result = await softvt(command(withReport, QUICK));
+      expect(result.code).toBe(0);
+      const [, hex = ''] = /^softvt: tdreport ([0-9a-f]{2048})\r?$/m.exec(result.stdout) ?? [];
+      const report = Buffer.from(hex, 'hex');
+      const at = (offset: number, length: number): string => report.subarray(offset, offset + length).toString('hex');
+      const measured = await softvt(['measure', ...guest(withReport, QUICK), '--json']);
+      const { mrtd } = JSON.parse(measured.stdout) as { mrtd: string };
+      expect(at(528, 48)).toBe(mrtd);
+      expect(reportOf(result).mrtd).toBe(mrtd);
+      // REPORTDATA, and the attributes: nothing but SEPT_VE_DISABLE.
+      expect(report.subarray(128, 134).toString()).toBe('softvt');
+      expect(report.readBigUInt64LE(512)).toBe(1n << 28n);
+      expect(report.readBigUInt64LE(520) & 3n).toBe(3n);
+      expect(reportOf(result).rtmr).toEqual([0, 1, 2, 3].map((n) => at(720 + 48 * n, 48)));
+    },
+    10 * MINUTES,
+  );
+});
+
+describe('6.12-cloud as a TD', () => {
+  test(
+    'has an interactive console: a shell runs what is typed and pasted',
+    async ({ skip }) => {
+      const shell = await guestFiles('6.12-cloud', 'shell');
+      if (typeof shell === 'string') return skip(shell);
+      const paste = Array.from({ length: 50 }, (_, n) => `echo line-$((${n} * 7))\n`).join('');
+      let stage = 0;
+      const result = await softvt(command(shell, QUICK), {
+        onOutput: (stdout, type, end) => {
+          if (stage === 0 && stdout.includes('/ # ')) {
+            stage = 1;
+            type(paste);
+          } else if (stage === 1 && stdout.includes(`line-${49 * 7}\r\n`)) {
+            stage = 2;
+            type('exit\n');
+            end();
+          }
+        },
+      });
+      for (let n = 0; n < 50; n++) expect(result.stdout).toContain(`\nline-${n * 7}\r\n`);
+      expect(result.code).toBe(0);
+    },
+    10 * MINUTES,
+  );
+});
+
+describe('6.1-cloud, which has no TDX guest support', () => {
+  test(
+    'ends as a TD with one clear line and exit code 1',
+    async ({ skip }) => {
+      const files = await guestFiles('6.1-cloud');
+      if (typeof files === 'string') return skip(files);
+      const { code, stderr } = await softvt(command(files).filter((word) => word !== '--json'));
+      expect(stderr).toMatch(/^softvt: the guest crashed: triple fault on vCPU 0 of a TD[^\n]*\n$/);
+      expect(code).toBe(1);
+    },
+    10 * MINUTES,
+  );
+});
+
+describe('input that no TD can be made of', () => {
+  test.each([
+    ['no bzImage', 'this is no kernel', 'not a bzImage'],
+    ['nothing', '', 'the kernel file is empty'],
+  ])('%s is one line and exit code 2', async (_, content, message) => {
+    const kernel = join(mkdtempSync(join(tmpdir(), 'softvt-td-')), 'kernel');
+    writeFileSync(kernel, content);
+    expect(readFileSync(kernel, 'utf8')).toBe(content);
+    const { code, stdout, stderr } = await softvt(['run', '--type', 'td', '--kernel', kernel]);
+    expect([code, stdout]).toEqual([2, '']);
+    expect(stderr).toMatch(/^softvt: [^\n]*\n$/);
+    expect(stderr).toContain(message);
+  });
+});
