@@ -8,6 +8,7 @@ export const CODE = 0x1000;
 /** Top of the stack. */
 export const STACK = 0x8000;
 const GDT = 0x5000;
+const KVM_CAP_SPLIT_IRQCHIP = 121;
 const IDT = 0x6000;
 
 const FLAT = {
@@ -31,6 +32,8 @@ export interface GuestLabOptions {
   readonly ram?: number;
   readonly flags?: number;
   readonly irqchip?: boolean;
+  /** Only local APICs are in the kernel. */
+  readonly split?: boolean;
   readonly host?: Host;
   /** VM type; an ordinary one if not given. */
   readonly type?: number;
@@ -52,6 +55,7 @@ export class GuestLab {
     this.kvm = ok(Kvm.open(this.host));
     this.vm = ok(this.kvm.createVm(options.type ?? 0));
     if (options.irqchip) ok([this.vm.createIrqchip()]);
+    if (options.split) this.vm.enableCap(KVM_CAP_SPLIT_IRQCHIP, [24n]);
     this.ram = options.ram ?? 0x10000;
     this.memory = this.vm.mm.mmap(this.ram);
     this.vm.setUserMemoryRegion(this.slot(options.flags ?? 0));

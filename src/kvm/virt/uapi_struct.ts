@@ -1,7 +1,8 @@
 /**
  * Structures of the binary interface as tables: the layout that C gives them, and translation between bytes and objects.
  *
- * Members follow each other at their natural alignment; sizes and offsets are checked where a structure is defined.
+ * Members follow each other at their natural alignment; sizes and offsets are checked where a structure is defined. A
+ * structure may end with as many of something as one of its members says; that tail does not count in its size.
  */
 
 /** How a member lies in memory. `flag` is a byte that objects show as boolean; `address` a u64 that they show as number. */
@@ -11,8 +12,8 @@ type Scalar = 'u8' | 'u16' | 'u32' | 's32' | 'u64' | 'flag' | 'address';
 interface Member {
   readonly name: string;
   readonly type: Scalar | UapiStruct<object>;
-  /** undefined: one; a number: a fixed array. */
-  readonly count: number | undefined;
+  /** undefined: one; a number: a fixed array; a name: a tail of as many as that member says. */
+  readonly count: number | string | undefined;
   readonly offset: number;
 }
 
@@ -26,8 +27,8 @@ const SIZES: Readonly<Record<Scalar, number>> = {
   address: 8,
 };
 
-/** Description of a member: name, type and, for arrays, length. */
-export type MemberSpec = readonly [name: string, type: Scalar | UapiStruct<object>, count?: number];
+/** Description of a member: name, type and, for arrays, length, or for a tail the name of the member that has it. */
+export type MemberSpec = readonly [name: string, type: Scalar | UapiStruct<object>, count?: number | string];
 
 /** A structure of the binary interface. */
 export class UapiStruct<T extends object> {
@@ -44,10 +45,10 @@ export class UapiStruct<T extends object> {
     let alignment = 1;
     for (const [member, type, count] of specs) {
       const own = typeof type === 'string' ? SIZES[type] : type.alignment;
-      const each = typeof type === 'string' ? SIZES[type] : type.size;
+      const each = sizeOf(type);
       offset = Math.ceil(offset / own) * own;
       members.push({ name: member, type, count, offset });
-      offset += each * (count ?? 1);
+      if (typeof count !== 'string') offset += each * (count ?? 1);
       alignment = Math.max(alignment, own);
     }
     this.members = members;
@@ -63,9 +64,24 @@ export class UapiStruct<T extends object> {
     return member.offset;
   }
 
+  /** How many bytes an object takes, with its tail. */
+  byteLength(value: T): number {
+    const object = value as Readonly<Record<string, unknown>>;
+    let length = this.size;
+    for (const { name, type, count, offset } of this.members) {
+      const content = object[name];
+      if (typeof count === 'string') {
+        length = Math.max(length, offset + (content as ArrayLike<unknown>).length * sizeOf(type));
+      } else if (typeof type !== 'string' && count === undefined && name !== '') {
+        length = Math.max(length, offset + type.byteLength(content as object));
+      }
+    }
+    return length;
+  }
+
   /** The bytes of an object; padding is zero. */
   encode(value: T): Uint8Array {
-    const bytes = new Uint8Array(this.size);
+    const bytes = new Uint8Array(this.byteLength(value));
     this.encodeInto(value, new DataView(bytes.buffer), 0);
     return bytes;
   }
@@ -74,16 +90,17 @@ export class UapiStruct<T extends object> {
     for (const { name, type, count, offset } of this.members) {
       if (name === '') continue;
       const content = object[name];
-      if (count === undefined) put(view, at + offset, type, content);
-      else {
-        const step = typeof type === 'string' ? SIZES[type] : type.size;
-        const list = content as ArrayLike<unknown>;
-        for (let i = 0; i < count; i++) put(view, at + offset + i * step, type, list[i]);
+      if (count === undefined) {
+        put(view, at + offset, type, content);
+        continue;
       }
+      const list = content as ArrayLike<unknown>;
+      const entries = typeof count === 'string' ? list.length : count;
+      for (let i = 0; i < entries; i++) put(view, at + offset + i * sizeOf(type), type, list[i]);
     }
   }
 
-  /** The object that bytes describe; at least `size` of them. */
+  /** The object that bytes describe; at least `size` of them. A tail has as many entries as there are bytes for. */
   decode(bytes: Uint8Array): T {
     return this.decodeFrom(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0);
   }
@@ -93,16 +110,20 @@ export class UapiStruct<T extends object> {
       if (name === '') continue;
       if (count === undefined) {
         object[name] = get(view, at + offset, type);
-      } else if (type === 'u8') {
-        object[name] = new Uint8Array(view.buffer, view.byteOffset + at + offset, count).slice();
-      } else {
-        const step = typeof type === 'string' ? SIZES[type] : type.size;
-        object[name] = Array.from({ length: count }, (_, i) => get(view, at + offset + i * step, type));
+        continue;
       }
+      const room = Math.floor((view.byteLength - at - offset) / sizeOf(type));
+      const length = typeof count === 'string' ? Math.min(Number(object[count]), room) : count;
+      object[name] =
+        type === 'u8'
+          ? new Uint8Array(view.buffer, view.byteOffset + at + offset, length).slice()
+          : Array.from({ length }, (_, i) => get(view, at + offset + i * sizeOf(type), type));
     }
     return object as T;
   }
 }
+
+const sizeOf = (type: Scalar | UapiStruct<object>): number => (typeof type === 'string' ? SIZES[type] : type.size);
 
 function put(view: DataView, at: number, type: Scalar | UapiStruct<object>, value: unknown): void {
   if (typeof type !== 'string') return type.encodeInto(value as object, view, at);

@@ -97,11 +97,29 @@ export const kvm_cpuid_entry2: UapiStruct<KvmCpuidEntry2> = new UapiStruct('kvm_
   ['', 'u32', 3],
 ]);
 
+/** `nent` is the room for entries, or how many there are. */
+export const kvm_cpuid2: UapiStruct<{ nent: number; entries: readonly KvmCpuidEntry2[] }> = new UapiStruct(
+  'kvm_cpuid2',
+  8,
+  [
+    ['nent', 'u32'],
+    ['', 'u32'],
+    ['entries', kvm_cpuid_entry2, 'nent'],
+  ],
+);
+
 export const kvm_msr_entry: UapiStruct<{ index: number; data: bigint }> = new UapiStruct('kvm_msr_entry', 16, [
   ['index', 'u32'],
   ['', 'u32'],
   ['data', 'u64'],
 ]);
+
+export const kvm_msrs: UapiStruct<{ nmsrs: number; entries: readonly { index: number; data: bigint }[] }> =
+  new UapiStruct('kvm_msrs', 8, [
+    ['nmsrs', 'u32'],
+    ['', 'u32'],
+    ['entries', kvm_msr_entry, 'nmsrs'],
+  ]);
 
 export const kvm_userspace_memory_region: UapiStruct<KvmUserspaceMemoryRegion> = new UapiStruct(
   'kvm_userspace_memory_region',
