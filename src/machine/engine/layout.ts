@@ -124,20 +124,20 @@ export const MAX_PROCESSORS = 64;
 
 // ---- TLBs
 
-/** One bank: read, write and execute arrays of 1024 entries {i64 tag, i32 host, i32 unused}. */
+/** One bank: read, write and execute arrays of 4096 entries {i64 tag, i32 host, i32 frame}. */
 export const TLB_READ = 0;
-export const TLB_WRITE = 0x4000;
-export const TLB_EXECUTE = 0x8000;
-export const TLB_BANK_SIZE = 0xc000;
-export const TLB_INDEX_MASK = 0x3ff0;
+export const TLB_WRITE = 0x10000;
+export const TLB_EXECUTE = 0x20000;
+export const TLB_BANK_SIZE = 0x30000;
+export const TLB_INDEX_MASK = 0xfff0;
 /**
  * Byte offset of an execute entry: bits 21:12 of the address, and bits 31:22 over them, as code that calls each other often lies
  * megabytes apart.
  */
 export const executeOffset = (linearLow: number): number => ((linearLow >>> 8) ^ (linearLow >>> 18)) & TLB_INDEX_MASK;
-export const TLB_ENTRIES = 1024;
+export const TLB_ENTRIES = 4096;
 export const TLB_BANKS = 0x100000;
-export const TLB_BANK_COUNT = 512;
+export const TLB_BANK_COUNT = 160;
 /** Tag of an entry that matches no address: no page-aligned linear address is this. */
 export const TLB_INVALID_TAG: bigint = (-1n << 63n) | 0x7ffn;
 

@@ -17,6 +17,8 @@ export const EPT_WRITE = 2;
 export const EPT_EXECUTE = 4;
 /** Beside rights: a write needs to set no dirty flag. */
 export const EPT_DIRTY = 8;
+/** Beside rights: the page is part of a larger one. */
+export const EPT_LARGE = 16;
 
 /** The access is to the translation of the linear address in the Mmu. */
 export const FINAL_ACCESS = 0;
@@ -102,7 +104,7 @@ function walk(p: Processor, m: Mmu, gpa: Gpa, need: number, kind: EptAccessKind)
 
   const dirty = !vtx.eptAccessedDirty || write || (entryLow[level]! & DIRTY) !== 0;
   const hpa = table + (low & (level === 0 ? 0xfff : level === 1 ? 0x1f_ffff : 0x3fff_ffff));
-  m.eptRights = dirty ? rights | EPT_DIRTY : rights;
+  m.eptRights = (rights & 7) | (dirty ? EPT_DIRTY : 0) | (level > 0 ? EPT_LARGE : 0);
   if (inApicAccessPage(vtx, hpa)) {
     // Only accesses by linear address are virtualized.
     if (kind === FINAL_ACCESS) return hpa;

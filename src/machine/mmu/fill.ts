@@ -10,12 +10,15 @@
 import { executeOffset, RAM_BASE, TLB_EXECUTE, TLB_READ, TLB_WRITE } from '../engine/layout.ts';
 import type { Processor } from '../processor.ts';
 import { pageIsWatched } from './breakpoints.ts';
-import { EPT_DIRTY, EPT_READ, EPT_WRITE } from './ept.ts';
+import { EPT_DIRTY, EPT_LARGE, EPT_READ, EPT_WRITE } from './ept.ts';
 import { bankFor, needOf } from './select.ts';
 import { type Mmu, NEED_WRITE } from './state.ts';
 import { entryOffset } from './tlb-banks.ts';
 import type { PrivilegeClass } from './tlb-context.ts';
 import { writePermitted } from './walk.ts';
+
+/** Bytes, less one, that are entered together. */
+const AROUND = 0xffff;
 
 /**
  * After a successful walk for data: enters what the access needs and, into a free entry, what the page may have beside it.
@@ -57,8 +60,33 @@ export function fillData(p: Processor, m: Mmu, cls: PrivilegeClass, need: number
   } else if (forWrite) {
     filled = false;
   }
-  if (m.pageShift !== 12) context.noteLargePage(low, high, m.pageShift);
+  if (m.pageShift !== 12) {
+    context.noteLargePage(low, high, m.pageShift);
+    if (filled && !watched && (!m.ept || m.eptRights & EPT_LARGE)) fillAround(p, m, bank, forWrite);
+  }
   return filled;
+}
+
+/**
+ * Enters the 64 KiB around the address just entered, where guest and EPT have large pages: a processor would have cached
+ * those whole. Entries in use are left alone.
+ */
+function fillAround(p: Processor, m: Mmu, bank: number, write: boolean): void {
+  const { engine, memory } = p.machine;
+  const { tlb, owners, keyId, global, linearHigh: high } = m;
+  const first = (m.linearLow & ~AROUND) >>> 0;
+  const firstPage = m.hpa - (m.linearLow & AROUND);
+  if (!memory.isRam(firstPage, AROUND + 1)) return;
+  for (let at = 0; at <= AROUND; at += 4096) {
+    const low = first + at;
+    const page = firstPage + at;
+    const entry = bank + (write ? TLB_WRITE : TLB_READ) + entryOffset(low);
+    if (!tlb.isFree(entry) || owners[page >>> 12] !== keyId || page === p.vtx.apicAccessPage) continue;
+    if (!write) tlb.fill(entry, low, high, RAM_BASE + page, page);
+    else if (engine.hasCode(page)) continue;
+    else tlb.fillWrite(bank, low, high, page);
+    if (!global) tlb.noteLocal(entry);
+  }
 }
 
 /** After a successful walk for a fetch: enters the engine's page of decoded code. False where the page is no RAM, or not the KeyID's. */

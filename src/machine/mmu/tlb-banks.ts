@@ -3,7 +3,7 @@
  *
  *   entry (16 bytes)   0 tag i64: linear address of the page   8 host i32: where its byte 0 lies   12 frame i32: page / 4096
  *
- * A lookup of linear address va uses entry (va >> 12) & 1023 of an array (of the execute array, executeOffset) and hits iff va - tag <=u 4096 - size. Every
+ * A lookup of linear address va uses entry (va >> 12) & 4095 of an array (of the execute array, executeOffset) and hits iff va - tag <=u 4096 - size. Every
  * address reaches the lookup, non-canonical ones too, so an unused entry holds a tag with another index than its own.
  */
 import type { Hpa } from '../../util/address.ts';

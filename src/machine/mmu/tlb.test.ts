@@ -80,7 +80,7 @@ describe('which entries a page gets', () => {
     touch(machine, read);
     expect(machine.lookUp(LINEAR + 0xff8n, read, 8)).toBeGreaterThan(0);
     expect(machine.lookUp(LINEAR + 0xff9n, read, 8)).toBe(-1);
-    for (let index = 0n; index < 1024n; index++) {
+    for (let index = 0n; index < 4096n; index++) {
       for (const top of [0x8080_8080_8000_0000n, 0x8000_0000_0000_0000n, 0x1_0000_0000_0000n]) {
         for (const low of [0n, 0x80n, 0x7ffn, 0xfffn]) {
           expect(hits(machine, write, top + (index << 12n) + low)).toBe(false);
@@ -93,7 +93,7 @@ describe('which entries a page gets', () => {
     const machine = mapped();
     touch(machine, read);
     flushTlb(machine.p);
-    for (let page = 0n; page < 1024n; page++) {
+    for (let page = 0n; page < 4096n; page++) {
       for (const top of [0n, 0x8080_8080_8040_0000n, 0x8080_8080_8080_0000n, 0xffff_ffff_ffc0_0000n]) {
         expect(hits(machine, read, (top & ~0x3f_ffffn) + (page << 12n) + 0x80n)).toBe(false);
       }
