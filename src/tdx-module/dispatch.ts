@@ -10,6 +10,7 @@ import type { TdxModule } from './module.ts';
 import { Call, type GuestLeaf, type HostLeaf } from './objects/call.ts';
 import { operandInvalid } from './objects/checks.ts';
 import { writeOutputs } from './objects/outputs.ts';
+import { PT } from './objects/pamt.ts';
 import { SYS_STATE } from './objects/system-state.ts';
 import { OPERAND, STATUS, status } from './status.ts';
 import { GUEST_LEAF_LIST } from './tdg/index.ts';
@@ -57,11 +58,27 @@ function runHostLeaf(module: TdxModule, call: Call, leaf: HostLeaf | undefined):
   return leaf?.versions.includes(call.version) ? leaf.run(call) : operandInvalid(OPERAND.RAX);
 }
 
+/**
+ * Looks whether the leaf read private memory that somebody had overwritten. On a processor that is a machine check, which
+ * takes the platform down; here it is the end of the TD whose page it was.
+ */
+function machineCheck(module: TdxModule): boolean {
+  const { keyed } = module.platform;
+  const line = keyed.machineCheck;
+  if (line < 0) return false;
+  keyed.machineCheck = -1;
+  const entry = module.pamt.lookup(line);
+  if (entry === null || entry.pageType === PT.NDA || entry.pageType === PT.RSVD) return false;
+  module.tdrAt(entry.pageType === PT.TDR ? entry.page : entry.owner).setFatal();
+  return true;
+}
+
 /** Runs one SEAMCALL to completion. */
 export function dispatchHostCall(module: TdxModule, p: Processor): void {
   const call = new Call(module, p);
   const leaf = HOST_LEAVES.get(call.leaf);
-  const rax = runHostLeaf(module, call, leaf);
+  const result = runHostLeaf(module, call, leaf);
+  const rax = machineCheck(module) ? status(STATUS.TD_FATAL) : result;
   p.setGpr(RAX, rax);
   writeOutputs(p, call.out);
   const name = leaf?.name ?? 'unknown';

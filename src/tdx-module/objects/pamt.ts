@@ -38,6 +38,11 @@ export class PamtEntry {
     this.size = size;
   }
 
+  /** Whether nobody but the module has written to it. */
+  get isIntact(): boolean {
+    return this.#module.platform.keyed.owns(this.#at, PAMT_ENTRY_SIZE, this.#module.globalKeyId);
+  }
+
   get #word(): bigint {
     return this.#module.platform.keyed.read64(this.#at, this.#module.globalKeyId);
   }
@@ -118,16 +123,25 @@ export class Pamt {
     tdmr.initialized = tdmr.next - (tdmr.next % GIB);
   }
 
+  /** Whether an address can be used, and its entries are the module's still. */
+  #isUsable(tdmr: Tdmr, pa: Hpa, bytes: number): boolean {
+    if (!tdmr.isUsable(pa, bytes)) return false;
+    return [0, 1, 2].every((size) => this.#entryIn(tdmr, pa, size as PageLevel).isIntact);
+  }
+
   /** The entry of one size for an address; null if the address has no PAMT. */
   entry(pa: Hpa, size: PageLevel): PamtEntry | null {
     const tdmr = this.#tdmrOf(pa);
-    return tdmr?.isUsable(pa, 1) === true ? this.#entryIn(tdmr, pa, size) : null;
+    return tdmr !== undefined && this.#isUsable(tdmr, pa, 1) ? this.#entryIn(tdmr, pa, size) : null;
   }
 
-  /** The entry that rules an address; null if it is in no TDMR, reserved, or not initialised yet. */
+  /**
+   * The entry that rules an address; null if it is in no TDMR, reserved, not initialised yet, or if the host wrote to the
+   * PAMT there: what is not known to be free is not used.
+   */
   lookup(pa: Hpa): PamtEntry | null {
     const tdmr = this.#tdmrOf(pa);
-    if (tdmr?.isUsable(pa - (pa % 4096), 4096) !== true) return null;
+    if (tdmr === undefined || !this.#isUsable(tdmr, pa - (pa % 4096), 4096)) return null;
     for (const size of [2, 1] as const) {
       const entry = this.#entryIn(tdmr, pa, size);
       if (entry.pageType !== PT.NDA) return entry;
@@ -141,12 +155,14 @@ export class Pamt {
     const bytes = LEVEL_BYTES[size]!;
     if (tdmr?.isUsable(page, bytes) !== true) return false;
     for (let larger: PageLevel = 2; larger >= size; larger--) {
-      if (this.#entryIn(tdmr, page, larger as PageLevel).pageType !== PT.NDA) return false;
+      const entry = this.#entryIn(tdmr, page, larger as PageLevel);
+      if (!entry.isIntact || entry.pageType !== PT.NDA) return false;
     }
     for (let smaller = size - 1; smaller >= 0; smaller--) {
       const step = LEVEL_BYTES[smaller]!;
       for (let pa = page; pa < page + bytes; pa += step) {
-        if (this.#entryIn(tdmr, pa, smaller as PageLevel).pageType !== PT.NDA) return false;
+        const entry = this.#entryIn(tdmr, pa, smaller as PageLevel);
+        if (!entry.isIntact || entry.pageType !== PT.NDA) return false;
       }
     }
     return true;

@@ -10,6 +10,7 @@ import type { Hpa } from '../../util/address.ts';
 import type { HashStream } from '../../util/crypto/hash.ts';
 import type { Field } from '../metadata/field.ts';
 import { TDCS_FIELDS, type TdcsFieldName } from '../metadata/tdcs-fields.ts';
+import { PAGE } from '../platform.ts';
 import { FieldArea } from './field-area.ts';
 import type { Tdr } from './tdr.ts';
 
@@ -91,6 +92,11 @@ export class Tdcs extends FieldArea<TdcsFieldName> {
 
   override address(offset: number): Hpa {
     return this.pages[offset >>> 12]! + (offset & 0xfff);
+  }
+
+  /** Whether all its pages are the TD's still: nobody else has written to them. */
+  get intact(): boolean {
+    return this.pages.every((page) => this.keyed.owns(page, PAGE, this.keyId));
   }
 
   get opState(): number {

@@ -8,11 +8,11 @@
  */
 
 import type { KeyedMemory } from '../../machine/keyed-memory.ts';
-import type { PhysicalMemory } from '../../machine/memory.ts';
 import { Vmcs } from '../../machine/vtx/vmcs.ts';
 import type { Hpa } from '../../util/address.ts';
 import type { Field } from '../metadata/field.ts';
 import { TDVPS_FIELDS, type TdvpsFieldName } from '../metadata/tdvps-fields.ts';
+import { PAGE } from '../platform.ts';
 import { FieldArea } from './field-area.ts';
 import type { Tdcs } from './tdcs.ts';
 import type { Tdr } from './tdr.ts';
@@ -31,12 +31,6 @@ export const XBUFF_PAGE = 3;
 
 /** ASSOC_LPID of a virtual processor that no logical processor has. */
 export const NO_LP = 0xffff_ffff;
-
-/** A VMCS region in private memory. */
-interface PrivateVmcs {
-  load(memory: PhysicalMemory, keyId: number): void;
-  store(memory: PhysicalMemory, keyId: number): void;
-}
 
 export class Tdvps extends FieldArea<TdvpsFieldName> {
   readonly tdr: Tdr;
@@ -73,11 +67,16 @@ export class Tdvps extends FieldArea<TdvpsFieldName> {
   }
   /** Takes the VMCS from its page: the virtual processor becomes a logical processor's. */
   loadVmcs(): void {
-    (this.vmcs as PrivateVmcs).load(this.tdr.module.machine.memory, this.keyId);
+    this.vmcs.load(this.tdr.module.machine.memory, this.keyId);
   }
   /** Writes the VMCS to its page. */
   storeVmcs(): void {
-    (this.vmcs as PrivateVmcs).store(this.tdr.module.machine.memory, this.keyId);
+    this.vmcs.store(this.tdr.module.machine.memory, this.keyId);
+  }
+
+  /** Whether all its pages are the TD's still: nobody else has written to them. */
+  get intact(): boolean {
+    return this.pages.every((page) => this.keyed.owns(page, PAGE, this.keyId));
   }
 
   get state(): number {
