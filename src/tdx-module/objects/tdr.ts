@@ -60,11 +60,16 @@ export class Tdr extends FieldArea<TdrFieldName> {
   override set(name: TdrFieldName, value: bigint | number, index = 0): void {
     this.#values[name][index] = BigInt(value);
     if (name === 'HKID') this.#hkid = Number(value);
-    super.set(name, value, index);
+    if (this.#intact) super.set(name, value, index);
   }
   override setBytes(name: TdrFieldName, data: Uint8Array): void {
     const view = new DataView(data.buffer, data.byteOffset);
     for (let i = 0; i < data.length / 8; i++) this.set(name, view.getBigUint64(8 * i, true), i);
+  }
+
+  /** Whether nobody but the module has written to the page. */
+  get #intact(): boolean {
+    return this.keyed.owns(this.pa, PAGE, this.keyId);
   }
 
   /** The TD's private KeyID. */
@@ -76,7 +81,7 @@ export class Tdr extends FieldArea<TdrFieldName> {
   }
   /** The TD is dead: something went wrong in it, or the host wrote to its root or control structure. */
   get fatal(): boolean {
-    return this.get('FATAL') !== 0n || !this.keyed.owns(this.pa, PAGE, this.keyId) || !this.tdcs.intact;
+    return this.get('FATAL') !== 0n || !this.#intact || !this.tdcs.intact;
   }
   /** From now on every leaf answers TD_FATAL. */
   setFatal(): void {

@@ -130,6 +130,22 @@ export class TestHost {
     for (const [offset, value] of Object.entries(info)) this.memory.write64(at + Number(offset), BigInt(value));
   }
 
+  /** Writes TD_PARAMS: by default what upstream's KVM asks for. Keys are offsets of 8-byte words. */
+  tdParams(at: Hpa, words: Partial<Record<number, number | bigint>> = {}): void {
+    const SEPT_VE_DISABLE = 1n << 28n;
+    const params: Record<number, number | bigint> = {
+      0: SEPT_VE_DISABLE,
+      8: 3,
+      16: 4,
+      24: 0x1e,
+      32: 4,
+      40: 40,
+      ...words,
+    };
+    this.memory.fill(at, 1024);
+    for (const [offset, value] of Object.entries(params)) this.memory.write64(at + Number(offset), BigInt(value));
+  }
+
   /** SYS.INIT, and LP.INIT on every logical processor. */
   initialize(): this {
     this.expect(SYS.INIT);
