@@ -8,7 +8,7 @@
 /**
  * What is locked. `pamt4k`, `pamt2m`, `pamt1g`: a PAMT entry, by the page's address; the entry of a TDR or TDVPR page is
  * the lock of the TD or the virtual processor. The others of a TD or virtual processor go by its TDR's or TDVPR's address;
- * `sept_entry` by the guest-physical address; those of the platform have id 0,
+ * `sept_entry` by the guest-physical address plus level; those of the platform have id 0,
  * but `tdmr` goes by index, `ket` (encryption engines) and `wbcache` by package; `entropy` is held when
  * there is none.
  */

@@ -13,7 +13,7 @@ import { HOST_PRIORITY } from './sept-entry.ts';
 
 /** Takes it for the host. False if the guest has it: then the entry keeps the host's mark. */
 export function lockEntryForHost(call: Call, sept: Sept, gpa: Gpa, position: SeptPosition): boolean {
-  if (!call.lock('sept_entry', gpa, 'exclusive')) {
+  if (!call.lock('sept_entry', gpa + position.level, 'exclusive')) {
     sept.write(gpa, position, position.entry | HOST_PRIORITY);
     return false;
   }
@@ -24,5 +24,5 @@ export function lockEntryForHost(call: Call, sept: Sept, gpa: Gpa, position: Sep
 /** Takes it for the guest: code of the status that says why not, SUCCESS if it did. */
 export function lockEntryForGuest(call: Call, gpa: Gpa, position: SeptPosition): number {
   if ((position.entry & HOST_PRIORITY) !== 0n) return STATUS.OPERAND_BUSY_HOST_PRIORITY;
-  return call.lock('sept_entry', gpa, 'exclusive') ? STATUS.SUCCESS : STATUS.OPERAND_BUSY;
+  return call.lock('sept_entry', gpa + position.level, 'exclusive') ? STATUS.SUCCESS : STATUS.OPERAND_BUSY;
 }

@@ -66,10 +66,7 @@ const walk = (level: number): Check => [
   'TDX_EPT_WALK_FAILED 0x1',
   ({ operands }) => void (operands.rcx = 0x80_0000_0000 + level),
 ];
-const entryLock: Check = [
-  'TDX_OPERAND_BUSY 0x1',
-  (scene) => hold(scene, 'sept_entry', Number(BigInt(scene.operands.rcx ?? 0) & ~0xfffn)),
-];
+const entryLock: Check = ['TDX_OPERAND_BUSY 0x1', (scene) => hold(scene, 'sept_entry', Number(scene.operands.rcx))];
 const entryState = (breakIt: Check[1]): Check => ['TDX_EPT_ENTRY_STATE_INCORRECT 0x1', breakIt];
 const tracking: Check[] = [
   [

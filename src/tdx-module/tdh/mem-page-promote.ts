@@ -1,9 +1,9 @@
 /** TDH.MEM.PAGE.PROMOTE: merges 512 small pages of a TD into a large one. */
 import type { Call, HostLeaf } from '../objects/call.ts';
-import { lockTdr, tdInState } from '../objects/checks.ts';
+import { lockTdr, operandBusy, tdInState } from '../objects/checks.ts';
 import { checkTracking } from '../objects/epoch.ts';
 import { PT } from '../objects/pamt.ts';
-import { entryHpa, entryState, MAX_LEAF_LEVEL, SEPT_ENTRIES } from '../objects/sept-entry.ts';
+import { entryHpa, entryState, HOST_PRIORITY, MAX_LEAF_LEVEL, SEPT_ENTRIES } from '../objects/sept-entry.ts';
 import { levelSize } from '../objects/sept-gpa.ts';
 import { checkState, reportEntry, type SeptOperand, septOperand } from '../objects/sept-operand.ts';
 import { lockPamtOf } from '../objects/sept-page.ts';
@@ -33,6 +33,7 @@ function run(call: Call): bigint {
   if (typeof table === 'bigint') return table;
   const tracked = checkTracking(call, tdcs, operand, table);
   if (isError(tracked)) return tracked;
+  if (!lockChildren(call, operand)) return operandBusy(OPERAND.RCX);
   const large = mergedEntry(operand);
   if (large === null) {
     reportEntry(call, operand.entry, operand.level);
@@ -53,9 +54,17 @@ function run(call: Call): bigint {
   return status(STATUS.SUCCESS);
 }
 
+/** Locks the entries of the table against the guest. */
+function lockChildren(call: Call, { gpa, level }: SeptOperand): boolean {
+  for (let index = 0; index < SEPT_ENTRIES; index++) {
+    if (!call.lock('sept_entry', gpa + index * levelSize(level - 1) + level - 1, 'exclusive')) return false;
+  }
+  return true;
+}
+
 /** The entry for the large page, if the table maps 512 pages in one state, one after the other, from an aligned one on. */
 function mergedEntry({ sept, target, level }: SeptOperand): bigint | null {
-  const entries = sept.readTable(target);
+  const entries = sept.readTable(target).map((entry) => entry & ~HOST_PRIORITY);
   const first = entries[0]!;
   const state = entryState(first);
   if (state !== SEPT.MAPPED && state !== SEPT.PENDING) return null;
