@@ -22,7 +22,8 @@ export const isNotification = (v: VtxState, vector: number): boolean =>
 
 /** After the notification vector was acknowledged. The descriptor is shared memory, whoever the guest is. */
 export function processPostedInterrupts(v: VtxState): void {
-  const { p, memory } = v;
+  const { p } = v;
+  const { memory } = p.machine;
   const descriptor = v.current!.address(F.POSTED_INTERRUPT_DESCRIPTOR_ADDRESS);
   memory.write8(descriptor + CONTROL, memory.read8(descriptor + CONTROL) & ~OUTSTANDING);
   p.apic.eoi();
