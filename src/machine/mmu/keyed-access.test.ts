@@ -193,6 +193,24 @@ describe('a change of owner', () => {
     expect(machine.engine.hasCode(PRIVATE_PAGE)).toBe(false);
   });
 
+  test('drops entries at every linear address, and new ones are found again', () => {
+    const machine = host();
+    machine.longMode();
+    const addresses = [0x1000n, 0x5000n, 0x1_2345_6000n];
+    for (const linear of addresses) machine.map(linear, BigInt(SHARED_PAGE) | PRESENT);
+    machine.map(0x7000n, 0x9000n | PRESENT);
+    const hits = (linear: bigint): boolean => machine.lookUp(linear, ACCESS.read) !== -1;
+    for (const keyId of [TD, 0, TD, 0]) {
+      for (const linear of [...addresses, 0x7000n]) read(machine, linear);
+      machine.memory.keyed.take(SHARED_PAGE, keyId);
+      expect(addresses.some(hits)).toBe(false);
+    }
+    for (const linear of [...addresses, 0x7000n]) {
+      read(machine, linear);
+      expect(hits(linear)).toBe(true);
+    }
+  });
+
   test('drops what an ordinary guest has of the page', () => {
     const machine = host();
     const root = machine.page();

@@ -34,6 +34,9 @@ const ARRAY_SIZE = TLB_WRITE - TLB_READ;
 const FRESH_BYTE = 0x80;
 const FRESH_PAGES = [0x8080_8000, 0x8080_9000];
 
+/** More than one linear page leads to the page. */
+const ANY_LINEAR = 0xffff_ffff;
+
 /** More than one index may hold a write entry of the page. */
 const ANY_INDEX = 0xffff;
 
@@ -70,8 +73,11 @@ export class TlbBanks {
   readonly #localJournal: Uint32Array = new Uint32Array(TLB_BANK_COUNT * LOCAL_JOURNAL);
   /** By frame: 0, or 1 + the index of the write entries it may have, or ANY_INDEX. */
   readonly #writeIndex: Uint16Array;
-  /** By frame: 1 if an entry of any kind may stand for it. */
-  readonly #mapped: Uint8Array;
+  /** Ticks whenever all banks are emptied at once. */
+  #generation = 1;
+  /** By frame: the generation in which an entry of any kind was last made for it, and the linear page or ANY_LINEAR. */
+  readonly #mappedIn: Uint32Array;
+  readonly #mappedAt: Uint32Array;
   /** Ticks with every use of a context: the LRU order. */
   clock = 0;
 
@@ -80,7 +86,8 @@ export class TlbBanks {
     this.#bytes = memory.bytes;
     this.#ramSize = memory.ramSize;
     this.#writeIndex = new Uint16Array(memory.ramSize / 4096);
-    this.#mapped = new Uint8Array(memory.ramSize / 4096);
+    this.#mappedIn = new Uint32Array(memory.ramSize / 4096);
+    this.#mappedAt = new Uint32Array(memory.ramSize / 4096);
     for (let n = TLB_BANK_COUNT - 1; n > 0; n--) this.#free.push(n);
     this.#format(EMPTY_BANK);
   }
@@ -161,7 +168,11 @@ export class TlbBanks {
     else {
       const frame = page / 4096;
       words[at + 3] = frame;
-      this.#mapped[frame] = 1;
+      const linear = tagLow >>> 12;
+      if (this.#mappedIn[frame] !== this.#generation) {
+        this.#mappedIn[frame] = this.#generation;
+        this.#mappedAt[frame] = linear;
+      } else if (this.#mappedAt[frame] !== linear) this.#mappedAt[frame] = ANY_LINEAR;
     }
     const n = ((entry - TLB_BANKS) / TLB_BANK_SIZE) | 0;
     const fills = this.#filled[n]!;
@@ -229,10 +240,24 @@ export class TlbBanks {
   /** Drops every entry of a host-physical page, in all banks. */
   dropPage(page: Hpa): void {
     const frame = page / 4096;
-    if (this.#mapped[frame] !== 1) return;
-    this.#mapped[frame] = 0;
+    if (this.#mappedIn[frame] !== this.#generation) return;
+    this.#mappedIn[frame] = 0;
     this.#writeIndex[frame] = 0;
-    for (const array of ARRAYS) this.#dropFrame(frame, array);
+    const linear = this.#mappedAt[frame]!;
+    // Where it may be anywhere, all banks are emptied: pages change hands by the thousand, and then only the first pays.
+    if (linear === ANY_LINEAR) return this.#flushAll();
+    for (let n = 1; n < TLB_BANK_COUNT; n++) {
+      if (this.#filled[n] === 0) continue;
+      for (const array of ARRAYS) {
+        const entry = TLB_BANKS + n * TLB_BANK_SIZE + array + offsetIn(array, (linear << 12) >>> 0);
+        if (this.words[(entry >>> 2) + 3] === frame) this.drop(entry);
+      }
+    }
+  }
+
+  #flushAll(): void {
+    this.#generation++;
+    for (let n = 1; n < TLB_BANK_COUNT; n++) this.flush(TLB_BANKS + n * TLB_BANK_SIZE);
   }
 
   #dropFrame(frame: number, array: number): void {
