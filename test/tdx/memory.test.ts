@@ -105,7 +105,7 @@ describe('private memory', () => {
     const exit = vcpu.enter();
     expect([exit.reason, exit.rdx, exit.r8]).toEqual([EPT_VIOLATION, 0n, BigInt(DATA)]);
     host.expect(TDH.MEM_TRACK, { rcx: td.tdr });
-    td.expect(39, { rcx: DATA });
+    td.expect(TDH.MEM_RANGE_UNBLOCK, { rcx: DATA });
     expect(ended(vcpu.enter()).r12).toBe(0n);
   });
 
@@ -128,7 +128,7 @@ describe('private memory', () => {
 
   test('memory that the host overwrites kills the TD, and no other', () => {
     const { td, vcpu } = touch(`mov rbx, [${DATA}]`);
-    const page = Number(host.expect(25, { rcx: DATA, rdx: td.tdr }).rcx & 0x3fff_ffff_f000n);
+    const page = Number(host.expect(TDH.MEM_SEPT_RD, { rcx: DATA, rdx: td.tdr }).rcx & 0x3fff_ffff_f000n);
     host.memory.write64(page, 0xbadn);
     const exit = vcpu.enter();
     expect(exit.status).toBe('TDX_NON_RECOVERABLE_TD_NON_ACCESSIBLE');
@@ -188,7 +188,7 @@ describe('shared memory', () => {
 
   test('a page of a TD’s private memory shows zeros', () => {
     const { td, vcpu } = touch(`${touchShared(MMIO)}`);
-    const page = Number(host.expect(25, { rcx: 0x1000, rdx: td.tdr }).rcx & 0x3fff_ffff_f000n);
+    const page = Number(host.expect(TDH.MEM_SEPT_RD, { rcx: 0x1000, rdx: td.tdr }).rcx & 0x3fff_ffff_f000n);
     expect(host.module.platform.keyed.read64(page, td.hkid)).not.toBe(0n);
     sharedTables(vcpu, MMIO, BigInt(page) | 0x37n);
     expect(ended(vcpu.enter()).rbx).toBe(0n);

@@ -34,10 +34,12 @@ export const TDH = {
   MNG_KEY_FREEID: 20,
   MNG_INIT: 21,
   VP_INIT: 22,
+  MEM_SEPT_RD: 25,
   VP_RD: 26,
   PHYMEM_PAGE_RECLAIM: 28,
   MEM_PAGE_REMOVE: 29,
   MEM_TRACK: 38,
+  MEM_RANGE_UNBLOCK: 39,
   PHYMEM_CACHE_WB: 40,
   VP_WR: 43,
 } as const;
@@ -56,6 +58,7 @@ export const TDG = {
   VP_RD: 9,
   VP_WR: 10,
   SYS_RD: 11,
+  SYS_RDALL: 12,
   MR_VERIFYREPORT: 22,
 } as const;
 

@@ -9,11 +9,11 @@ import { trace } from '../../util/trace.ts';
 import type { GuestLeaf } from '../objects/call.ts';
 import { operandInvalid } from '../objects/checks.ts';
 import { writeOutputs } from '../objects/outputs.ts';
-import { OPERAND } from '../status.ts';
+import { OPERAND, STATUS, status } from '../status.ts';
 import { GUEST_LEAF_LIST } from '../tdg/index.ts';
 import { TdCall } from '../tdg/td-call.ts';
 import type { Guest } from './guest.ts';
-import type { Routed } from './td-exit.ts';
+import { asyncExit, type Routed } from './td-exit.ts';
 
 /** RAX bits 63:24 are reserved: leaf in 15:0, version in 23:16. */
 const RAX_RESERVED = ~0xff_ffffn;
@@ -23,6 +23,31 @@ const leaves: ReadonlyMap<number, GuestLeaf> = new Map(GUEST_LEAF_LIST.map((leaf
 function run(call: TdCall, leaf: GuestLeaf | undefined): bigint | null {
   if (call.p.gpr(RAX) & RAX_RESERVED || !leaf?.versions.includes(call.version)) return operandInvalid(OPERAND.RAX);
   return leaf.run(call);
+}
+
+const isHostPriority = (rax: bigint): boolean => rax >> 32n === BigInt(STATUS.OPERAND_BUSY_HOST_PRIORITY);
+
+/** TDs know of no host priority: the operand is busy. */
+const asSeenByGuest = (rax: bigint): bigint =>
+  isHostPriority(rax) ? status(STATUS.OPERAND_BUSY, Number(rax & 0xffff_ffffn)) : rax;
+
+/** Whether the host has kept the TD from something for longer than it may. @tdx "Concurrency Restrictions", Host Priority */
+function hostHoldsLock({ module, p, tdcs, tdvps }: Guest, rax: bigint): boolean {
+  const waiting = tdvps.num('HP_LOCK_BUSY') !== 0;
+  if (!isHostPriority(rax)) {
+    if (waiting) tdvps.set('HP_LOCK_BUSY', 0);
+    return false;
+  }
+  const now = module.platform.tsc(p);
+  if (waiting && now - tdvps.get('HP_LOCK_BUSY_START') >= tdcs.get('HP_LOCK_TIMEOUT')) {
+    tdvps.set('HP_LOCK_BUSY', 0);
+    return true;
+  }
+  if (!waiting) {
+    tdvps.set('HP_LOCK_BUSY', 1);
+    tdvps.set('HP_LOCK_BUSY_START', now);
+  }
+  return false;
 }
 
 /** Handles the exit of TDCALL. A TD that exits meanwhile executes the instruction again, except TDG.VP.VMCALL. */
@@ -44,8 +69,8 @@ export function tdcallExit(guest: Guest): Routed {
     if (call.exit?.kind === 'tdvmcall') guest.advance();
     return call.exit;
   }
-  p.setGpr(RAX, rax);
+  p.setGpr(RAX, asSeenByGuest(rax));
   writeOutputs(p, call.out);
   guest.advance();
-  return null;
+  return hostHoldsLock(guest, rax) ? asyncExit(0, { code: STATUS.HOST_PRIORITY_BUSY_TIMEOUT }) : null;
 }

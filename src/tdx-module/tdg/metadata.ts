@@ -2,14 +2,12 @@
 import { asksForFirst, NO_FIELD_ID } from '../metadata/metadata-table.ts';
 import { elementOf, type MetadataContext, readElement, writeElement } from '../metadata/read-element.ts';
 import type { GuestCall } from '../objects/call.ts';
-import { operandInvalid } from '../objects/checks.ts';
-import { OPERAND, STATUS, status } from '../status.ts';
+import { STATUS, status } from '../status.ts';
 
-/** RCX 0, RDX identifier. Out: R8 the value; RDX the next identifier, in version 1. */
-export function readMetadata({ rcx, rdx, out, version }: GuestCall, context: MetadataContext): bigint {
+/** RDX identifier. Out: R8 the value; RDX the next identifier, in version 1. */
+export function readMetadata({ rdx, out, version }: GuestCall, context: MetadataContext): bigint {
   if (version > 0) out.rdx = NO_FIELD_ID;
   out.r8 = 0n;
-  if (rcx !== 0n) return operandInvalid(OPERAND.RCX);
   if (version > 0 && asksForFirst(rdx)) {
     out.rdx = context.next(undefined, 'guest');
     return status(STATUS.METADATA_FIRST_FIELD_ID_IN_CONTEXT);
@@ -24,10 +22,9 @@ export function readMetadata({ rcx, rdx, out, version }: GuestCall, context: Met
   return status(STATUS.SUCCESS);
 }
 
-/** RCX 0, RDX identifier, R8 value, R9 which bits. Out: R8 the value before. */
-export function writeMetadata({ rcx, rdx, r8, r9, out }: GuestCall, context: MetadataContext): bigint {
+/** RDX identifier, R8 value, R9 which bits. Out: R8 the value before. */
+export function writeMetadata({ rdx, r8, r9, out }: GuestCall, context: MetadataContext): bigint {
   out.r8 = 0n;
-  if (rcx !== 0n) return operandInvalid(OPERAND.RCX);
   const element = elementOf(context, rdx);
   if (typeof element === 'bigint') return element;
   const written = writeElement(context, element, r8, r9, 'guest');
