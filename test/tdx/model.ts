@@ -7,14 +7,7 @@ export type PageType = 'NDA' | 'REG' | 'TDR' | 'TDCX' | 'TDVPR' | 'EPT';
 /** The numbers of page types, as TDH.PHYMEM.PAGE.RDMD tells them. */
 export const PAGE_TYPE: Readonly<Record<PageType, number>> = { NDA: 0, REG: 3, TDR: 4, TDCX: 5, TDVPR: 6, EPT: 8 };
 
-export type EntryState =
-  | 'FREE'
-  | 'NL_MAPPED'
-  | 'NL_BLOCKED'
-  | 'MAPPED'
-  | 'BLOCKED'
-  | 'PENDING'
-  | 'PENDING_BLOCKED';
+export type EntryState = 'FREE' | 'NL_MAPPED' | 'NL_BLOCKED' | 'MAPPED' | 'BLOCKED' | 'PENDING' | 'PENDING_BLOCKED';
 /** The numbers of states, as the host is told them. */
 export const ENTRY_STATE: Readonly<Record<EntryState, number>> = {
   FREE: 0,
@@ -125,9 +118,7 @@ export class Model {
 
   /** Page type, owner, size and epoch of blocking. */
   page(pa: number): Page {
-    return (
-      this.large.get(pa - (pa % MIB2)) ?? this.small.get(pa) ?? { type: 'NDA', owner: 0, size: 0, bepoch: 0 }
-    );
+    return this.large.get(pa - (pa % MIB2)) ?? this.small.get(pa) ?? { type: 'NDA', owner: 0, size: 0, bepoch: 0 };
   }
 
   // ---- checks
@@ -181,7 +172,7 @@ export class Model {
     if (place.level !== level) fail('EPT_WALK_FAILED', RCX);
     const entry = place.table.get(place.index) ?? { state: 'FREE', target: 0 };
     if (tree !== null) {
-      if (!this.#lock('sept_entry', gpa, 'exclusive')) {
+      if (!this.#lock('sept_entry', gpa + level, 'exclusive')) {
         place.table.set(place.index, { ...entry, priority: true });
         fail('OPERAND_BUSY', RCX);
       }
@@ -529,6 +520,9 @@ export class Model {
     this.#allowed(place, 'NL_MAPPED', 'NL_BLOCKED');
     this.#tracked(td, place, this.#lockTarget(place).bepoch);
     const table = place.entry.table!;
+    for (let i = 0; i < 512; i++) {
+      if (!this.#lock('sept_entry', gpa + i * sizeOf(level - 1) + level - 1, 'exclusive')) fail('OPERAND_BUSY', RCX);
+    }
     const first = table.get(0);
     const whole =
       first !== undefined &&
@@ -561,7 +555,7 @@ export class Model {
     const { entry } = place;
     if (place.level !== level) return entry.state === 'MAPPED' ? `TDX_PAGE_ALREADY_ACCEPTED 0x${place.level}` : null;
     if (entry.priority) return 'TDX_OPERAND_BUSY_HOST_PRIORITY 0x1';
-    if (!this.#lock('sept_entry', gpa, 'exclusive')) return 'TDX_OPERAND_BUSY 0x1';
+    if (!this.#lock('sept_entry', gpa + level, 'exclusive')) return 'TDX_OPERAND_BUSY 0x1';
     if (entry.state.startsWith('NL')) return `TDX_PAGE_SIZE_MISMATCH 0x${level}`;
     if (entry.state === 'MAPPED') return level === 0 ? 'TDX_PAGE_ALREADY_ACCEPTED' : 'TDX_PAGE_ALREADY_ACCEPTED 0x1';
     if (entry.state !== 'PENDING') return null;
