@@ -1,6 +1,7 @@
 /** A VM with one vCPU in flat 32-bit protected mode, for tests that run a few instructions. */
 import type { Host } from '../../src/host/index.ts';
 import { Kvm, type Vcpu, type VcpuExit, type Vm, vtInit } from '../../src/kvm/index.ts';
+import type { KvmRegs } from '../../src/kvm/x86/sregs.ts';
 import { newHost, ok } from './lab.ts';
 
 /** Where code is loaded and starts. */
@@ -94,10 +95,10 @@ export class GuestLab {
   }
 
   /** RIP at {@link CODE}, with registers as given. */
-  start(regs: Partial<ReturnType<Vcpu['getRegs']>> = {}): void {
+  start(regs: Partial<KvmRegs> = {}): void {
     const zero = Object.fromEntries(Object.keys(ok(this.vcpu.getRegs())).map((name) => [name, 0n]));
     this.vcpu.setRegs({
-      ...(zero as unknown as ReturnType<Vcpu['getRegs']>),
+      ...(zero as unknown as KvmRegs),
       rip: BigInt(CODE),
       rsp: BigInt(STACK),
       rflags: 2n,

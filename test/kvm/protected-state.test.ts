@@ -199,6 +199,6 @@ describe('capabilities of one VM', () => {
 
 test('KVM_MEMORY_ENCRYPT_OP of a VM that is no TD: −ENOTTY on the VM, −EINVAL on the vCPU', () => {
   const lab = new GuestLab();
-  expect(lab.vm.memoryEncryptOp({ id: 0, data: 0n })).toBe(-ENOTTY);
+  expect(lab.vm.memoryEncryptOp({ id: 4, data: 0n })).toBe(-ENOTTY);
   expect(lab.vcpu.memoryEncryptOp({ id: 2, data: 0n })).toBe(-EINVAL);
 });
