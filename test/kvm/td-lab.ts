@@ -17,6 +17,7 @@ import { assemble } from '../../src/machine/isa/assembler/assemble.ts';
 import { Machine } from '../../src/machine/machine.ts';
 import { installTdxModule, type TdxModule } from '../../src/tdx-module/module.ts';
 import { ok } from './lab.ts';
+import { SeamRecorder } from './seam-recorder.ts';
 
 export const KVM_X86_TDX_VM = 5;
 export const KVM_CAP_SPLIT_IRQCHIP = 121;
@@ -150,6 +151,7 @@ export const INIT_CPUID: readonly KvmCpuidEntry2[] = [
 export interface TdxHostLab {
   readonly host: Host;
   readonly tdxModule: TdxModule;
+  readonly seam: SeamRecorder;
   readonly module: KvmModule;
   readonly kvm: Kvm;
   readonly log: string[];
@@ -160,11 +162,13 @@ export function tdxHost(options: TdLabOptions = {}): TdxHostLab {
   const tdx = privateKeyIds === undefined ? {} : { tdx: { privateKeyIds } };
   const machine = new Machine({ processors, ramSize, profile: 'tdx-host', ...tdx });
   const tdxModule = installTdxModule(machine);
+  const seam = new SeamRecorder(tdxModule);
+  machine.seam.install(seam);
   const host = new Host(machine);
   const log: string[] = [];
   host.log = (message) => void log.push(message);
   const module = ok(vtInit(host));
-  return { host, tdxModule, module, kvm: ok(Kvm.open(host)), log };
+  return { host, tdxModule, seam, module, kvm: ok(Kvm.open(host)), log };
 }
 
 /** A TD that has got as far as the options say. */
@@ -172,12 +176,23 @@ export class TdLab {
   readonly lab: TdxHostLab;
   readonly vm: Vm;
   readonly vcpus: Vcpu[] = [];
-  readonly shared: number;
+  /** Address of the shared memory in the process. */
+  shared = 0;
   readonly files: GuestMemfd[] = [];
 
   constructor(options: TdLabOptions = {}, lab: TdxHostLab = tdxHost(options)) {
     this.lab = lab;
     this.vm = ok(lab.kvm.createVm(KVM_X86_TDX_VM));
+    try {
+      this.#build(options);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  #build(options: TdLabOptions): void {
+    const { lab } = this;
     must(this.vm.enableCap(KVM_CAP_SPLIT_IRQCHIP, [24n]));
     must(this.vm.enableCap(KVM_CAP_EXIT_HYPERCALL, [1n << 12n]));
     must(
@@ -282,9 +297,11 @@ export class TdLab {
     return this.call(regs, serve);
   }
 
+  /** The process with the TD is gone. */
   close(): void {
     for (const file of this.files) file.close();
     this.vm.close();
+    this.vm.mm.exit();
   }
 }
 
