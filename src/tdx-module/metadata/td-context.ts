@@ -113,7 +113,8 @@ export class TdContext implements MetadataContext {
     if (element?.field === TDCS_FIELDS.CPUID_VALUES) {
       const code = fieldCodeOf(this.#idOf(element));
       if ((code & 1) === 0) return this.#idOf({ field: element.field, index: element.index + 1 });
-      const row = (element.index >> 1) + 1;
+      let row = (element.index >> 1) + 1;
+      while (row < CPUID_ROWS.length && this.#tdcs.num('CPUID_VALID', row) === 0) row++;
       if (row < CPUID_ROWS.length) return this.#idOf({ field: element.field, index: row * 2 });
       return this.#idOf(TD_TABLE.firstReadable(party, TD_TABLE.fields.indexOf(element.field) + 1));
     }
