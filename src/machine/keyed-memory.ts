@@ -82,11 +82,6 @@ export class KeyedMemory {
     return true;
   }
 
-  /** Whether a range may have TLB entries for a KeyID: its page is wholly the KeyID's. */
-  isPlain(page: Hpa, keyId: number): boolean {
-    return this.foreignPages === 0 ? this.#keyOf[keyId] === 0 : this.owners[page >>> 12] === this.#keyOf[keyId];
-  }
-
   /** The page becomes the KeyID's, with zeros for content: MOVDIR64B of zeros to each line. */
   take(page: Hpa, keyId: number): void {
     if (page % PAGE !== 0 || !this.#isRam(page, PAGE)) throw new RangeError(`no page of RAM: ${page.toString(16)}`);
