@@ -238,6 +238,6 @@ test('keyed memory behaves as its model', () => {
       }
       expect(keyed.foreignPages === 0).toBe(model.owners.every((owner) => owner === 0));
     }),
-    { numRuns: 300 },
+    { numRuns: 100 },
   );
 });
