@@ -145,6 +145,12 @@ const FORMATS: { readonly [Name in TraceEventName]: (...args: Parameters<TraceEv
     ['mode', decimal(deliveryMode)],
     ['', levelTriggered ? 'level' : 'edge'],
   ],
+  kvm_apicv_accept_irq: (apicId, deliveryMode, levelTriggered, vector) => [
+    ['apicid', apicId.toString(16)],
+    ['vec', decimal(vector)],
+    ['mode', decimal(deliveryMode)],
+    ['', levelTriggered ? 'level' : 'edge'],
+  ],
   kvm_eoi: (apicId, vector) => [
     ['apicid', apicId.toString(16)],
     ['vector', decimal(vector)],

@@ -41,6 +41,8 @@ export interface LocalApicOptions {
   readonly busCycleNs?: number;
   /** Shortest timer period in ns, 0 by default. */
   readonly minPeriodNs?: number;
+  /** Where the register page lies, REGISTER_WORDS words; memory of its own by default. */
+  readonly registers?: Uint32Array;
 }
 
 /** Everything a local APIC remembers. */

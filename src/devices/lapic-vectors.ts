@@ -19,6 +19,8 @@ export class LapicVectors {
   highestIsr = -1;
   readonly #registers: Uint32Array;
   readonly #pendingChanged: (vector: number) => void;
+  /** Task priority that the derived values were computed with. */
+  #taskPriority = 0;
 
   constructor(registers: Uint32Array, pendingChanged: (vector: number) => void) {
     this.#registers = registers;
@@ -31,9 +33,14 @@ export class LapicVectors {
     return (word & (1 << (vector & 31))) !== 0;
   }
 
+  /** Notes how a vector is triggered. */
+  setTrigger(vector: number, levelTriggered: boolean): void {
+    if (this.has(APIC.TMR, vector) !== levelTriggered) this.#set(APIC.TMR, vector, levelTriggered);
+  }
+
   /** Requests a vector. */
   request(vector: number, levelTriggered: boolean): void {
-    this.#set(APIC.TMR, vector, levelTriggered);
+    this.setTrigger(vector, levelTriggered);
     this.#set(APIC.IRR, vector, true);
     if (vector <= this.highestIrr) return;
     this.highestIrr = vector;
@@ -70,6 +77,11 @@ export class LapicVectors {
     this.refresh();
   }
 
+  /** Somebody else may have written the task priority into the register page. */
+  taskPriorityWritten(): void {
+    if (this.#registers[APIC.TPR >> 2] !== this.#taskPriority) this.refresh();
+  }
+
   /** Rebuilds everything from the register page. */
   recount(): void {
     this.highestIrr = highestVector(this.#registers, APIC.IRR);
@@ -80,6 +92,7 @@ export class LapicVectors {
   /** Recomputes the processor priority and what can be delivered under it. */
   refresh(): void {
     const tpr = this.#registers[APIC.TPR >> 2] as number;
+    this.#taskPriority = tpr;
     const isr = this.highestIsr < 0 ? 0 : this.highestIsr;
     const ppr = (tpr & 0xf0) >= (isr & 0xf0) ? tpr : isr & 0xf0;
     this.#registers[APIC.PPR >> 2] = ppr;

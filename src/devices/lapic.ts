@@ -62,7 +62,7 @@ export class LocalApic implements MmioDevice {
       locked: options.x2apicLocked ?? false,
       physicalAddressBits: options.physicalAddressBits ?? 52,
     });
-    this.#registers = new Uint32Array(REGISTER_WORDS);
+    this.#registers = options.registers ?? new Uint32Array(REGISTER_WORDS);
     this.#vectors = new LapicVectors(this.#registers, (v) => this.#owner.pendingChanged(v));
     this.#timer = new LapicTimer({
       clock: options.clock,
@@ -263,8 +263,18 @@ export class LocalApic implements MmioDevice {
       this.#local.error(ESR_RECEIVE_ILLEGAL_VECTOR);
       return false;
     }
-    this.#vectors.request(vector, levelTriggered);
+    this.requestVector(vector, levelTriggered);
     return true;
+  }
+
+  /** An accepted vector becomes requested. */
+  protected requestVector(vector: number, levelTriggered: boolean): void {
+    this.#vectors.request(vector, levelTriggered);
+  }
+
+  /** Notes how a vector is triggered, where somebody else requests it. */
+  protected setTrigger(vector: number, levelTriggered: boolean): void {
+    this.#vectors.setTrigger(vector, levelTriggered);
   }
 
   /**
@@ -279,7 +289,11 @@ export class LocalApic implements MmioDevice {
   /** Ends the highest interrupt in service. */
   eoi(): void {
     const vector = this.#vectors.end();
-    if (vector < 0) return;
+    if (vector >= 0) this.ended(vector);
+  }
+
+  /** A vector is no longer in service: what follows from its end. */
+  protected ended(vector: number): void {
     const level = this.#vectors.has(APIC.TMR, vector);
     if (level) this.#local.ended(vector);
     const suppressed = (this.register(APIC.SVR) & SVR_SUPPRESS_EOI_BROADCAST) !== 0;
@@ -294,6 +308,16 @@ export class LocalApic implements MmioDevice {
   /** Sets the task priority, 0 to 255. */
   setTpr(value: number): void {
     this.#vectors.setTaskPriority(value);
+  }
+
+  /** Somebody else may have written the task priority into the register page. */
+  taskPriorityWritten(): void {
+    this.#vectors.taskPriorityWritten();
+  }
+
+  /** Somebody else may have changed vectors in the register page. */
+  vectorsWritten(): void {
+    this.#vectors.recount();
   }
 
   /** Processor priority. */
@@ -409,9 +433,19 @@ export class LocalApic implements MmioDevice {
     if (high !== 0 && offset !== APIC.ICR) return false;
     if ((low & ~(writable | statusBits(offset))) !== 0) return false;
     // all checks passed
-    if (offset === APIC.ICR) this.#registers[APIC.ICR_HIGH >> 2] = high;
+    if (offset === APIC.ICR) {
+      this.#registers[APIC.ICR_HIGH >> 2] = high;
+      // Where hardware that reads the page for x2APIC software expects the upper half.
+      this.#registers[(APIC.ICR + 4) >> 2] = high;
+    }
     this.#write(offset, (low & writable) >>> 0);
     return true;
+  }
+
+  /** Whether RDMSR of 800h to 8FFh can read a register in x2APIC mode. */
+  isMsrReadable(index: number): boolean {
+    const offset = (index - 0x800) << 4;
+    return offset < 0x400 && !NOT_IN_X2APIC.includes(offset) && isReadable(offset, this.#features);
   }
 
   #inX2apic(offset: number): boolean {

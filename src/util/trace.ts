@@ -58,6 +58,8 @@ export interface TraceEvents {
   kvm_apic(write: boolean, register: number, value: bigint): void;
   kvm_apic_ipi(icrLow: number, destination: number): void;
   kvm_apic_accept_irq(apicId: number, deliveryMode: number, levelTriggered: boolean, vector: number): void;
+  /** Posted: the processor delivers it. */
+  kvm_apicv_accept_irq(apicId: number, deliveryMode: number, levelTriggered: boolean, vector: number): void;
   kvm_eoi(apicId: number, vector: number): void;
   kvm_apic_timer_expired(vcpuId: number): void;
 
@@ -115,6 +117,7 @@ export const trace: TraceSlots = {
   kvm_apic: undefined,
   kvm_apic_ipi: undefined,
   kvm_apic_accept_irq: undefined,
+  kvm_apicv_accept_irq: undefined,
   kvm_eoi: undefined,
   kvm_apic_timer_expired: undefined,
   kvm_tdp_mmu_spte_changed: undefined,

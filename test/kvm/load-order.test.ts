@@ -77,7 +77,7 @@ describe('dispatch', () => {
       expect((value as { name: string }).name).toBe(`vt${key[0]!.toUpperCase()}${key.slice(1)}`);
     }
     const rest = Object.entries(vtX86Ops).filter(([, value]) => typeof value !== 'function');
-    expect(rest.map(([key]) => key)).toEqual(['name', 'setHvTimer', 'cancelHvTimer']);
+    expect(rest.map(([key]) => key)).toEqual(['name', 'requiredApicvInhibits', 'setHvTimer', 'cancelHvTimer']);
   });
 
   test('main.ts alone imports both backends', () => {

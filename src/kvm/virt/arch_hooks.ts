@@ -69,6 +69,9 @@ export interface KvmArchHooks {
   /** Whether a blocked vCPU has something to do. @upstream kvm_arch_vcpu_runnable() */
   kvmArchVcpuRunnable(vcpu: KvmVcpu): boolean;
 
+  /** Who wants to hear of ended interrupts has changed. @upstream kvm_arch_post_irq_ack_notifier_list_update() */
+  kvmArchPostIrqAckNotifierListUpdate?(kvm: Kvm): void;
+
   // ---- memory
   kvmArchPrepareMemoryRegion(
     kvm: Kvm,

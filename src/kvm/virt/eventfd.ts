@@ -10,7 +10,9 @@ import {
   KVM_IRQFD_RESAMPLE_IRQ_SOURCE_ID,
   KVM_USERSPACE_IRQ_SOURCE_ID,
   type KvmIrqAckNotifier,
+  kvmRegisterIrqAckNotifier,
   kvmSetIrq,
+  kvmUnregisterIrqAckNotifier,
 } from './irqchip.ts';
 import { KVM_FAST_MMIO_BUS, KVM_MMIO_BUS, KVM_PIO_BUS, type Kvm } from './kvm_host.ts';
 
@@ -165,7 +167,7 @@ function attachResampler(kvm: Kvm, gsi: number, resamplefd: EventFd): Resampler 
   if (resampler === undefined) {
     resampler = new Resampler(kvm, gsi);
     resamplers.set(gsi, resampler);
-    kvm.irqAckNotifiers.add(resampler);
+    kvmRegisterIrqAckNotifier(kvm, resampler);
   }
   resampler.resamplefds.add(resamplefd);
   return resampler;
@@ -176,7 +178,7 @@ function detachResampler(kvm: Kvm, resampler: Resampler, resamplefd: EventFd): v
   resampler.resamplefds.delete(resamplefd);
   if (resampler.resamplefds.size > 0) return;
   eventfdsOf(kvm).resamplers.delete(resampler.gsi);
-  kvm.irqAckNotifiers.delete(resampler);
+  kvmUnregisterIrqAckNotifier(kvm, resampler);
   resampler.lower();
 }
 

@@ -117,6 +117,25 @@ export const kvmIrqMapGsi = (kvm: Kvm, gsi: number): readonly KvmKernelIrqRoutin
 export const kvmIrqMapChipPin = (kvm: Kvm, irqchip: number, pin: number): number =>
   kvm.irqRouting?.chip[irqchip]?.[pin] ?? -1;
 
+/** @upstream kvm_register_irq_ack_notifier() */
+export function kvmRegisterIrqAckNotifier(kvm: Kvm, notifier: KvmIrqAckNotifier): void {
+  kvm.irqAckNotifiers.add(notifier);
+  kvm.arch_hooks.kvmArchPostIrqAckNotifierListUpdate?.(kvm);
+}
+/** @upstream kvm_unregister_irq_ack_notifier() */
+export function kvmUnregisterIrqAckNotifier(kvm: Kvm, notifier: KvmIrqAckNotifier): void {
+  kvm.irqAckNotifiers.delete(notifier);
+  kvm.arch_hooks.kvmArchPostIrqAckNotifierListUpdate?.(kvm);
+}
+
+/** Whether somebody wants to hear when a pin's interrupt ends. @upstream kvm_irq_has_notifier() */
+export function kvmIrqHasNotifier(kvm: Kvm, irqchip: number, pin: number): boolean {
+  const gsi = kvmIrqMapChipPin(kvm, irqchip, pin);
+  if (gsi === -1) return false;
+  for (const notifier of kvm.irqAckNotifiers) if (notifier.gsi === gsi) return true;
+  return false;
+}
+
 /** A pin's interrupt has ended. @upstream kvm_notify_acked_irq() */
 export function kvmNotifyAckedIrq(kvm: Kvm, irqchip: number, pin: number): void {
   trace.kvm_ack_irq?.(irqchip, pin);

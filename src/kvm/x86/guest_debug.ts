@@ -1,9 +1,10 @@
 /** KVM_SET_GUEST_DEBUG: a debugger outside the guest. @upstream arch/x86/kvm/x86.c kvm_arch_vcpu_ioctl_set_guest_debug() */
 import { EBUSY, EINVAL, type Errno } from '../../host/errno.ts';
+import { APICV_INHIBIT_REASON, kvmClearApicvInhibit, kvmSetApicvInhibit } from './apicv.ts';
 import { kvmUpdateDr7 } from './debugregs.ts';
 import { BP_VECTOR, DB_VECTOR, kvmQueueException } from './event_queue.ts';
 import { kvmRipRead } from './kvm_cache_regs.ts';
-import type { X86Vcpu } from './kvm_host.ts';
+import { vcpusOf, type X86Vcpu, type X86Vm } from './kvm_host.ts';
 
 export const KVM_GUESTDBG_ENABLE = 1;
 export const KVM_GUESTDBG_SINGLESTEP = 2;
@@ -56,5 +57,13 @@ export function kvmArchVcpuIoctlSetGuestDebug(vcpu: X86Vcpu, debug: KvmGuestDebu
   }
   ops.setRflags(vcpu, rflags);
   ops.updateExceptionBitmap(vcpu);
+  kvmArchVcpuGuestdbgUpdateApicvInhibit(vcpu.kvm);
   return 0;
+}
+
+/** A debugger that holds interrupts back cannot hold back those that the hardware delivers. @upstream kvm_arch_vcpu_guestdbg_update_apicv_inhibit() */
+function kvmArchVcpuGuestdbgUpdateApicvInhibit(kvm: X86Vm): void {
+  const blocked = vcpusOf(kvm).some(({ arch }) => (arch.guestDebug & KVM_GUESTDBG_BLOCKIRQ) !== 0);
+  if (blocked) kvmSetApicvInhibit(kvm, APICV_INHIBIT_REASON.blockirq);
+  else kvmClearApicvInhibit(kvm, APICV_INHIBIT_REASON.blockirq);
 }

@@ -13,8 +13,16 @@ import { APIC } from '../../devices/lapic-registers.ts';
 import { SystemControlPortB } from '../../devices/port61.ts';
 import type { Errno } from '../../host/errno.ts';
 import type { KvmIoDevice } from '../virt/io_bus.ts';
-import { KVM_PIT_IRQ_SOURCE_ID, type KvmIrqAckNotifier, kvmIrqMapChipPin, kvmSetIrq } from '../virt/irqchip.ts';
+import {
+  KVM_PIT_IRQ_SOURCE_ID,
+  type KvmIrqAckNotifier,
+  kvmIrqMapChipPin,
+  kvmRegisterIrqAckNotifier,
+  kvmSetIrq,
+  kvmUnregisterIrqAckNotifier,
+} from '../virt/irqchip.ts';
 import { KVM_PIO_BUS } from '../virt/kvm_host.ts';
+import { APICV_INHIBIT_REASON, kvmClearApicvInhibit, kvmSetApicvInhibit } from './apicv.ts';
 import { vcpusOf, type X86Vm } from './kvm_host.ts';
 
 /** Flag of KVM_CREATE_PIT2: port 61h is served, too. */
@@ -32,7 +40,7 @@ export class KvmPit implements KvmIoDevice, KvmIrqAckNotifier {
   /** Port 61h on the bus, if the VM has one. */
   speakerPort: KvmIoDevice | null = null;
   /** Keep ticks until the guest takes them. */
-  reinject = true;
+  reinject = false;
   /** The HPET has taken over counter 0's interrupt. */
   hpetLegacy = false;
   readonly #kvm: X86Vm;
@@ -141,9 +149,24 @@ export function kvmCreatePit(kvm: X86Vm, flags: number): Errno {
     result = bus.register(SPEAKER_PORT, 1, pit.speakerPort);
   }
   if (result !== 0) return result;
-  kvm.irqAckNotifiers.add(pit);
   kvm.arch.vpit = pit;
+  kvmPitSetReinject(pit, kvm, true);
   return 0;
+}
+
+/** Whether ticks that the guest misses are given to it later. @upstream kvm_pit_set_reinject() */
+export function kvmPitSetReinject(pit: KvmPit, kvm: X86Vm, reinject: boolean): void {
+  if (pit.reinject === reinject) return;
+  if (reinject) {
+    // Hardware that ends interrupts without an exit would not tell: it concerns backends that have no EOI exits.
+    kvmSetApicvInhibit(kvm, APICV_INHIBIT_REASON.pitReinj);
+    pit.resetReinject();
+    kvmRegisterIrqAckNotifier(kvm, pit);
+  } else {
+    kvmClearApicvInhibit(kvm, APICV_INHIBIT_REASON.pitReinj);
+    kvmUnregisterIrqAckNotifier(kvm, pit);
+  }
+  pit.reinject = reinject;
 }
 
 /** @upstream kvm_free_pit() */
@@ -152,7 +175,7 @@ export function kvmFreePit(kvm: X86Vm): void {
   if (vpit === null) return;
   // Stops counter 0's timer.
   vpit.model.setOutputWanted(false);
-  kvm.irqAckNotifiers.delete(vpit);
+  kvmPitSetReinject(vpit, kvm, false);
   kvm.buses[KVM_PIO_BUS]!.unregister(vpit);
   if (vpit.speakerPort !== null) kvm.buses[KVM_PIO_BUS]!.unregister(vpit.speakerPort);
   kvm.arch.vpit = null;

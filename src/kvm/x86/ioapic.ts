@@ -7,13 +7,17 @@ import { IOAPIC_DEFAULT_BASE, IoApic } from '../../devices/ioapic.ts';
 import { EOPNOTSUPP, type Errno } from '../../host/errno.ts';
 import { trace } from '../../util/trace.ts';
 import type { KvmIoDevice } from '../virt/io_bus.ts';
-import { kvmIrqLineState, kvmNotifyAckedIrq } from '../virt/irqchip.ts';
-import { KVM_MMIO_BUS } from '../virt/kvm_host.ts';
+import { kvmIrqHasNotifier, kvmIrqLineState, kvmNotifyAckedIrq } from '../virt/irqchip.ts';
+import { KVM_MMIO_BUS, kvmMakeAllCpusRequest } from '../virt/kvm_host.ts';
 import { KVM_IRQCHIP_IOAPIC, kvmIrqDeliveryToApic } from './irq_comm.ts';
-import type { X86Vm } from './kvm_host.ts';
+import { KVM_REQ_SCAN_IOAPIC, type X86Vm } from './kvm_host.ts';
 
 export const KVM_IOAPIC_NUM_PINS = 24;
 const MASKED = 0x1_0000;
+const LEVEL = 0x8000;
+const LOGICAL = 0x800;
+/** The real-time clock's interrupt. */
+const RTC_GSI = 8;
 const WINDOW = 0x10;
 const REGISTERS_LENGTH = 0x100;
 /** Size of struct kvm_ioapic_state, and where its parts lie. */
@@ -74,7 +78,23 @@ export class KvmIoapic implements KvmIoDevice {
     if ((address & 0xff) === WINDOW && masked && !this.#masked(pin)) {
       this.#kvm.arch.vpit?.unmasked(KVM_IRQCHIP_IOAPIC, pin);
     }
+    if ((address & 0xff) === WINDOW) kvmMakeAllCpusRequest(this.#kvm, KVM_REQ_SCAN_IOAPIC);
     return 0;
+  }
+
+  /**
+   * Every interrupt whose end must be heard: level-triggered ones, those that somebody wants to be told of, and the
+   * real-time clock's.
+   *
+   * @upstream kvm_ioapic_scan_entry()
+   */
+  scanEntries(add: (vector: number, destination: number, logical: boolean) => void): void {
+    const { redirectionLow, redirectionHigh } = this.model.state;
+    for (let pin = 0; pin < KVM_IOAPIC_NUM_PINS; pin++) {
+      const low = redirectionLow[pin]!;
+      if ((low & LEVEL) === 0 && pin !== RTC_GSI && !kvmIrqHasNotifier(this.#kvm, KVM_IRQCHIP_IOAPIC, pin)) continue;
+      add(low & 0xff, redirectionHigh[pin]! >>> 24, (low & LOGICAL) !== 0);
+    }
   }
 
   #masked(pin: number): boolean {
@@ -112,6 +132,7 @@ export class KvmIoapic implements KvmIoDevice {
     });
     const irr = view.getUint32(16, true);
     for (const pin of pins) if (irr & (1 << pin)) this.model.setIrq(pin, true);
+    kvmMakeAllCpusRequest(this.#kvm, KVM_REQ_SCAN_IOAPIC);
   }
 }
 

@@ -6,7 +6,8 @@
 import { EBUSY, EEXIST, EINVAL, ENOENT, ENOTTY, ENXIO, type Errno } from '../../host/errno.ts';
 import { KVM_IRQFD_FLAG_RESAMPLE, type KvmIrqfdArgs, kvmIrqfd } from '../virt/eventfd.ts';
 import { KVM_MAX_IRQ_ROUTES, KVM_USERSPACE_IRQ_SOURCE_ID, kvmSetIrq } from '../virt/irqchip.ts';
-import { kvmCreatePit, kvmFreePit } from './i8254.ts';
+import { APICV_INHIBIT_REASON, kvmClearApicvInhibit, kvmVcpuApicvActive } from './apicv.ts';
+import { kvmCreatePit, kvmFreePit, kvmPitSetReinject } from './i8254.ts';
 import { KVM_PIT_STATE2_BYTES, kvmPitGetState2, kvmPitSetState2 } from './i8254_state.ts';
 import { kvmPicDestroy, kvmPicInit } from './i8259.ts';
 import { kvmIoapicDestroy, kvmIoapicInit } from './ioapic.ts';
@@ -31,9 +32,14 @@ export function kvmCpuHasExtint(vcpu: X86Vcpu): boolean {
   return arch.pendingExternalVector !== -1 && kvmApicAcceptPicIntr(vcpu);
 }
 
-/** Whether there is an interrupt that injection would take. @upstream kvm_cpu_has_injectable_intr() */
+/**
+ * Whether there is an interrupt that injection would take: with APIC virtualization only the PIC's, the others are
+ * delivered by the hardware.
+ *
+ * @upstream kvm_cpu_has_injectable_intr()
+ */
 export const kvmCpuHasInjectableIntr = (vcpu: X86Vcpu): boolean =>
-  kvmCpuHasExtint(vcpu) || kvmApicHasInterrupt(vcpu) >= 0;
+  kvmCpuHasExtint(vcpu) || (!kvmVcpuApicvActive(vcpu) && kvmApicHasInterrupt(vcpu) >= 0);
 
 /** Whether an interrupt waits at all, also in an APIC that KVM cannot see. @upstream kvm_cpu_has_interrupt() */
 export function kvmCpuHasInterrupt(vcpu: X86Vcpu): boolean {
@@ -82,6 +88,7 @@ export function kvmVmIoctlCreateIrqchip(kvm: X86Vm): Errno {
     return result;
   }
   arch.irqchipMode = 'kernel';
+  kvmClearApicvInhibit(kvm, APICV_INHIBIT_REASON.absent);
   return 0;
 }
 
@@ -100,6 +107,7 @@ export function kvmVmIoctlEnableSplitIrqchip(kvm: X86Vm, reservedPins: number): 
   // all checks passed
   arch.irqchipMode = 'split';
   arch.nrReservedIoapicPins = reservedPins;
+  kvmClearApicvInhibit(kvm, APICV_INHIBIT_REASON.absent);
   return kvmSetupEmptyIrqRouting(kvm);
 }
 
@@ -173,7 +181,7 @@ export function kvmVmIoctlSetPit2(kvm: X86Vm, bytes: Uint8Array): Errno {
 export function kvmVmIoctlReinjectControl(kvm: X86Vm, reinject: boolean): Errno {
   const { vpit } = kvm.arch;
   if (vpit === null) return -ENXIO;
-  vpit.reinject = reinject;
+  kvmPitSetReinject(vpit, kvm, reinject);
   vpit.resetReinject();
   return 0;
 }

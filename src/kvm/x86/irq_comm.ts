@@ -14,7 +14,8 @@ import {
   kvmIrqMapGsi,
   kvmSetIrqRouting,
 } from '../virt/irqchip.ts';
-import { vcpusOf, type X86Vm } from './kvm_host.ts';
+import { kvmMakeAllCpusRequest } from '../virt/kvm_host.ts';
+import { KVM_REQ_SCAN_IOAPIC, vcpusOf, type X86Vm } from './kvm_host.ts';
 import type { KvmLapic } from './lapic.ts';
 
 /** Chip numbers of routing entries and of KVM_GET_IRQCHIP. @upstream KVM_IRQCHIP_* */
@@ -128,7 +129,10 @@ function kvmSetRoutingEntry(kvm: X86Vm, entry: KvmIrqRoutingEntry): { set: KvmIr
 /** KVM_SET_GSI_ROUTING. @upstream kvm_set_irq_routing() */
 export function kvmSetGsiRouting(kvm: X86Vm, entries: readonly KvmIrqRoutingEntry[]): Errno {
   if (kvm.arch.irqchipMode === 'none') return -EINVAL;
-  return kvmSetIrqRouting(kvm, entries, (entry) => kvmSetRoutingEntry(kvm, entry));
+  const result = kvmSetIrqRouting(kvm, entries, (entry) => kvmSetRoutingEntry(kvm, entry));
+  // @upstream kvm_arch_post_irq_routing_update()
+  if (result === 0) kvmMakeAllCpusRequest(kvm, KVM_REQ_SCAN_IOAPIC);
+  return result;
 }
 
 /** GSIs 0 to 15 lead to the PIC and the IOAPIC, 16 to 23 to the IOAPIC. @upstream kvm_setup_default_ioapic_and_pic_routing() */
@@ -146,6 +150,20 @@ export function kvmSetupDefaultIrqRouting(kvm: X86Vm): Errno {
 /** A split irqchip begins without routes. @upstream kvm_setup_empty_irq_routing() */
 export function kvmSetupEmptyIrqRouting(kvm: X86Vm): Errno {
   return kvmSetIrqRouting(kvm, [], (entry) => kvmSetRoutingEntry(kvm, entry));
+}
+
+/** Every level-triggered interrupt that a user-space IOAPIC may send: its vector and whom it is for. @upstream kvm_scan_ioapic_routes() */
+export function kvmScanIoapicRoutes(
+  kvm: X86Vm,
+  add: (vector: number, destination: number, logical: boolean) => void,
+): void {
+  for (let gsi = 0; gsi < kvm.arch.nrReservedIoapicPins; gsi++) {
+    for (const { entry } of kvmIrqMapGsi(kvm, gsi)) {
+      if (entry.type !== KVM_IRQ_ROUTING_MSI) continue;
+      const { levelTriggered, vector, destination, logical } = messageOf(kvm, entry);
+      if (levelTriggered) add(vector, destination, logical);
+    }
+  }
 }
 
 /** Whether a user-space IOAPIC has a level-triggered pin with this vector. @upstream kvm_scan_ioapic_routes() */

@@ -5,7 +5,7 @@
  */
 import type { Cpu } from '../../host/cpus.ts';
 import type { Task } from '../../host/sched.ts';
-import type { Gfn, Gpa } from '../../util/address.ts';
+import type { Gfn, Gpa, Hpa } from '../../util/address.ts';
 import { KVM_REQ_ARCH_BASE, Kvm, type KvmModule, KvmVcpu } from '../virt/kvm_host.ts';
 import { KvmRun } from '../virt/kvm_run.ts';
 import type { KvmCpuidEntry2 } from './cpuid.ts';
@@ -167,6 +167,8 @@ export class KvmVcpuArch {
   pendingExternalVector = -1;
   /** The vector of the EOI that user space must hear of. */
   pendingIoapicEoi = 0;
+  /** Vectors whose end an I/O APIC waits for, a bit each. */
+  readonly ioapicHandledVectors: Uint32Array = new Uint32Array(8);
 
   readonly exception: KvmQueuedException = {
     pending: false,
@@ -306,6 +308,8 @@ export class KvmArch {
   apicBusCycleNs = 1;
   /** What keeps the VM from APIC virtualization, a bit for each APICV_INHIBIT_REASON. @upstream apicv_inhibit_reasons */
   apicvInhibitReasons = 1;
+  /** The host page behind the guest's APIC page while accesses to it are virtualized; −1 without. */
+  apicAccessPage: Hpa = -1;
   /** Devices that send interrupts to vCPUs by themselves. @upstream assigned_device_count */
   assignedDeviceCount = 0;
 

@@ -142,6 +142,23 @@ export interface KvmX86Ops {
   /** Only for a protected APIC, whose state KVM cannot see. */
   protectedApicHasInterrupt: ((vcpu: X86Vcpu) => boolean) | null;
   apicInitSignalBlocked(vcpu: X86Vcpu): boolean;
+
+  // ---- APIC virtualization
+  /** Reasons that keep a VM from it, a bit for each APICV_INHIBIT_REASON; others do not matter to the backend. */
+  readonly requiredApicvInhibits: number;
+  /** The local APIC goes to another mode. */
+  setVirtualApicMode(vcpu: X86Vcpu): void;
+  setApicAccessPageAddr(vcpu: X86Vcpu): void;
+  /** APIC virtualization of the vCPU was turned on or off. */
+  refreshApicvExecCtrl(vcpu: X86Vcpu): void;
+  /** Vectors (a bit each, eight words) whose end must come to KVM. */
+  loadEoiExitmap(vcpu: X86Vcpu, handled: Uint32Array): void;
+  /** The highest vector in service, −1 for none, has changed without the hardware. */
+  hwapicIsrUpdate(vcpu: X86Vcpu, maxIsr: number): void;
+  /** What was posted goes to the IRR: the highest vector requested, −1 for none. */
+  syncPirToIrr(vcpu: X86Vcpu): number;
+  /** A new APIC state replaces what was posted. */
+  apicvPreStateRestore(vcpu: X86Vcpu): void;
   vcpuDeliverSipiVector(vcpu: X86Vcpu, vector: number): void;
 
   // ---- time

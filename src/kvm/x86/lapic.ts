@@ -8,14 +8,25 @@
  */
 import { DeliveryMode, type InterruptMessage } from '../../devices/interrupt-message.ts';
 import { LocalApic } from '../../devices/lapic.ts';
-import { APIC, REGISTER_WORDS } from '../../devices/lapic-registers.ts';
-import { EINVAL, EOPNOTSUPP, type Errno } from '../../host/errno.ts';
-import { type Gpa, PAGE_SIZE } from '../../util/address.ts';
+import type { ApicMode } from '../../devices/lapic-base.ts';
+import { APIC, highestVector, REGISTER_WORDS } from '../../devices/lapic-registers.ts';
+import { EINVAL, ENOMEM, EOPNOTSUPP, type Errno } from '../../host/errno.ts';
+import { PAGE_OWNER } from '../../host/pages.ts';
+import { RAM_BASE } from '../../machine/engine/layout.ts';
+import { type Gpa, type Hpa, PAGE_SIZE } from '../../util/address.ts';
 import { trace } from '../../util/trace.ts';
-import { kvmMakeRequest, kvmVcpuKick } from '../virt/kvm_host.ts';
+import { kvmMakeAllCpusRequest, kvmMakeRequest, kvmVcpuKick } from '../virt/kvm_host.ts';
+import { APIC_DEFAULT_PHYS_BASE, APICV_INHIBIT_REASON, enableApicv, kvmSetApicvInhibit } from './apicv.ts';
 import { guestCpuidHas } from './cpuid_caps.ts';
 import { kvmIrqDeliveryToApic, kvmSplitIrqchipHandlesEoi } from './irq_comm.ts';
-import { KVM_REQ_EVENT, KVM_REQ_IOAPIC_EOI_EXIT, KVM_REQ_NMI, type X86Vcpu } from './kvm_host.ts';
+import {
+  KVM_REQ_APICV_UPDATE,
+  KVM_REQ_EVENT,
+  KVM_REQ_IOAPIC_EOI_EXIT,
+  KVM_REQ_NMI,
+  KVM_REQ_SCAN_IOAPIC,
+  type X86Vcpu,
+} from './kvm_host.ts';
 import { kvmL1TscToHostNs } from './tsc.ts';
 
 /** Bits of {@link KvmLapic.pendingEvents}. @upstream KVM_APIC_INIT, KVM_APIC_SIPI */
@@ -49,6 +60,12 @@ function shapeOf(vcpu: X86Vcpu): LapicShape {
   };
 }
 
+/** A posted-interrupt request bitmap: 256 vectors in eight words. */
+export interface PostedVectors {
+  pir(word: number): number;
+  setPir(word: number, value: number): void;
+}
+
 /** The local APIC of a vCPU. @upstream struct kvm_lapic */
 export class KvmLapic extends LocalApic {
   readonly vcpu: X86Vcpu;
@@ -56,10 +73,14 @@ export class KvmLapic extends LocalApic {
   /** INIT and SIPI that the vCPU has not taken yet: KVM_APIC_* bits. */
   pendingEvents = 0;
   sipiVector = 0;
-  /** Where the register page lies, as a number. */
+  /** Where the guest sees the register page, as a number. */
   baseAddress = 0;
+  /** The register page itself: the processor's virtual-APIC page. */
+  readonly page: Hpa;
+  /** Interrupts are posted, and delivered by the hardware. @upstream apicv_active */
+  apicvActive = false;
 
-  constructor(vcpu: X86Vcpu, shape: LapicShape) {
+  constructor(vcpu: X86Vcpu, shape: LapicShape, page: Hpa) {
     const { kvm } = vcpu;
     super({
       id: vcpu.vcpuId,
@@ -68,10 +89,11 @@ export class KvmLapic extends LocalApic {
       cmci: false,
       busCycleNs: kvm.arch.apicBusCycleNs,
       minPeriodNs: MIN_TIMER_PERIOD_NS,
+      registers: new Uint32Array(kvm.host.machine.memory.bytes.buffer, RAM_BASE + page, REGISTER_WORDS),
       ...shape,
       owner: {
         pendingChanged: (vector) => {
-          if (vector >= 0) kvmMakeRequest(KVM_REQ_EVENT, vcpu);
+          if (vector >= 0 && !this.apicvActive) kvmMakeRequest(KVM_REQ_EVENT, vcpu);
         },
         sendIpi: (message, shorthand) => this.#sendIpi(message, shorthand),
         endOfInterrupt: (vector, broadcast) => this.#endOfInterrupt(vector, broadcast),
@@ -99,6 +121,7 @@ export class KvmLapic extends LocalApic {
     });
     this.vcpu = vcpu;
     this.shape = shape;
+    this.page = page;
     this.baseChanged();
   }
 
@@ -131,6 +154,42 @@ export class KvmLapic extends LocalApic {
   }
 
   /** @upstream apic_set_eoi(), kvm_ioapic_send_eoi() */
+  /** A vector that is posted goes straight to the virtual APIC; only how it is triggered is noted here. */
+  protected override requestVector(vector: number, levelTriggered: boolean): void {
+    if (this.apicvActive) this.setTrigger(vector, levelTriggered);
+    else super.requestVector(vector, levelTriggered);
+  }
+
+  /** @upstream apic_set_eoi(), apic_clear_isr() */
+  override eoi(): void {
+    if (!this.apicvActive) return super.eoi();
+    this.vectorsWritten();
+    super.eoi();
+    this.vcpu.kvm.ops.hwapicIsrUpdate(this.vcpu, this.highestIsr);
+  }
+
+  /** The guest's processor has ended a vector by itself. @upstream kvm_apic_set_eoi_accelerated() */
+  eoiAccelerated(vector: number): void {
+    this.ended(vector);
+  }
+
+  /** Takes over posted vectors; the highest one requested then, −1 for none. @upstream kvm_apic_update_irr() */
+  updateIrr(desc: PostedVectors): number {
+    const { registers } = this.state;
+    for (let word = 0; word < 8; word++) {
+      const posted = desc.pir(word);
+      if (posted === 0) continue;
+      desc.setPir(word, 0);
+      registers[(APIC.IRR >> 2) + 4 * word]! |= posted;
+    }
+    return this.searchIrr();
+  }
+
+  /** Highest vector requested, by the register page itself. @upstream apic_search_irr() */
+  searchIrr(): number {
+    return highestVector(this.state.registers, APIC.IRR);
+  }
+
   #endOfInterrupt(vector: number, broadcast: boolean): void {
     const { vcpu } = this;
     const { arch } = vcpu.kvm;
@@ -149,14 +208,26 @@ export class KvmLapic extends LocalApic {
 
 /** @upstream kvm_create_lapic() */
 export function kvmCreateLapic(vcpu: X86Vcpu): Errno {
-  vcpu.arch.apic = new KvmLapic(vcpu, shapeOf(vcpu));
+  const { host } = vcpu.kvm;
+  const page = host.pages.alloc(PAGE_OWNER.kernel);
+  if (page === undefined) return -ENOMEM;
+  const apic = new KvmLapic(vcpu, shapeOf(vcpu), page);
+  vcpu.arch.apic = apic;
+  // Whether something keeps the VM from it is looked at before the vCPU first runs.
+  if (enableApicv(host)) {
+    apic.apicvActive = true;
+    kvmMakeRequest(KVM_REQ_APICV_UPDATE, vcpu);
+  }
   return 0;
 }
 
 /** @upstream kvm_free_lapic() */
 export function kvmFreeLapic(vcpu: X86Vcpu): void {
+  const { apic } = vcpu.arch;
+  if (apic === null) return;
   // Stops the timer.
-  vcpu.arch.apic?.reset();
+  apic.reset();
+  vcpu.kvm.host.pages.free(apic.page);
   vcpu.arch.apic = null;
 }
 
@@ -164,6 +235,8 @@ export function kvmFreeLapic(vcpu: X86Vcpu): void {
 export function kvmLapicReset(vcpu: X86Vcpu, initEvent: boolean): void {
   const { apic } = vcpu.arch;
   if (apic === null) return;
+  const { arch, ops } = vcpu.kvm;
+  if (apic.apicvActive) ops.apicvPreStateRestore(vcpu);
   if (initEvent) {
     apic.initReset();
   } else {
@@ -171,7 +244,7 @@ export function kvmLapicReset(vcpu: X86Vcpu, initEvent: boolean): void {
     apic.pendingEvents = 0;
     apic.baseChanged();
   }
-  const { arch } = vcpu.kvm;
+  if (apic.apicvActive) ops.hwapicIsrUpdate(vcpu, -1);
   if (vcpu.vcpuId === arch.bspVcpuId && !(arch.disabledQuirks & QUIRK_LINT0_REENABLED)) {
     apic.setRegister(APIC.LVT_LINT0, LVT_EXTINT);
   }
@@ -191,14 +264,17 @@ export function kvmApicAfterSetCpuid(vcpu: X86Vcpu): void {
   ) {
     return;
   }
-  const next = new KvmLapic(vcpu, shape);
+  // The two share the page.
+  const state = { ...apic.state, registers: apic.state.registers.slice(), timer: { ...apic.state.timer } };
+  apic.reset();
+  const next = new KvmLapic(vcpu, shape, apic.page);
   const version = next.register(APIC.VERSION);
-  next.restore(apic.state);
+  next.restore(state);
   next.setRegister(APIC.VERSION, version);
   next.pendingEvents = apic.pendingEvents;
   next.sipiVector = apic.sipiVector;
+  next.apicvActive = apic.apicvActive;
   next.baseChanged();
-  apic.reset();
   vcpu.arch.apic = next;
 }
 
@@ -207,13 +283,19 @@ export function kvmApicAfterSetCpuid(vcpu: X86Vcpu): void {
 /** Highest vector that can be delivered now, −1 for none. @upstream kvm_apic_has_interrupt() */
 export function kvmApicHasInterrupt(vcpu: X86Vcpu): number {
   const { apic, guestApicProtected } = vcpu.arch;
-  return apic === null || guestApicProtected ? -1 : apic.pendingVector;
+  if (apic === null || guestApicProtected) return -1;
+  if (apic.apicvActive) {
+    vcpu.kvm.ops.syncPirToIrr(vcpu);
+    apic.vectorsWritten();
+  }
+  return apic.pendingVector;
 }
 
 /** Highest vector requested, −1 for none. @upstream kvm_lapic_find_highest_irr() */
 export function kvmLapicFindHighestIrr(vcpu: X86Vcpu): number {
   const { apic } = vcpu.arch;
-  return apic === null ? -1 : apic.highestIrr;
+  if (apic === null) return -1;
+  return apic.apicvActive ? apic.searchIrr() : apic.highestIrr;
 }
 
 /** Whether a request of the PIC reaches the vCPU. @upstream kvm_apic_accept_pic_intr() */
@@ -249,9 +331,9 @@ export function kvmLapicTpr(vcpu: X86Vcpu): number {
   return apic === null ? 0 : apic.tpr;
 }
 
-/** The guest changed the task priority in its virtual-APIC page, without an exit. */
-export function kvmLapicSyncTpr(vcpu: X86Vcpu, tpr: number): void {
-  vcpu.arch.apic?.setTpr(tpr);
+/** The guest may have changed the task priority in its register page, without an exit. */
+export function kvmLapicTprWritten(vcpu: X86Vcpu): void {
+  vcpu.arch.apic?.taskPriorityWritten();
 }
 
 // ------------------------------------------------------------------ registers
@@ -276,6 +358,7 @@ export function kvmApicSetBase(vcpu: X86Vcpu, value: bigint, hostInitiated: bool
     vcpu.arch.apicBase = value;
     return 0;
   }
+  const { mode } = apic;
   let done = apic.writeApicBase(value);
   if (!done && hostInitiated) {
     // A mode that the guest could not have gone to in one step.
@@ -289,8 +372,59 @@ export function kvmApicSetBase(vcpu: X86Vcpu, value: bigint, hostInitiated: bool
       apic.writeApicBase(before);
     }
   }
-  apic.baseChanged();
+  if (done) apicBaseWritten(vcpu, apic, mode);
   return done ? 0 : 1;
+}
+
+/** The base is another one, or the mode. @upstream __kvm_apic_set_base(), the second half */
+function apicBaseWritten(vcpu: X86Vcpu, apic: KvmLapic, oldMode: ApicMode): void {
+  const { kvm } = vcpu;
+  apic.baseChanged();
+  if (apic.mode !== oldMode) {
+    kvmMakeRequest(KVM_REQ_APICV_UPDATE, vcpu);
+    kvm.ops.setVirtualApicMode(vcpu);
+    kvmMakeAllCpusRequest(kvm, KVM_REQ_SCAN_IOAPIC);
+  }
+  if (apic.mode !== 'disabled' && apic.baseAddress !== APIC_DEFAULT_PHYS_BASE)
+    kvmSetApicvInhibit(kvm, APICV_INHIBIT_REASON.apicBaseModified);
+}
+
+/** In xAPIC mode a guest can give its APIC another identifier, which posting to it would not know. @upstream kvm_lapic_xapic_id_updated() */
+function kvmLapicXapicIdUpdated(apic: KvmLapic): void {
+  if (apic.mode !== 'xapic' || apic.apicId === apic.vcpu.vcpuId) return;
+  kvmSetApicvInhibit(apic.vcpu.kvm, APICV_INHIBIT_REASON.apicIdModified);
+}
+
+/** Registers that decide which messages are for the APIC. */
+const ADDRESSING: readonly number[] = [APIC.ID, APIC.LDR, APIC.DFR, APIC.SVR];
+
+/** A register was written. @upstream kvm_lapic_reg_write(), what it does beyond the register */
+function registerWritten(apic: KvmLapic, offset: number): void {
+  if (!ADDRESSING.includes(offset)) return;
+  if (offset === APIC.ID) kvmLapicXapicIdUpdated(apic);
+  kvmMakeAllCpusRequest(apic.vcpu.kvm, KVM_REQ_SCAN_IOAPIC);
+}
+
+/** The processor has written a register for the guest and leaves the rest to KVM. @upstream kvm_apic_write_nodecode() */
+export function kvmApicWriteNodecode(vcpu: X86Vcpu, offset: number): void {
+  const { apic } = vcpu.arch;
+  if (apic === null) return;
+  const register = offset & 0xff0;
+  const value = apic.register(register);
+  trace.kvm_apic?.(true, register, BigInt(value));
+  if (apic.mode === 'x2apic') apic.writeMsr(0x800 + (register >> 4), BigInt(value));
+  else apic.mmioWrite(register, 4, value);
+  registerWritten(apic, register);
+}
+
+/** @upstream kvm_apic_set_eoi_accelerated() */
+export function kvmApicSetEoiAccelerated(vcpu: X86Vcpu, vector: number): void {
+  vcpu.arch.apic?.eoiAccelerated(vector);
+}
+
+/** @upstream kvm_lapic_set_eoi() */
+export function kvmLapicSetEoi(vcpu: X86Vcpu): void {
+  vcpu.arch.apic?.eoi();
 }
 
 /** Reads MSR 800h to 8FFh; undefined is #GP. @upstream kvm_x2apic_msr_read() */
@@ -305,7 +439,9 @@ export function kvmX2apicMsrRead(vcpu: X86Vcpu, msr: number): bigint | undefined
 export function kvmX2apicMsrWrite(vcpu: X86Vcpu, msr: number, data: bigint): boolean {
   trace.kvm_apic?.(true, (msr - 0x800) << 4, data);
   const { apic } = vcpu.arch;
-  return apic?.writeMsr(msr, data) ?? false;
+  if (!apic?.writeMsr(msr, data)) return false;
+  registerWritten(apic, (msr - 0x800) << 4);
+  return true;
 }
 
 /** IA32_TSC_DEADLINE; 0 while disarmed or in another timer mode. @upstream kvm_get_lapic_tscdeadline_msr() */
@@ -354,6 +490,7 @@ export function kvmLapicMmioWrite(vcpu: X86Vcpu, gpa: Gpa, length: number, data:
   const offset = gpa - apic.baseAddress;
   trace.kvm_apic?.(true, offset, BigInt(value));
   apic.mmioWrite(offset, 4, value);
+  registerWritten(apic, offset);
   return 0;
 }
 
@@ -365,6 +502,7 @@ const STATE_BYTES: number = REGISTER_WORDS * 4;
 export function kvmApicGetState(vcpu: X86Vcpu): Uint8Array {
   const { apic } = vcpu.arch;
   if (apic === null) return new Uint8Array(0);
+  if (apic.apicvActive) vcpu.kvm.ops.syncPirToIrr(vcpu);
   const image = apic.registerImage();
   if (apic.mode === 'x2apic' && !vcpu.kvm.arch.x2apicFormat) image[APIC.ID >> 2]! <<= 24;
   return new Uint8Array(image.buffer);
@@ -374,6 +512,8 @@ export function kvmApicGetState(vcpu: X86Vcpu): Uint8Array {
 export function kvmApicSetState(vcpu: X86Vcpu, regs: Uint8Array): Errno {
   const { apic } = vcpu.arch;
   if (apic === null || regs.length !== STATE_BYTES) return -EINVAL;
+  const { ops } = vcpu.kvm;
+  if (apic.apicvActive) ops.apicvPreStateRestore(vcpu);
   const image = new Uint32Array(regs.slice().buffer);
   if (apic.mode === 'x2apic') {
     const id = vcpu.vcpuId;
@@ -383,7 +523,11 @@ export function kvmApicSetState(vcpu: X86Vcpu, regs: Uint8Array): Errno {
     image[APIC.LDR >> 2] = ((id >>> 4) << 16) | (1 << (id & 15));
   }
   image[APIC.VERSION >> 2] = apic.register(APIC.VERSION);
+  image[(APIC.ICR + 4) >> 2] = apic.mode === 'x2apic' ? image[APIC.ICR_HIGH >> 2]! : 0;
   apic.loadRegisters(image);
+  if (apic.apicvActive) ops.hwapicIsrUpdate(vcpu, apic.highestIsr);
   kvmMakeRequest(KVM_REQ_EVENT, vcpu);
+  kvmLapicXapicIdUpdated(apic);
+  kvmMakeAllCpusRequest(vcpu.kvm, KVM_REQ_SCAN_IOAPIC);
   return 0;
 }

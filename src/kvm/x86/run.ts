@@ -18,8 +18,10 @@ import {
   OUTSIDE_GUEST_MODE,
 } from '../virt/kvm_host.ts';
 import { EXIT_INTR, EXIT_IRQ_WINDOW_OPEN, EXIT_SHUTDOWN } from '../virt/kvm_run.ts';
+import { kvmVcpuApicvActive, kvmVcpuUpdateApicv } from './apicv.ts';
 import { kvmGetCr8 } from './cr.ts';
 import { kvmUpdateDr7, kvmUpdateDr0123 } from './debugregs.ts';
+import { vcpuLoadEoiExitmap, vcpuScanIoapic } from './eoi_exitmap.ts';
 import { kvmEventNeedsReinjection } from './event_queue.ts';
 import { kvmLoadGuestFpu } from './fpu.ts';
 import { kvmCheckAndInjectEvents, processNmi } from './inject.ts';
@@ -30,9 +32,12 @@ import {
   KVM_MP_STATE_INIT_RECEIVED,
   KVM_MP_STATE_RUNNABLE,
   KVM_MP_STATE_UNINITIALIZED,
+  KVM_REQ_APIC_PAGE_RELOAD,
+  KVM_REQ_APICV_UPDATE,
   KVM_REQ_CLOCK_UPDATE,
   KVM_REQ_EVENT,
   KVM_REQ_IOAPIC_EOI_EXIT,
+  KVM_REQ_LOAD_EOI_EXITMAP,
   KVM_REQ_LOAD_MMU_PGD,
   KVM_REQ_NMI,
   KVM_REQ_RECALC_INTERCEPTS,
@@ -215,13 +220,19 @@ function serveRequests(vcpu: X86Vcpu): number {
     return 0;
   }
   if (kvmCheckRequest(KVM_REQ_NMI, vcpu)) processNmi(vcpu);
+  if (kvmCheckRequest(KVM_REQ_APICV_UPDATE, vcpu)) {
+    kvmVcpuUpdateApicv(vcpu);
+    // Which ends of interrupts must come here may be another matter now.
+    kvmMakeRequest(KVM_REQ_SCAN_IOAPIC, vcpu);
+  }
   if (kvmCheckRequest(KVM_REQ_IOAPIC_EOI_EXIT, vcpu)) {
     run.eoi.vector = arch.pendingIoapicEoi;
     run.setExit(run.eoi);
     return 0;
   }
-  // EOI exits are a matter of virtual-interrupt delivery, which is off: every EOI comes to KVM anyway.
-  kvmCheckRequest(KVM_REQ_SCAN_IOAPIC, vcpu);
+  if (kvmCheckRequest(KVM_REQ_SCAN_IOAPIC, vcpu)) vcpuScanIoapic(vcpu);
+  if (kvmCheckRequest(KVM_REQ_LOAD_EOI_EXITMAP, vcpu)) vcpuLoadEoiExitmap(vcpu);
+  if (kvmCheckRequest(KVM_REQ_APIC_PAGE_RELOAD, vcpu)) ops.setApicAccessPageAddr(vcpu);
   if (kvmCheckRequest(KVM_REQ_RECALC_INTERCEPTS, vcpu)) ops.recalcIntercepts(vcpu);
   return 1;
 }
@@ -248,6 +259,8 @@ function vcpuEnterGuest(vcpu: X86Vcpu): number {
   ops.prepareSwitchToGuest(vcpu);
   kvmLoadGuestFpu(vcpu, cpu);
   vcpu.mode = IN_GUEST_MODE;
+  // From here on a post notifies; what was posted before is taken now.
+  if (arch.apic?.apicvActive) ops.syncPirToIrr(vcpu);
   // A request or signal that came while the entry was prepared: not in.
   if (vcpu.requests !== 0 || vcpu.task.signalPending) {
     vcpu.mode = OUTSIDE_GUEST_MODE;
@@ -280,6 +293,7 @@ const dmRequestForIrqWindow = (vcpu: X86Vcpu): boolean =>
 
 /** @upstream update_cr8_intercept() */
 function updateCr8Intercept(vcpu: X86Vcpu): void {
+  if (kvmVcpuApicvActive(vcpu)) return;
   const irr = kvmLapicFindHighestIrr(vcpu);
   vcpu.kvm.ops.updateCr8Intercept(vcpu, kvmGetCr8(vcpu), irr);
 }

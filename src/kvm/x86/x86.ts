@@ -16,9 +16,11 @@ import {
   type KvmMemorySlot,
   type KvmModule,
   type KvmVcpu,
+  kvmMakeAllCpusRequest,
   kvmMakeRequest,
 } from '../virt/kvm_host.ts';
 import type { KvmGfnRangeFilter } from '../virt/mem_attributes.ts';
+import { kvmApicvInit, kvmFreeApicAccessPage } from './apicv.ts';
 import { kvmVmIoctlCheckExtension } from './caps.ts';
 import { freeGuestFpu } from './fpu.ts';
 import { kvmDestroyIrqchip } from './irq.ts';
@@ -28,6 +30,7 @@ import {
   KVM_MP_STATE_RUNNABLE,
   KVM_MP_STATE_UNINITIALIZED,
   KVM_REQ_RECALC_INTERCEPTS,
+  KVM_REQ_SCAN_IOAPIC,
   KVM_X86_DEFAULT_VM,
   KVM_X86_SW_PROTECTED_VM,
   KVM_X86_TDX_VM,
@@ -136,6 +139,7 @@ export class X86ArchHooks implements KvmArchHooks {
     arch.preFaultAllowed = type === KVM_X86_DEFAULT_VM || type === KVM_X86_SW_PROTECTED_VM;
     arch.tdpMmu = new TdpMmu(vm);
     arch.mirrorMmu = type === KVM_X86_TDX_VM ? new TdpMmu(vm, 'mirror') : null;
+    kvmApicvInit(vm);
     const failed = this.ops.vmInit(vm);
     if (failed !== 0) return failed;
     vm.arch.kvmclockOffset = -this.host.timers.now();
@@ -150,6 +154,7 @@ export class X86ArchHooks implements KvmArchHooks {
     vm.arch.tdpMmu.destroy();
     // Who keeps private memory's tables takes pages away one by one, as KVM alone at the tables.
     vm.arch.mmuLock.write(() => vm.arch.mirrorMmu?.destroy());
+    kvmFreeApicAccessPage(vm);
     this.ops.vmDestroy(vm);
   }
   kvmVmIoctlCheckExtension(kvm: Kvm | null, extension: number): number {
@@ -232,6 +237,10 @@ export class X86ArchHooks implements KvmArchHooks {
   }
   kvmArchVcpuRunnable(vcpu: KvmVcpu): boolean {
     return kvmArchVcpuRunnable(vcpu as X86Vcpu);
+  }
+
+  kvmArchPostIrqAckNotifierListUpdate(kvm: Kvm): void {
+    if ((kvm as X86Vm).arch.vioapic !== null) kvmMakeAllCpusRequest(kvm, KVM_REQ_SCAN_IOAPIC);
   }
 
   // ---- memory

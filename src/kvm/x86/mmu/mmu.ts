@@ -6,6 +6,7 @@
  *
  * @upstream arch/x86/kvm/mmu/mmu.c kvm_mmu_page_fault(), kvm_tdp_page_fault(), kvm_mmu_faultin_pfn()
  */
+
 import { EFAULT, ENOMEM, type Errno } from '../../../host/errno.ts';
 import { type Gfn, type Gpa, type Hpa, PAGE_SIZE } from '../../../util/address.ts';
 import { kvmGmemGetPfn, kvmSlotHasGmem } from '../../virt/guest_memfd.ts';
@@ -19,6 +20,7 @@ import {
 import { KVM_INTERNAL_ERROR_DELIVERY_EV, KVM_MEMORY_EXIT_FLAG_PRIVATE } from '../../virt/kvm_run.ts';
 import { kvmMemIsPrivate, kvmRangeIsPrivate } from '../../virt/mem_attributes.ts';
 import { gfnToHvaMemslot, kvmVcpuGfnToMemslot, markPageDirtyInSlot } from '../../virt/memslots.ts';
+import { isApicAccessGfn, kvmApicvActivated } from '../apicv.ts';
 import { kvmEmulateInstruction } from '../emulate.ts';
 import { KVM_X86_SW_PROTECTED_VM, type X86Vcpu, type X86Vm } from '../kvm_host.ts';
 import { X86EMUL_RETRY_INSTR, X86EMUL_UNHANDLEABLE_VECTORING } from '../kvm_x86_ops.ts';
@@ -115,11 +117,21 @@ export function kvmTdpPageFault(vcpu: X86Vcpu, gpa: Gpa, errorCode: number): num
   const slot = kvmVcpuGfnToMemslot(vcpu, gfn);
   if (isPrivate) return privatePageFault(vcpu, slot, gfn);
   if (slot === null) {
+    if (isApicAccessGfn(kvm, gfn)) return apicAccessPageFault(vcpu, gfn);
     const mmio = makeMmioSpte(gfn, kvm.memslotGeneration, kvm.arch.shadowMmioValue);
     kvm.arch.tdpMmu.map(gfn, PG_LEVEL_4K, mmio);
     return RET_PF_EMULATE;
   }
   return sharedPageFault(vcpu, slot, gfn, errorCode);
+}
+
+/** While hardware does not virtualize APIC accesses, each is emulated, and nothing is cached that would have to go again. */
+function apicAccessPageFault(vcpu: X86Vcpu, gfn: Gfn): number {
+  const { kvm } = vcpu;
+  if (!kvmApicvActivated(kvm)) return RET_PF_EMULATE;
+  const memoryType = BigInt(kvm.ops.getMtMask(vcpu, false));
+  const spte = makeSpte(kvm.arch.apicAccessPage, PG_LEVEL_4K, true, true, memoryType);
+  return kvm.arch.tdpMmu.map(gfn, PG_LEVEL_4K, spte) === MAP_NOMEM ? -ENOMEM : RET_PF_FIXED;
 }
 
 /** @upstream kvm_mmu_faultin_pfn_gmem() */

@@ -57,6 +57,8 @@ export class IrqLab {
       vcpuReset: (vcpu: X86Vcpu, initEvent: boolean): void => {
         this.calls.push(`${initEvent ? 'init' : 'reset'} ${vcpu.vcpuId}`);
       },
+      requiredApicvInhibits: 0,
+      setVirtualApicMode: (): void => {},
       setRflags: (): void => {},
       setCr0: (): void => {},
       setCr4: (): void => {},

@@ -33,7 +33,7 @@ export interface VmcsConfig {
 export type ReadMsr = (index: number) => bigint | undefined;
 
 const REQUIRED_PIN: number = PIN.EXTERNAL_INTERRUPT_EXITING | PIN.NMI_EXITING;
-const OPTIONAL_PIN: number = PIN.VIRTUAL_NMIS | PIN.PREEMPTION_TIMER;
+const OPTIONAL_PIN: number = PIN.VIRTUAL_NMIS | PIN.PREEMPTION_TIMER | PIN.POSTED_INTERRUPTS;
 const REQUIRED_CPU: number =
   PRIMARY.INTERRUPT_WINDOW |
   PRIMARY.TSC_OFFSETTING |
@@ -58,6 +58,10 @@ const OPTIONAL_CPU: number =
   PRIMARY.PAUSE |
   PRIMARY.SECONDARY;
 const OPTIONAL_SECONDARY: number =
+  SECONDARY.VIRTUALIZE_APIC_ACCESSES |
+  SECONDARY.VIRTUALIZE_X2APIC |
+  SECONDARY.APIC_REGISTER_VIRTUALIZATION |
+  SECONDARY.VIRTUAL_INTERRUPT_DELIVERY |
   SECONDARY.EPT |
   SECONDARY.DESCRIPTOR_TABLE |
   SECONDARY.RDTSCP |
@@ -115,23 +119,30 @@ export function setupVmcsConfig(read: ReadMsr): VmcsConfig | Errno {
     if (adjusted === undefined) return -EIO;
     secondary = adjusted;
   }
+  if (!(cpuBased & PRIMARY.TPR_SHADOW))
+    secondary &= ~(
+      SECONDARY.APIC_REGISTER_VIRTUALIZATION |
+      SECONDARY.VIRTUALIZE_X2APIC |
+      SECONDARY.VIRTUAL_INTERRUPT_DELIVERY
+    );
   const eptVpid = read(MSR_IA32_VMX_EPT_VPID_CAP) ?? 0n;
   const ept = secondary & SECONDARY.EPT ? low(eptVpid) : 0;
   const vpid = secondary & SECONDARY.VPID ? high(eptVpid) : 0;
   if (secondary & SECONDARY.EPT)
     // With EPT the guest's page tables are its own business.
     cpuBased &= ~(PRIMARY.CR3_LOAD | PRIMARY.CR3_STORE | PRIMARY.INVLPG);
-  const pinBased = adjustVmxControls(REQUIRED_PIN, OPTIONAL_PIN, read(MSR_IA32_VMX_PINBASED_CTLS));
+  let pinBased = adjustVmxControls(REQUIRED_PIN, OPTIONAL_PIN, read(MSR_IA32_VMX_PINBASED_CTLS));
   const vmexit = adjustVmxControls(REQUIRED_EXIT, OPTIONAL_EXIT, read(MSR_IA32_VMX_EXIT_CTLS));
   const vmentry = adjustVmxControls(REQUIRED_ENTRY, OPTIONAL_ENTRY, read(MSR_IA32_VMX_ENTRY_CTLS));
   if (pinBased === undefined || vmexit === undefined || vmentry === undefined) return -EIO;
+  if (!(secondary & SECONDARY.VIRTUAL_INTERRUPT_DELIVERY)) pinBased &= ~PIN.POSTED_INTERRUPTS;
   const size = high(basic) & 0x1fff;
   const writeBack = (high(basic) >>> 18) & 15;
   if (size > 4096 || basic & (1n << 48n) || writeBack !== 6) return -EIO;
   return {
     revisionId: low(basic) & 0x7fff_ffff,
     size,
-    pinBased,
+    pinBased: pinBased >>> 0,
     cpuBased: cpuBased >>> 0,
     secondary: secondary >>> 0,
     vmexit,
@@ -158,4 +169,12 @@ export const cpuHasVmxUnrestrictedGuest = (config: VmcsConfig): boolean =>
   (config.secondary & SECONDARY.UNRESTRICTED_GUEST) !== 0;
 export const cpuHasVmxTprShadow = (config: VmcsConfig): boolean => (config.cpuBased & PRIMARY.TPR_SHADOW) !== 0;
 export const cpuHasVmxMsrBitmap = (config: VmcsConfig): boolean => (config.cpuBased & PRIMARY.MSR_BITMAPS) !== 0;
+/** The page of APIC accesses can be virtualized. @upstream cpu_has_vmx_flexpriority() */
+export const cpuHasVmxFlexpriority = (config: VmcsConfig): boolean =>
+  cpuHasVmxTprShadow(config) && (config.secondary & SECONDARY.VIRTUALIZE_APIC_ACCESSES) !== 0;
+const APICV: number =
+  SECONDARY.VIRTUALIZE_X2APIC | SECONDARY.APIC_REGISTER_VIRTUALIZATION | SECONDARY.VIRTUAL_INTERRUPT_DELIVERY;
+/** Everything of APIC virtualization is there. @upstream cpu_has_vmx_apicv() */
+export const cpuHasVmxApicv = (config: VmcsConfig): boolean =>
+  cpuHasVmxTprShadow(config) && (config.secondary & APICV) === APICV && (config.pinBased & PIN.POSTED_INTERRUPTS) !== 0;
 export const cpuHasVmxPle = (config: VmcsConfig): boolean => (config.secondary & SECONDARY.PAUSE_LOOP) !== 0;

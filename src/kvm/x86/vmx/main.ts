@@ -10,8 +10,9 @@ import type { Cpu } from '../../../host/cpus.ts';
 import { EINVAL, EIO, ENOTTY, type Errno } from '../../../host/errno.ts';
 import type { Host } from '../../../host/host.ts';
 import type { Gfn, Gpa, Hpa } from '../../../util/address.ts';
-import type { KvmModule } from '../../virt/kvm_host.ts';
+import { type KvmModule, kvmVmBugged } from '../../virt/kvm_host.ts';
 import { type KvmModuleParameters, kvmExit, kvmInit } from '../../virt/kvm_main.ts';
+import { kvmVcpuApicvActive } from '../apicv.ts';
 import { kvmCompleteInsnGp } from '../cr.ts';
 import type { KvmDtable, KvmSegment, X86Vcpu, X86Vm } from '../kvm_host.ts';
 import {
@@ -27,6 +28,7 @@ import { kvmVcpuDeliverSipiVector } from '../vcpu_reset.ts';
 import { X86ArchHooks } from '../x86.ts';
 import { cpuHasVmxEptAdBits } from './capabilities.ts';
 import { isTd, isTdVcpu } from './common.ts';
+import { piApicvPreStateRestore } from './posted_intr.ts';
 import { tdxBringup, tdxCleanup } from './tdx.ts';
 import { tdxCompleteEmulatedMsr } from './tdx_emulate.ts';
 import { tdxHandleExit } from './tdx_exits.ts';
@@ -84,6 +86,16 @@ import {
   vmxVmInit,
 } from './vmx.ts';
 import {
+  VMX_REQUIRED_APICV_INHIBITS,
+  vmxDeliverInterrupt,
+  vmxHwapicIsrUpdate,
+  vmxLoadEoiExitmap,
+  vmxRefreshApicvExecCtrl,
+  vmxSetApicAccessPageAddr,
+  vmxSetVirtualApicMode,
+  vmxSyncPirToIrr,
+} from './vmx_apicv.ts';
+import {
   vmxFlushTlbAll,
   vmxFlushTlbCurrent,
   vmxFlushTlbGuest,
@@ -113,13 +125,7 @@ import {
 } from './vmx_events.ts';
 import { vmxHandleExit } from './vmx_exits.ts';
 import { vmxGetMsr, vmxPrepareSwitchToGuest, vmxSetMsr } from './vmx_msr.ts';
-import {
-  vmxDeliverInterrupt,
-  vmxGetExitInfo,
-  vmxHandleExitIrqoff,
-  vmxSkipEmulatedInstruction,
-  vmxVcpuRun,
-} from './vmx_run.ts';
+import { vmxGetExitInfo, vmxHandleExitIrqoff, vmxSkipEmulatedInstruction, vmxVcpuRun } from './vmx_run.ts';
 import {
   vmxGetCpl,
   vmxGetCsDbLBits,
@@ -136,7 +142,7 @@ import {
   vmxSetIdt,
   vmxSetSegment,
 } from './vmx_state.ts';
-import type { TdxBackend, VmxBackend } from './x86_ops.ts';
+import type { TdxBackend, VmxBackend, VmxModuleParameters } from './x86_ops.ts';
 
 /** The backends' life cycles, as x86_ops.ts declares them. */
 const vmxBackend: VmxBackend = {
@@ -552,9 +558,45 @@ function vtUpdateCr8Intercept(vcpu: X86Vcpu, tpr: number, irr: number): void {
 }
 
 /** A TD is posted to. */
-function vtDeliverInterrupt(vcpu: X86Vcpu, _deliveryMode: number, _trigMode: number, vector: number): void {
+function vtDeliverInterrupt(vcpu: X86Vcpu, deliveryMode: number, trigMode: number, vector: number): void {
   if (isTdVcpu(vcpu)) tdxDeliverInterrupt(vcpu, vector);
-  else vmxDeliverInterrupt(vcpu);
+  else vmxDeliverInterrupt(vcpu, deliveryMode, trigMode, vector);
+}
+
+/** A TD is in x2APIC mode for good. */
+function vtSetVirtualApicMode(vcpu: X86Vcpu): void {
+  if (!isTdVcpu(vcpu)) vmxSetVirtualApicMode(vcpu);
+}
+
+/** A TD has no APIC-access page. */
+function vtSetApicAccessPageAddr(vcpu: X86Vcpu): void {
+  if (!isTdVcpu(vcpu)) vmxSetApicAccessPageAddr(vcpu);
+}
+
+/** A TD cannot do without. */
+function vtRefreshApicvExecCtrl(vcpu: X86Vcpu): void {
+  if (!isTdVcpu(vcpu)) vmxRefreshApicvExecCtrl(vcpu);
+  else if (!kvmVcpuApicvActive(vcpu)) kvmVmBugged(vcpu.kvm, 'a TD without APIC virtualization');
+}
+
+/** A TD's EOIs never exit. */
+function vtLoadEoiExitmap(vcpu: X86Vcpu, handled: Uint32Array): void {
+  if (!isTdVcpu(vcpu)) vmxLoadEoiExitmap(vcpu, handled);
+}
+
+/** A TD's interrupts in service are hidden. */
+function vtHwapicIsrUpdate(vcpu: X86Vcpu, maxIsr: number): void {
+  if (!isTdVcpu(vcpu)) vmxHwapicIsrUpdate(vcpu, maxIsr);
+}
+
+/** What is posted to a TD waits in its descriptor. */
+function vtSyncPirToIrr(vcpu: X86Vcpu): number {
+  return isTdVcpu(vcpu) ? -1 : vmxSyncPirToIrr(vcpu);
+}
+
+/** The descriptor is alike. */
+function vtApicvPreStateRestore(vcpu: X86Vcpu): void {
+  piApicvPreStateRestore(vcpu);
 }
 
 /** Whether INIT is dropped. */
@@ -710,6 +752,14 @@ export const vtX86Ops: KvmX86Ops = {
   enableIrqWindow: vtEnableIrqWindow,
   updateCr8Intercept: vtUpdateCr8Intercept,
   deliverInterrupt: vtDeliverInterrupt,
+  requiredApicvInhibits: VMX_REQUIRED_APICV_INHIBITS,
+  setVirtualApicMode: vtSetVirtualApicMode,
+  setApicAccessPageAddr: vtSetApicAccessPageAddr,
+  refreshApicvExecCtrl: vtRefreshApicvExecCtrl,
+  loadEoiExitmap: vtLoadEoiExitmap,
+  hwapicIsrUpdate: vtHwapicIsrUpdate,
+  syncPirToIrr: vtSyncPirToIrr,
+  apicvPreStateRestore: vtApicvPreStateRestore,
   apicInitSignalBlocked: vtApicInitSignalBlocked,
   vcpuDeliverSipiVector: vtVcpuDeliverSipiVector,
   writeTscOffset: vtWriteTscOffset,
@@ -737,22 +787,25 @@ function vtHardwareSetup(host: Host): Errno {
 /** @upstream vt_init_ops */
 export const vtInitOps: KvmX86InitOps = { hardwareSetup: vtHardwareSetup, runtimeOps: vtX86Ops };
 
+/** Parameters of the whole: the generic module's and the backend's. */
+export type VtModuleParameters = KvmModuleParameters & VmxModuleParameters;
+
 /**
  * Loads the module: what enabling hardware depends on comes before kvm_init (*), what nothing depends on after it (**).
  * A negative errno leaves nothing behind, and the module can be loaded again.
  *
  * @upstream vt_init()
  */
-export function vtInit(host: Host, parameters: KvmModuleParameters = {}): KvmModule | Errno {
+export function vtInit(host: Host, parameters: VtModuleParameters = {}): KvmModule | Errno {
   // (*) Lists of loaded VMCSs: the way out of VMX operation walks them.
-  const early = vmxBackend.vmxInitEarly(host);
+  const early = vmxBackend.vmxInitEarly(host, parameters);
   if (early !== 0) return early;
   const module = kvmInit(host, new X86ArchHooks(host, vtInitOps), parameters);
   if (typeof module === 'number') {
     vmxBackend.vmxExit(host);
     return module;
   }
-  // (**) Per-CPU state of posted interrupts and the crash handler's pointer would be set up here: nothing needs them yet.
+  // (**) The crash handler's pointer would be set up here: nothing needs it yet.
   return module;
 }
 

@@ -33,6 +33,7 @@ export {
   piClearOn,
   piIsPirEmpty,
   piSetPir,
+  piSetSn,
   piTestAndSetOn,
   piTestAndSetPir,
   piTestOn,

@@ -56,7 +56,6 @@ export class VcpuVmx extends VcpuVt {
   readonly loadedVmcs: LoadedVmcs;
   readonly vpid: number;
   readonly msrBitmap: Hpa;
-  readonly virtualApicPage: Hpa;
   /** Of the CPU it is loaded on. */
   v!: Vtx;
   p!: Processor;
@@ -80,13 +79,12 @@ export class VcpuVmx extends VcpuVt {
   /** TPR threshold as last written. */
   tprThreshold = 0;
 
-  constructor(hw: VmxHardware, loadedVmcs: LoadedVmcs, vpid: number, pages: { msrBitmap: Hpa; virtualApicPage: Hpa }) {
+  constructor(hw: VmxHardware, loadedVmcs: LoadedVmcs, vpid: number, msrBitmap: Hpa) {
     super();
     this.hw = hw;
     this.loadedVmcs = loadedVmcs;
     this.vpid = vpid;
-    this.msrBitmap = pages.msrBitmap;
-    this.virtualApicPage = pages.virtualApicPage;
+    this.msrBitmap = msrBitmap;
   }
 }
 

@@ -10,10 +10,11 @@ import type { Cpu, Cpus } from '../../../host/cpus.ts';
 import { EEXIST, ENOMEM, EOPNOTSUPP, type Errno } from '../../../host/errno.ts';
 import type { Host } from '../../../host/host.ts';
 import { PAGE_OWNER } from '../../../host/pages.ts';
+import { POSTED_INTR_VECTOR } from '../../../host/vectors.ts';
 import { readMsr } from '../../../machine/msr/msr.ts';
-import { EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from '../../../machine/vtx/controls.ts';
-import type { Hpa } from '../../../util/address.ts';
+import { EXIT_CONTROL, PRIMARY, SECONDARY } from '../../../machine/vtx/controls.ts';
 import { kvmMakeRequest } from '../../virt/kvm_host.ts';
+import { enableApicv, kvmAllocApicAccessPage, kvmVcpuApicvActive, setEnableApicv } from '../apicv.ts';
 import { guestCpuidHas } from '../cpuid_caps.ts';
 import { lapicInKernel } from '../irqchip_mode.ts';
 import {
@@ -26,7 +27,9 @@ import {
 } from '../kvm_host.ts';
 import { X86EMUL_CONTINUE, X86EMUL_UNHANDLEABLE_VECTORING } from '../kvm_x86_ops.ts';
 import {
+  cpuHasVmxApicv,
   cpuHasVmxEpt,
+  cpuHasVmxFlexpriority,
   cpuHasVmxMsrBitmap,
   cpuHasVmxPle,
   cpuHasVmxTprShadow,
@@ -34,10 +37,12 @@ import {
   cpuHasVmxVpid,
   setupVmcsConfig,
 } from './capabilities.ts';
+import { piExit, piInit, piSetSn, vmxVcpuPiLoad, vmxVcpuPiPut, vtPiDescAlloc, vtPiDescFree } from './posted_intr.ts';
 import { controlsSet, toVmx, VcpuVmx, vmxGetRflags, vmxWriteGuestSeg } from './vcpu_vmx.ts';
 import {
   CPU_BASED_VM_EXEC_CONTROL,
   CR3_TARGET_COUNT,
+  EOI_EXIT_BITMAP0,
   GUEST_ACTIVITY_ACTIVE,
   GUEST_ACTIVITY_STATE,
   GUEST_GDTR_BASE,
@@ -47,6 +52,7 @@ import {
   GUEST_IDTR_BASE,
   GUEST_IDTR_LIMIT,
   GUEST_INTERRUPTIBILITY_INFO,
+  GUEST_INTR_STATUS,
   GUEST_PENDING_DBG_EXCEPTIONS,
   GUEST_SYSENTER_CS,
   GUEST_SYSENTER_EIP,
@@ -80,6 +86,8 @@ import {
   PIN_BASED_VM_EXEC_CONTROL,
   PLE_GAP,
   PLE_WINDOW,
+  POSTED_INTR_DESC_ADDR,
+  POSTED_INTR_NV,
   SECONDARY_VM_EXEC_CONTROL,
   TPR_THRESHOLD,
   VIRTUAL_APIC_PAGE_ADDR,
@@ -95,10 +103,12 @@ import {
   vmcsWrite,
   XSS_EXIT_BITMAP,
 } from './vmcs.ts';
+import { APIC_MODE_CONTROLS, APICV_CONTROLS, vmxPinBasedExecCtrl, vmxSetVirtualApicMode } from './vmx_apicv.ts';
 import { vmxWriteTscMultiplier, vmxWriteTscOffset } from './vmx_controls.ts';
 import { VmxHardware } from './vmx_hardware.ts';
 import { initMsrBitmap, vmxPrepareSwitchToHost } from './vmx_msr.ts';
 import { setCr0GuestHostMask, setCr4GuestHostMask } from './vmx_state.ts';
+import type { VmxModuleParameters } from './x86_ops.ts';
 
 const MSR_IA32_CR_PAT = 0x277;
 const KVM_DEFAULT_PLE_GAP = 128;
@@ -120,11 +130,11 @@ const hardwareOf = (vcpu: X86Vcpu): VmxHardware => vmxHardware(vcpu.kvm.host.cpu
 // ---- setup
 
 /** (*): reads what the boot CPU offers and prepares what enabling depends on. @upstream vmx_init_early(), setup_vmcs_config() */
-export function vmxInitEarly(host: Host): Errno {
+export function vmxInitEarly(host: Host, parameters: VmxModuleParameters = {}): Errno {
   if (loaded.has(host.cpus)) return -EEXIST;
   const config = setupVmcsConfig((index) => readMsr(host.cpu.processor, index));
   if (typeof config === 'number') return config;
-  loaded.set(host.cpus, new VmxHardware(host, config));
+  loaded.set(host.cpus, new VmxHardware(host, config, parameters));
   return 0;
 }
 
@@ -139,10 +149,13 @@ export function vmxHardwareSetup(host: Host): Errno {
   // Guests run in every mode natively or not at all: there is no shadow paging and no real-mode emulation here.
   if (!cpuHasVmxEpt(hw.config) || !cpuHasVmxUnrestrictedGuest(hw.config)) return -EOPNOTSUPP;
   if (!cpuHasVmxMsrBitmap(hw.config)) return -EOPNOTSUPP;
+  setEnableApicv(host, hw.parameters.enableApicv !== false && cpuHasVmxApicv(hw.config));
+  piInit(host);
   return hw.allocKvmArea();
 }
 /** @upstream vmx_hardware_unsetup() */
 export function vmxHardwareUnsetup(host: Host): void {
+  piExit(host);
   vmxHardware(host.cpus).freeKvmArea();
 }
 
@@ -170,26 +183,29 @@ export function vmxRebooting(host: Host): void {
 /** @upstream vmx_vcpu_create() */
 export function vmxVcpuCreate(vcpu: X86Vcpu): Errno {
   const hw = hardwareOf(vcpu);
-  const pages: Hpa[] = [];
-  for (let i = 0; i < 2; i++) {
-    const page = hw.host.pages.alloc(PAGE_OWNER.kernel);
-    if (page === undefined) {
-      for (const done of pages) hw.host.pages.free(done);
-      return -ENOMEM;
-    }
-    pages.push(page);
+  const { host } = hw;
+  if (enableApicv(host) && lapicInKernel(vcpu) && cpuHasVmxFlexpriority(hw.config)) {
+    const failed = kvmAllocApicAccessPage(vcpu.kvm);
+    if (failed !== 0) return failed;
   }
-  const loadedVmcs = hw.allocLoadedVmcs();
-  if (loadedVmcs === undefined) {
-    for (const done of pages) hw.host.pages.free(done);
+  const msrBitmap = host.pages.alloc(PAGE_OWNER.kernel);
+  if (msrBitmap === undefined) return -ENOMEM;
+  const piDesc = enableApicv(host) && lapicInKernel(vcpu) ? vtPiDescAlloc(host) : null;
+  const loadedVmcs = piDesc === undefined ? undefined : hw.allocLoadedVmcs();
+  if (piDesc === undefined || loadedVmcs === undefined) {
+    if (piDesc) vtPiDescFree(host, piDesc);
+    host.pages.free(msrBitmap);
     return -ENOMEM;
   }
   const vpid = cpuHasVmxVpid(hw.config) ? hw.allocateVpid() : 0;
-  const vmx = new VcpuVmx(hw, loadedVmcs, vpid, {
-    msrBitmap: pages[0]!,
-    virtualApicPage: pages[1]!,
-  });
+  const vmx = new VcpuVmx(hw, loadedVmcs, vpid, msrBitmap);
   vcpu.vt = vmx;
+  if (piDesc !== null) {
+    vmx.piDesc = piDesc;
+    piDesc.nv = POSTED_INTR_VECTOR;
+    // Until the vCPU is loaded there is nobody to notify.
+    piSetSn(piDesc);
+  }
   initMsrBitmap(vmx);
   return 0;
 }
@@ -200,7 +216,8 @@ export function vmxVcpuFree(vcpu: X86Vcpu): void {
   const { pages } = vmx.hw.host;
   vmx.hw.freeVpid(vmx.vpid);
   vmx.hw.freeLoadedVmcs(vmx.loadedVmcs);
-  for (const page of [vmx.msrBitmap, vmx.virtualApicPage]) pages.free(page);
+  pages.free(vmx.msrBitmap);
+  if (vmx.piDesc !== null) vtPiDescFree(vmx.hw.host, vmx.piDesc);
 }
 
 /** @upstream vmx_exec_control() */
@@ -228,7 +245,8 @@ function vmxExecControl(vcpu: X86Vcpu): number {
 /** @upstream vmx_secondary_exec_control() */
 function vmxSecondaryExecControl(vcpu: X86Vcpu): number {
   const { config } = hardwareOf(vcpu);
-  let controls = config.secondary & ~SECONDARY.DESCRIPTOR_TABLE;
+  let controls = config.secondary & ~(SECONDARY.DESCRIPTOR_TABLE | APIC_MODE_CONTROLS);
+  if (!kvmVcpuApicvActive(vcpu)) controls &= ~APICV_CONTROLS;
   if (toVmx(vcpu).vpid === 0) controls &= ~SECONDARY.VPID;
   // A vCPU that is alone waits for nobody: PAUSE loops are only delays.
   if (vcpu.kvm.arch.pauseInGuest || vcpu.kvm.vcpus.length < 2) controls &= ~SECONDARY.PAUSE_LOOP;
@@ -277,7 +295,7 @@ function initVmcs(vcpu: X86Vcpu): void {
   vmx.loadedVmcs.shadow.clear();
   vmcsWrite(v, MSR_BITMAP, vmx.msrBitmap);
   vmcsWrite(v, VMCS_LINK_POINTER, 0xffff_ffff_ffff_ffffn);
-  controlsSet(vmx, PIN_BASED_VM_EXEC_CONTROL, config.pinBased & ~PIN.PREEMPTION_TIMER);
+  controlsSet(vmx, PIN_BASED_VM_EXEC_CONTROL, vmxPinBasedExecCtrl(vcpu));
   controlsSet(vmx, CPU_BASED_VM_EXEC_CONTROL, vmxExecControl(vcpu));
   controlsSet(vmx, SECONDARY_VM_EXEC_CONTROL, vmxSecondaryExecControl(vcpu));
   if (cpuHasVmxPle(config)) {
@@ -298,8 +316,15 @@ function initVmcs(vcpu: X86Vcpu): void {
   setCr4GuestHostMask(vcpu);
   if (vmx.vpid !== 0) vmcsWrite(v, VIRTUAL_PROCESSOR_ID, vmx.vpid);
   if (config.secondary & SECONDARY.XSAVES) vmcsWrite(v, XSS_EXIT_BITMAP, 0n);
-  if (cpuHasVmxTprShadow(config)) {
-    vmcsWrite(v, VIRTUAL_APIC_PAGE_ADDR, vmx.virtualApicPage);
+  const { apic } = vcpu.arch;
+  if (vmx.piDesc !== null) {
+    for (let i = 0; i < 4; i++) vmcsWrite(v, EOI_EXIT_BITMAP0 + 2 * i, 0n);
+    vmcsWrite(v, GUEST_INTR_STATUS, 0);
+    vmcsWrite(v, POSTED_INTR_NV, POSTED_INTR_VECTOR);
+    vmcsWrite(v, POSTED_INTR_DESC_ADDR, vmx.piDesc.hpa);
+  }
+  if (cpuHasVmxTprShadow(config) && apic !== null) {
+    vmcsWrite(v, VIRTUAL_APIC_PAGE_ADDR, apic.page);
     vmcsWrite(v, TPR_THRESHOLD, 0);
     vmx.tprThreshold = 0;
   }
@@ -330,6 +355,7 @@ export function vmxVcpuReset(vcpu: X86Vcpu, initEvent: boolean): void {
   vmcsWrite(v, GUEST_INTERRUPTIBILITY_INFO, 0);
   vmcsWrite(v, GUEST_PENDING_DBG_EXCEPTIONS, 0);
   vmcsWrite(v, VM_ENTRY_INTR_INFO_FIELD, 0);
+  vmxSetVirtualApicMode(vcpu);
   if (vmx.vpid !== 0) v.invvpid(EXTENT_SINGLE_CONTEXT, vmx.vpid);
 }
 
@@ -337,6 +363,7 @@ export function vmxVcpuReset(vcpu: X86Vcpu, initEvent: boolean): void {
 export function vmxVcpuAfterSetCpuid(vcpu: X86Vcpu): void {
   const vmx = toVmx(vcpu);
   controlsSet(vmx, SECONDARY_VM_EXEC_CONTROL, vmxSecondaryExecControl(vcpu));
+  vmxSetVirtualApicMode(vcpu);
   setCr4GuestHostMask(vcpu);
 }
 
@@ -345,6 +372,7 @@ export function vmxVcpuLoad(vcpu: X86Vcpu, cpu: Cpu): void {
   const vmx = toVmx(vcpu);
   vmx.p = cpu.processor;
   vmx.v = cpu.processor.vtx;
+  vmxVcpuPiLoad(vcpu, cpu);
   if (!vmx.hw.loadVmcs(vmx.loadedVmcs, cpu)) return;
   // Translations that this CPU cached for the vCPU long ago may be stale.
   kvmMakeRequest(KVM_REQ_TLB_FLUSH_CURRENT, vcpu);
@@ -356,6 +384,7 @@ export function vmxVcpuLoad(vcpu: X86Vcpu, cpu: Cpu): void {
 
 /** @upstream vmx_vcpu_put() */
 export function vmxVcpuPut(vcpu: X86Vcpu): void {
+  vmxVcpuPiPut(vcpu);
   vmxPrepareSwitchToHost(toVmx(vcpu));
 }
 
@@ -388,4 +417,5 @@ export function vmxRecalcIntercepts(vcpu: X86Vcpu): void {
   const vmx = toVmx(vcpu);
   initMsrBitmap(vmx);
   controlsSet(vmx, SECONDARY_VM_EXEC_CONTROL, vmxSecondaryExecControl(vcpu));
+  vmxSetVirtualApicMode(vcpu);
 }

@@ -62,9 +62,11 @@ import { controlsClearbit, toVmx, vmxGetExitQual, vmxGetIntrInfo } from './vcpu_
 import {
   CPU_BASED_VM_EXEC_CONTROL,
   EXIT_REASON_APIC_ACCESS,
+  EXIT_REASON_APIC_WRITE,
   EXIT_REASON_CPUID,
   EXIT_REASON_CR_ACCESS,
   EXIT_REASON_DR_ACCESS,
+  EXIT_REASON_EOI_INDUCED,
   EXIT_REASON_EPT_MISCONFIG,
   EXIT_REASON_EPT_VIOLATION,
   EXIT_REASON_EXCEPTION_NMI,
@@ -118,6 +120,7 @@ import {
   vmcsRead32,
   vmcsRead64,
 } from './vmcs.ts';
+import { handleApicAccess, handleApicEoiInduced, handleApicWrite } from './vmx_apicv.ts';
 import { vmxHandleInterruptWindow, vmxHandleNmiWindow, vmxSetNmiMask } from './vmx_events.ts';
 
 type Handler = (vcpu: X86Vcpu) => number;
@@ -363,7 +366,9 @@ handlers[EXIT_REASON_MONITOR_INSTRUCTION] = kvmEmulateMonitor;
 handlers[EXIT_REASON_PAUSE_INSTRUCTION] = handlePause;
 handlers[EXIT_REASON_MCE_DURING_VMENTRY] = goOn;
 handlers[EXIT_REASON_TPR_BELOW_THRESHOLD] = handleTprBelowThreshold;
-handlers[EXIT_REASON_APIC_ACCESS] = kvmEmulateInstruction;
+handlers[EXIT_REASON_APIC_ACCESS] = handleApicAccess;
+handlers[EXIT_REASON_EOI_INDUCED] = handleApicEoiInduced;
+handlers[EXIT_REASON_APIC_WRITE] = handleApicWrite;
 handlers[EXIT_REASON_GDTR_IDTR] = kvmEmulateInstruction;
 handlers[EXIT_REASON_LDTR_TR] = kvmEmulateInstruction;
 handlers[EXIT_REASON_EPT_VIOLATION] = handleEptViolation;

@@ -13,12 +13,14 @@ import { writeCr4 } from '../../../machine/system/control-registers.ts';
 import type { Hpa } from '../../../util/address.ts';
 import { sameVmcsConfig, setupVmcsConfig, type VmcsConfig } from './capabilities.ts';
 import { LoadedVmcs, VM_SUCCEED } from './vmcs.ts';
+import type { VmxModuleParameters } from './x86_ops.ts';
 
 /** What the loaded VMX backend keeps for the whole system. */
 export class VmxHardware {
   readonly host: Host;
   /** The boot CPU's configuration, which every CPU must match. */
   readonly config: VmcsConfig;
+  readonly parameters: VmxModuleParameters;
   /** VMXON region of each possible CPU (per_cpu vmxarea). */
   readonly vmxarea: Hpa[] = [];
   /** VMCSs that are active on each CPU (loaded_vmcss_on_cpu); made before anything is enabled. */
@@ -29,9 +31,10 @@ export class VmxHardware {
   /** Faults of VMX instructions are nobody's bug any more. @upstream kvm_rebooting */
   rebooting = false;
 
-  constructor(host: Host, config: VmcsConfig) {
+  constructor(host: Host, config: VmcsConfig, parameters: VmxModuleParameters = {}) {
     this.host = host;
     this.config = config;
+    this.parameters = parameters;
     this.loadedVmcssOnCpu = host.cpus.possible.map(() => new Set());
     this.currentVmcs = host.cpus.possible.map(() => null);
   }

@@ -1,11 +1,11 @@
 import { GPR } from '../../../machine/engine/layout.ts';
 import { trace } from '../../../util/trace.ts';
-import { kvmMakeRequest, kvmVcpuKick } from '../../virt/kvm_host.ts';
+import { kvmVcpuApicvActive } from '../apicv.ts';
 import { kvmRegisterMarkDirty, kvmRipRead, kvmRipWrite } from '../kvm_cache_regs.ts';
-import { KVM_REQ_EVENT, VCPU_REGS_RIP, VCPU_REGS_RSP, type X86Vcpu } from '../kvm_host.ts';
+import { VCPU_REGS_RIP, VCPU_REGS_RSP, type X86Vcpu } from '../kvm_host.ts';
 import { EXIT_FASTPATH_EXIT_HANDLED, EXIT_FASTPATH_NONE, type Fastpath, type KvmExitInfo } from '../kvm_x86_ops.ts';
-import { kvmLapicSyncTpr, kvmLapicTpr } from '../lapic.ts';
-import { toVmx, type VcpuVmx, VMX_REGS_LAZY_LOAD_SET, vmxGetExitQual, vmxGetIntrInfo } from './vcpu_vmx.ts';
+import { kvmLapicTprWritten } from '../lapic.ts';
+import { toVmx, VMX_REGS_LAZY_LOAD_SET, vmxGetExitQual, vmxGetIntrInfo } from './vcpu_vmx.ts';
 import {
   EXIT_REASON_EXCEPTION_NMI,
   EXIT_REASON_EXTERNAL_INTERRUPT,
@@ -55,9 +55,6 @@ export function vmxVcpuRun(vcpu: X86Vcpu, forceImmediateExit: boolean): Fastpath
   if (forceImmediateExit && vcpu.cpu !== null) host.cpus.kick(vcpu.cpu);
   if (p.cr2 !== arch.cr2) p.cr2 = arch.cr2;
 
-  const apic = arch.apic !== null;
-  if (apic) syncTprToPage(vcpu, vmx);
-
   trace.kvm_entry?.(vcpu.vcpuId, kvmRipRead(vcpu));
   // The entry code: general registers in, VMLAUNCH or VMRESUME, general registers out.
   host.machine.activate(p);
@@ -89,28 +86,13 @@ export function vmxVcpuRun(vcpu: X86Vcpu, forceImmediateExit: boolean): Fastpath
     return EXIT_FASTPATH_NONE;
   }
   loadedVmcs.launched = true;
-  if (apic) syncTprFromPage(vcpu, vmx);
+  if (!kvmVcpuApicvActive(vcpu)) kvmLapicTprWritten(vcpu);
   vmxRecoverNmiBlocking(vcpu);
   vmxCompleteInterrupts(vcpu);
   // External interrupts are all that an exit is about more often than not when the guest computes.
   return reason === EXIT_REASON_EXTERNAL_INTERRUPT && vmx.idtVectoringInfo === 0
     ? EXIT_FASTPATH_EXIT_HANDLED
     : EXIT_FASTPATH_NONE;
-}
-
-/** Offset of the task priority in an APIC page. */
-const APIC_TASKPRI = 0x80;
-
-/** CR8 of the guest works on the virtual-APIC page. @upstream the APIC page that is vapic page there */
-function syncTprToPage(vcpu: X86Vcpu, vmx: VcpuVmx): void {
-  const { memory } = vmx.hw.host.machine;
-  const tpr = kvmLapicTpr(vcpu);
-  const at = vmx.virtualApicPage + APIC_TASKPRI;
-  if (memory.read8(at) !== tpr) memory.write8(at, tpr);
-}
-function syncTprFromPage(vcpu: X86Vcpu, vmx: VcpuVmx): void {
-  const tpr = vmx.hw.host.machine.memory.read8(vmx.virtualApicPage + APIC_TASKPRI);
-  if (tpr !== kvmLapicTpr(vcpu)) kvmLapicSyncTpr(vcpu, tpr);
 }
 
 function traceExit(vcpu: X86Vcpu, reason: number): void {
@@ -155,10 +137,4 @@ export function vmxGetExitInfo(vcpu: X86Vcpu, info: KvmExitInfo): void {
   info.info2 = vmx.idtVectoringInfo;
   info.intrInfo = vmxGetIntrInfo(vcpu);
   info.errorCode = vmx.idtVectoringInfo & INTR_INFO_VALID_MASK ? vmcsRead32(vmx.v, IDT_VECTORING_ERROR_CODE) : 0;
-}
-
-/** IRR holds the vector already: the vCPU looks at its APIC before the next entry. @upstream vmx_deliver_interrupt() */
-export function vmxDeliverInterrupt(vcpu: X86Vcpu): void {
-  kvmMakeRequest(KVM_REQ_EVENT, vcpu);
-  kvmVcpuKick(vcpu);
 }

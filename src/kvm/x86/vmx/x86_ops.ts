@@ -6,10 +6,16 @@
 import type { Errno } from '../../../host/errno.ts';
 import type { Host } from '../../../host/host.ts';
 
+/** Parameters of the module that concern VMX. */
+export interface VmxModuleParameters {
+  /** Default true: APIC virtualization and posted interrupts where the processors have them. @upstream enable_apicv */
+  readonly enableApicv?: boolean;
+}
+
 /** The VMX backend. */
 export interface VmxBackend {
   /** (*): everything that enabling hardware depends on. */
-  vmxInitEarly(host: Host): Errno;
+  vmxInitEarly(host: Host, parameters: VmxModuleParameters): Errno;
   vmxExit(host: Host): void;
   vmxHardwareSetup(host: Host): Errno;
   vmxHardwareUnsetup(host: Host): void;
