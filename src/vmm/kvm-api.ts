@@ -75,6 +75,7 @@ export interface VmmVm
     | 'setUserMemoryRegion2'
     | 'setMemoryAttributes'
     | 'memoryEncryptOp'
+    | 'getTscKhz'
     | 'close'
   > {
   readonly mm: UserMemory;
