@@ -326,6 +326,19 @@ describe('the host', () => {
       p.vtx.vmwrite(encodingByName('GUEST_RIP'), BigInt(CODE) + 9n);
     }
     expect([td.peek64(0x5000), memory.read64(0xc0_5000)]).toEqual([3n, 3n]);
+    // The VM's VMCS may name private KeyIDs nowhere.
+    const refused = (name: 'EPT_POINTER' | 'HOST_CR3' | 'IO_BITMAP_A', value: bigint): bigint | undefined => {
+      const before = p.vtx.vmread(encodingByName(name))!;
+      p.vtx.vmwrite(encodingByName(name), value);
+      expect(p.vtx.vmresume()).toBe(VM_FAIL_VALID);
+      p.vtx.vmwrite(encodingByName(name), before);
+      return p.vtx.vmread(encodingByName('INSTRUCTION_ERROR'));
+    };
+    expect(refused('EPT_POINTER', BigInt(withKeyId(eptRoot, HKID)) | 0x1en)).toBe(7n);
+    expect(refused('HOST_CR3', BigInt(withKeyId(0, HKID)))).toBe(8n);
+    p.vtx.vmwrite(encodingByName('PRIMARY_CONTROLS'), td.get('PRIMARY_CONTROLS') | 0x200_0000n);
+    expect(refused('IO_BITMAP_A', BigInt(withKeyId(0xd000, HKID)))).toBe(7n);
+    expect(p.vtx.vmresume()).toBe(VM_SUCCEED);
   });
 
   test('cannot name the fields of a TD’s VMCS, nor private KeyIDs in its own', () => {
