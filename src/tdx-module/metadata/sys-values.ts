@@ -51,7 +51,7 @@ export const FEATURES0: Readonly<
 };
 
 /** Features that the module has. */
-const OFFERED: bigint =
+export const OFFERED: bigint =
   FEATURES0.TDG_VP_RDWR |
   FEATURES0.LOCAL_ATTESTATION |
   FEATURES0.PENDING_EPT_VIOLATION_V2 |

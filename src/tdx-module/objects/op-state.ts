@@ -35,6 +35,9 @@ const ROWS: Readonly<Record<number, string>> = {
   43: '.xxx..xxxxx', // TDH.VP.WR
 };
 
+/** Whether a host leaf depends on the OP_STATE. */
+export const leafHasStates = (leaf: number): boolean => leaf in ROWS;
+
 /** Whether the table allows a host leaf in an OP_STATE; leaves that it does not name are allowed always. */
 export function leafAllowedIn(leaf: number, opState: number): boolean {
   const row = ROWS[leaf];
