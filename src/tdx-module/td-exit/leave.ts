@@ -16,13 +16,14 @@ const GPRS = 16;
 /** Bit 29 of a status code: the TD is dead. */
 const FATAL = 0x2000_0000;
 const MASKS = 0xffff_ffffn;
+const TDVMCALL_STATUS = BigInt(REASON.TDCALL);
 
 /** Exits that leave RIP at an instruction that will be executed again. */
 const FAULT_LIKE: ReadonlySet<number> = new Set([REASON.EPT_VIOLATION, REASON.EPT_MISCONFIGURATION]);
 
 /** Zeroes every register that is no output; RBP stays the host's if the TD was configured so. */
-function clearGprs(p: Processor, keepRbp: boolean, host: HostState): void {
-  for (let n = 0; n < GPRS; n++) if (n !== RSP) p.setGpr(n, 0n);
+function clearGprs(p: Processor, keepRbp: boolean, host: HostState, passed = 0): void {
+  for (let n = 0; n < GPRS; n++) if (n !== RSP && !((passed >>> n) & 1)) p.setGpr32(n, 0);
   if (keepRbp) p.setGpr(RBP, host.rbp);
 }
 
@@ -34,30 +35,27 @@ function asyncImage(p: Processor, exit: AsyncExit): bigint {
   return status(exit.code, exit.reason);
 }
 
-/** TDVMCALL: the registers that the TD's mask selects pass. @param guestGprs the TD's registers */
-function tdvmcallImage(p: Processor, guestGprs: readonly bigint[]): bigint {
-  const mask = guestGprs[RCX]!;
-  p.setGpr(RCX, mask & MASKS);
-  for (let n = 0; n < GPRS; n++) {
-    if (n !== RAX && n !== RCX && n !== RSP && (mask >> BigInt(n)) & 1n) p.setGpr(n, guestGprs[n]!);
-  }
-  return BigInt(REASON.TDCALL);
-}
+/** RAX and RCX are outputs of their own, RSP is the host's. */
+const NEVER_PASSED: number = (1 << RAX) | (1 << RCX) | (1 << RSP);
 
 /** Leaves the TD: its state saved and scrubbed, outputs in the host's registers. Gives RAX. */
 export function leaveTd(p: Processor, tdvps: Tdvps, exit: TdExit, host: HostState): bigint {
   const { tdcs, tdr } = tdvps;
-  const guestGprs = Array.from({ length: GPRS }, (_, n) => p.gpr(n));
+  const keepRbp = (tdcs.get('CONFIG_FLAGS') & CONFIG_FLAGS.NO_RBP_MOD) !== 0n;
   saveGuestState(p, tdvps);
-  const tdvmcall = exit.kind === 'tdvmcall';
-  scrub(p, tdcs.get('XFAM'), host, tdvmcall ? Number((guestGprs[RCX]! >> 16n) & 0xffffn) : 0);
-  clearGprs(p, (tdcs.get('CONFIG_FLAGS') & CONFIG_FLAGS.NO_RBP_MOD) !== 0n, host);
   tdvps.set('LAST_EXIT_TSC', tdr.module.platform.tsc(p));
   if (tdvps.state === VCPU_STATE.ACTIVE) tdvps.set('VCPU_STATE', VCPU_STATE.READY);
   if (exit.kind === 'tdvmcall') {
+    // The registers that the TD's mask selects pass.
+    const mask = p.gpr32(RCX);
+    scrub(p, tdcs.get('XFAM'), host, mask >>> 16);
+    clearGprs(p, keepRbp, host, mask & 0xffff & ~NEVER_PASSED);
     tdvps.set('LAST_TD_EXIT', LAST_TD_EXIT.TDVMCALL);
-    return tdvmcallImage(p, guestGprs);
+    p.setGpr32(RCX, mask);
+    return TDVMCALL_STATUS;
   }
+  scrub(p, tdcs.get('XFAM'), host);
+  clearGprs(p, keepRbp, host);
   tdvps.set('LAST_TD_EXIT', FAULT_LIKE.has(exit.reason) ? LAST_TD_EXIT.ASYNC_FAULT : LAST_TD_EXIT.ASYNC_TRAP);
   if (exit.code & FATAL) tdr.setFatal();
   return asyncImage(p, exit);

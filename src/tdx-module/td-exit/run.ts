@@ -24,6 +24,7 @@ const controlsExit = (error: number): TdExit =>
 export function runUntilExit(module: TdxModule, p: Processor, tdvps: Tdvps): TdExit {
   const { keyed } = module.platform;
   openNmiWindow(tdvps);
+  const guest = new Guest(module, p, tdvps);
   for (;;) {
     // A line of the TD's own structures that somebody overwrote.
     if (keyed.machineCheck !== -1) {
@@ -31,7 +32,7 @@ export function runUntilExit(module: TdxModule, p: Processor, tdvps: Tdvps): TdE
       return notAccessibleExit(REASON.MACHINE_CHECK);
     }
     if (runTd(p, tdvps.vmcs) !== VM_SUCCEED) return controlsExit(tdvps.vmcs.low(F.INSTRUCTION_ERROR));
-    const exit = routeExit(new Guest(module, p, tdvps));
+    const exit = routeExit(guest);
     redeliver(tdvps.vmcs);
     if (exit !== null) return exit;
   }

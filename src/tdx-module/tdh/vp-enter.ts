@@ -11,7 +11,7 @@ import { LAST_TD_EXIT, type Tdvps, VCPU_STATE } from '../objects/tdvps.ts';
 import { OPERAND, STATUS, status } from '../status.ts';
 import { leaveTd } from '../td-exit/leave.ts';
 import { runUntilExit } from '../td-exit/run.ts';
-import { loadGuestState } from '../td-exit/switch.ts';
+import { gprBytes, loadGuestState } from '../td-exit/switch.ts';
 import { hasVirtualFeature, viewOf } from '../virtualization/td-view.ts';
 
 /**
@@ -45,26 +45,35 @@ function enterEpoch(p: Processor, tdcs: Tdcs, tdvps: Tdvps): number {
   return parity;
 }
 
-/** What the host answers to a TDVMCALL: registers and XMM registers, before the TD's own take their place. */
+/** What the host answers to a TDVMCALL: the registers of the TD's mask, before the TD's own take their place. */
 class Answer {
-  readonly #gprs: readonly bigint[];
-  readonly #xmm: Uint8Array;
+  readonly #mask: number;
+  readonly #gprs: Uint8Array;
+  readonly #xmm: Uint8Array | null;
 
-  constructor(p: Processor) {
-    this.#gprs = Array.from({ length: 16 }, (_, n) => p.gpr(n));
-    this.#xmm = p.stateBlock().slice(XMM - STATE, XMM - STATE + 256);
+  /** @param mask RCX of the TDVMCALL */
+  constructor(p: Processor, mask: number) {
+    this.#mask = mask;
+    this.#gprs = gprBytes(p).slice();
+    this.#xmm = mask >>> 16 === 0 ? null : p.stateBlock().slice(XMM - STATE, XMM - STATE + 256);
   }
 
-  /** Gives the TD what the mask in its RCX selects; TDCALL itself succeeds. */
+  /** Gives the TD what it asked for; TDCALL itself succeeds. */
   give(p: Processor): void {
-    const mask = p.gpr32(1);
-    for (let n = 2; n < 16; n++) if (n !== RSP && (mask >>> n) & 1) p.setGpr(n, this.#gprs[n]!);
-    for (let n = 0; n < 16; n++) {
-      if ((mask >>> (16 + n)) & 1) p.xmm(n).set(this.#xmm.subarray(n * 16, n * 16 + 16));
+    const gprs = gprBytes(p);
+    for (let n = 2; n < 16; n++) {
+      if (n !== RSP && (this.#mask >>> n) & 1) gprs.set(this.#gprs.subarray(n * 8, n * 8 + 8), n * 8);
+    }
+    if (this.#xmm !== null) {
+      for (let n = 0; n < 16; n++) {
+        if ((this.#mask >>> (16 + n)) & 1) p.xmm(n).set(this.#xmm.subarray(n * 16, n * 16 + 16));
+      }
     }
     p.setGpr(RAX, 0n);
   }
 }
+
+const tdvmcallMask = (tdvps: Tdvps): number => Number(tdvps.get('RCX') & 0xffff_ffffn);
 
 function run(call: Call): bigint {
   const { module, p } = call;
@@ -86,7 +95,7 @@ function run(call: Call): bigint {
 
   // all checks passed
   const parity = enterEpoch(p, tdcs, tdvps);
-  const answer = tdvps.num('LAST_TD_EXIT') === LAST_TD_EXIT.TDVMCALL ? new Answer(p) : null;
+  const answer = tdvps.num('LAST_TD_EXIT') === LAST_TD_EXIT.TDVMCALL ? new Answer(p, tdvmcallMask(tdvps)) : null;
   const host = loadGuestState(p, tdvps);
   answer?.give(p);
   tdvps.set('VCPU_STATE', VCPU_STATE.ACTIVE);

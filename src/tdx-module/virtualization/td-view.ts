@@ -22,19 +22,30 @@ export function hasVirtualFeature(td: TdView, name: string): boolean {
   return row !== undefined && ((td.cpuidValues(row)[REGISTER[register]] >>> bit) & 1) !== 0;
 }
 
-/** A TD's view from its TDCS. */
-export function viewOf(tdcs: Tdcs): TdView {
-  return {
-    attributes: tdcs.get('ATTRIBUTES'),
-    xfam: tdcs.get('XFAM'),
-    tdCtls: tdcs.get('TD_CTLS'),
-    cpuidValues({ index }) {
-      const low = tdcs.get('CPUID_VALUES', index * 2);
-      const high = tdcs.get('CPUID_VALUES', index * 2 + 1);
-      return [Number(low & 0xffff_ffffn), Number(low >> 32n), Number(high & 0xffff_ffffn), Number(high >> 32n)];
-    },
-  };
+/** A TD's view from its TDCS, field by field when it is asked for. */
+class TdcsView implements TdView {
+  readonly #tdcs: Tdcs;
+
+  constructor(tdcs: Tdcs) {
+    this.#tdcs = tdcs;
+  }
+  get attributes(): bigint {
+    return this.#tdcs.get('ATTRIBUTES');
+  }
+  get xfam(): bigint {
+    return this.#tdcs.get('XFAM');
+  }
+  get tdCtls(): bigint {
+    return this.#tdcs.get('TD_CTLS');
+  }
+  cpuidValues({ index }: CpuidRow): Registers {
+    const low = this.#tdcs.get('CPUID_VALUES', index * 2);
+    const high = this.#tdcs.get('CPUID_VALUES', index * 2 + 1);
+    return [Number(low & 0xffff_ffffn), Number(low >> 32n), Number(high & 0xffff_ffffn), Number(high >> 32n)];
+  }
 }
+
+export const viewOf = (tdcs: Tdcs): TdView => new TdcsView(tdcs);
 
 /** The x2APIC id that the host gave to a virtual processor; they are kept in the order of VCPU_INDEX. */
 export function x2apicIdOf({ tdcs, index }: Tdvps): number {
