@@ -552,11 +552,11 @@ const FIRST_SEED = process.env['SOFTVT_MODEL_SEED'];
 describe('A module against the model', () => {
   it.each(FIRST_SEED === undefined ? SEEDS : [Number(FIRST_SEED)])('random sequences, seed %i', (seed) => {
     let calls = 0;
-    const sequence = fc.array(anyStep, { minLength: 60, maxLength: 160, size: 'max' });
+    const sequence = fc.array(anyStep, { minLength: 20, maxLength: 160, size: 'max' });
     const property = fc.property(sequence, (steps) => {
       calls += play(steps);
     });
     fc.assert(property, { seed, numRuns: RUNS });
-    expect(calls).toBeGreaterThan(RUNS * 100);
+    expect(calls).toBeGreaterThan(RUNS * 80);
   });
 });
