@@ -1,7 +1,7 @@
 /** Random code in every mode: the process goes on, the guest ends in one of the known ways, the guest beside it is well. */
 
 import { expect, test } from 'vitest';
-import type { Vcpu } from '../../src/kvm/index.ts';
+import type { KvmSregs } from '../../src/kvm/x86/sregs.ts';
 import { Random } from '../../src/util/random.ts';
 import { CODE, GuestLab } from '../kvm/guest-lab.ts';
 import { ok } from '../kvm/lab.ts';
@@ -14,10 +14,8 @@ const TABLES = 0x4000;
 const GDT = 0x800;
 const IDT = 0x900;
 
-type Sregs = ReturnType<Vcpu['getSregs']>;
-
 /** Puts tables into memory and says which registers select the mode. */
-type Mode = (lab: GuestLab, sregs: Sregs, random: Random) => Sregs;
+type Mode = (lab: GuestLab, sregs: KvmSregs, random: Random) => KvmSregs;
 
 const write64 = (lab: GuestLab, address: number, ...values: bigint[]): void => {
   const bytes = new Uint8Array(values.length * 8);
@@ -37,13 +35,13 @@ function writeIdt(lab: GuestLab, random: Random, long: boolean): void {
   }
 }
 
-const tables = (sregs: Sregs, long: boolean): Sregs => ({
+const tables = (sregs: KvmSregs, long: boolean): KvmSregs => ({
   ...sregs,
   gdt: { base: BigInt(GDT), limit: 0x27 },
   idt: { base: BigInt(IDT), limit: long ? 511 : 255 },
 });
 
-function flat(lab: GuestLab, sregs: Sregs, random: Random, cs: Partial<Sregs['cs']> = {}): Sregs {
+function flat(lab: GuestLab, sregs: KvmSregs, random: Random, cs: Partial<KvmSregs['cs']> = {}): KvmSregs {
   write64(lab, GDT, 0n, 0x00cf9b000000ffffn, 0x00cf93000000ffffn, 0x00af9b000000ffffn, 0x00cffb000000ffffn);
   const long = cs.l === 1;
   writeIdt(lab, random, long);

@@ -9,11 +9,11 @@ import { UserMemory } from '../../host/mm.ts';
 import type { Task } from '../../host/sched.ts';
 import type { Gfn } from '../../util/address.ts';
 import type { KvmArchHooks } from './arch_hooks.ts';
+import type { FrameSet } from './frame_set.ts';
 import type { GuestMemfd } from './guest_memfd.ts';
 import { KvmIoBus } from './io_bus.ts';
 import type { KvmIrqAckNotifier, KvmIrqRoutingTable } from './irqchip.ts';
 import type { KvmRun } from './kvm_run.ts';
-import type { FrameSet } from './mem_attributes.ts';
 
 /** What the loaded module knows: upstream's global variables. One per host. */
 export interface KvmModule {

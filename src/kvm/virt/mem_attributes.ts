@@ -5,6 +5,7 @@
  */
 import { EINVAL, type Errno } from '../../host/errno.ts';
 import { type Gfn, PAGE_SIZE } from '../../util/address.ts';
+import { FrameSet } from './frame_set.ts';
 import type { Kvm } from './kvm_host.ts';
 import { kvmHandleGfnRange } from './mmu_notifier.ts';
 
@@ -22,58 +23,8 @@ export interface KvmMemoryAttributes {
   readonly flags: bigint;
 }
 
-/** Frames of a chunk: 128 MiB of memory in 4 KiB of bits. */
-const CHUNK = 32768;
 /** Highest guest frame: 52 address bits. */
 const MAX_GFN = 2 ** 40;
-
-/** A bit per guest frame, in chunks that are made when a bit of theirs is set. */
-export class FrameSet {
-  readonly #chunks: Map<number, Uint32Array> = new Map();
-
-  has(gfn: Gfn): boolean {
-    const chunk = this.#chunks.get(Math.floor(gfn / CHUNK));
-    if (chunk === undefined) return false;
-    const bit = gfn % CHUNK;
-    return (chunk[bit >>> 5]! & (1 << (bit & 31))) !== 0;
-  }
-
-  /** Whether every frame of [start, end) is in the set (`present`), or none. */
-  all(start: Gfn, end: Gfn, present: boolean): boolean {
-    const whole = present ? -1 : 0;
-    return eachWord(start, end, (index, word, mask) => {
-      const bits = this.#chunks.get(index)?.[word] ?? 0;
-      return (bits & mask) === (whole & mask);
-    });
-  }
-
-  /** Puts the frames of [start, end) in or takes them out. */
-  set(start: Gfn, end: Gfn, present: boolean): void {
-    eachWord(start, end, (index, word, mask) => {
-      let chunk = this.#chunks.get(index);
-      if (chunk === undefined) {
-        if (!present) return true;
-        chunk = new Uint32Array(CHUNK / 32);
-        this.#chunks.set(index, chunk);
-      }
-      if (present) chunk[word]! |= mask;
-      else chunk[word]! &= ~mask;
-      return true;
-    });
-  }
-}
-
-/** Visits the 32-bit words that [start, end) touches, with the bits it has in each, until `visit` says false. */
-function eachWord(start: Gfn, end: Gfn, visit: (chunk: number, word: number, mask: number) => boolean): boolean {
-  for (let gfn = start; gfn < end; ) {
-    const first = gfn % 32;
-    const count = Math.min(32 - first, end - gfn);
-    const mask = (count === 32 ? -1 : (1 << count) - 1) << first;
-    if (!visit(Math.floor(gfn / CHUNK), Math.floor((gfn % CHUNK) / 32), mask)) return false;
-    gfn += count;
-  }
-  return true;
-}
 
 /** Whether user space has made a frame private. @upstream kvm_mem_is_private() */
 export const kvmMemIsPrivate = (kvm: Kvm, gfn: Gfn): boolean => kvm.privateFrames?.has(gfn) ?? false;
