@@ -16,14 +16,15 @@ test('IRETQ through TLB entries and by walks come to the same, whatever the fram
   for (let round = 0; round < 80; round++) {
     const same = random.below(3) > 0;
     const nullStack = random.below(2) > 0;
+    const user = random.below(3) === 0;
     const flags = 2 | (random.below(0x10000) & 0xed5) | pick(FLAGS);
     const before = 2 | (random.below(0x10000) & 0xed5) | (random.below(4) === 0 ? pick(FLAGS) & ~0x120100 : 0);
     const frame = [
       pick(RIPS),
-      same ? SEL.code64 : pick(SELECTORS),
+      user ? SEL.code64User : same ? SEL.code64 : pick(SELECTORS),
       flags,
       STACK0 - 0x100,
-      same ? (nullStack ? 0 : SEL.data) : pick(SELECTORS),
+      user ? SEL.dataUser : same ? (nullStack ? 0 : SEL.data) : pick(SELECTORS),
     ];
     const outcomes = [false, true].map((warm) => {
       const l = new Lab('long');
@@ -37,6 +38,8 @@ test('IRETQ through TLB entries and by walks come to the same, whatever the fram
       // Pushing and popping brings entries for the stack, loading a segment those for the GDT.
       if (warm) for (const hex of ['50', '58', '8e d8']) l.run(hex);
       if (nullStack) Object.assign(l.p.segments[2]!, { selector: 0, base: 0n, limit: 0, attributes: 0x10000 });
+      // Some of the segments a program may keep, and some it may not.
+      if (user && same) for (const n of [0, 3, 4, 5]) Object.assign(l.p.segments[n]!, { attributes: 0x10000 });
       l.p.syncSegments();
       l.p.rip = 0x8000n;
       const result = l.run(IRETQ);
