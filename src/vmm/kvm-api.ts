@@ -75,7 +75,6 @@ export interface VmmVm
     | 'setUserMemoryRegion2'
     | 'setMemoryAttributes'
     | 'memoryEncryptOp'
-    | 'getTscKhz'
     | 'close'
   > {
   readonly mm: UserMemory;

@@ -197,9 +197,6 @@ export class FakeVm implements VmmVm {
     this.calls.push(`cap ${cap} ${args}`);
     return 0;
   }
-  getTscKhz(): number {
-    return 1_000_000;
-  }
   createGuestMemfd({ size }: { size: number }): GuestMemfd {
     this.calls.push(`memfd ${size.toString(16)}`);
     const file = {

@@ -1,6 +1,6 @@
 /** The devices of a TD that user space emulates: ports, and the I/O APIC in memory. There is no PCI. */
 
-import { MmioBus, PortBus } from '../../devices/bus.ts';
+import { MmioBus, PortBus, type PortDevice } from '../../devices/bus.ts';
 import type { Clock } from '../../devices/clock.ts';
 import { DebugExit, ResetControl, SystemControlPortA } from '../../devices/reset.ts';
 import { Mc146818 } from '../../devices/rtc.ts';
@@ -11,6 +11,14 @@ import { PvPanic } from '../pc/pvpanic.ts';
 import type { SerialConsole } from '../serial-console.ts';
 import { type IoapicWires, TdIoapic } from './ioapic.ts';
 import { SleepControl } from './sleep-control.ts';
+
+const TIMER_PORT = 0x40;
+const TIMER_PORTS = 4;
+/**
+ * The ports of the 8254, which a TD does not have. They read as zeros: a kernel without a paravirtual clock calibrates
+ * against the timer before it knows that there is none, and polls it as long as it reads all ones (Linux 50,000 times).
+ */
+const NO_TIMER: PortDevice = { portWidth: 1, portRead: () => 0, portWrite: () => {} };
 
 /** What the board is connected to. */
 export interface TdBoardOptions {
@@ -40,6 +48,7 @@ export class TdBoard {
     const reset = (by: string) => (): void => end({ reason: 'reset', by });
 
     ioapic.attach(mmio);
+    ports.register(TIMER_PORT, TIMER_PORTS, NO_TIMER);
     serial.connect(clock, line(COM1_IRQ)).attach(ports, COM1_PORT);
     const rtc = new Mc146818({ clock, irq: line(RTC_IRQ), epochSeconds });
     rtc.setMemorySize(memorySize, 0);

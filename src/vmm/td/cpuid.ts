@@ -3,9 +3,6 @@
 import type { KvmTdxCapabilities } from '../../kvm/x86/uapi_tdx.ts';
 import type { CpuidEntry } from '../kvm-api.ts';
 
-/** Processor frequency information: base, maximum and bus frequency in MHz. */
-const FREQUENCY = 0x16;
-const BUS_MHZ = 25;
 const KVM_FEATURES = 0x4000_0001;
 const ADDRESS_SIZES = 0x8000_0008;
 /** Guest-physical address width, in EAX[23:16] of the address sizes. */
@@ -17,15 +14,9 @@ const FEATURES: number = (1 << 1) | (1 << 12);
 
 const same = (a: CpuidEntry, b: CpuidEntry): boolean => a.function === b.function && a.index === b.index;
 
-/**
- * What KVM offers in `entries`, without the paravirtual features whose MSRs a TD cannot reach, and with the processor's
- * frequency, which a guest without paravirtual clock and without an 8254 could not find out.
- */
-export function tdVcpuCpuid(entries: readonly CpuidEntry[], tscKhz: number): CpuidEntry[] {
-  const mhz = Math.round(tscKhz / 1000);
-  const others = entries.filter((entry) => entry.function !== FREQUENCY);
-  const frequency = { function: FREQUENCY, index: 0, flags: 0, eax: mhz, ebx: mhz, ecx: BUS_MHZ, edx: 0 };
-  return [...others, frequency].map((entry) =>
+/** What KVM offers in `entries`, without the paravirtual features whose MSRs a TD cannot reach. */
+export function tdVcpuCpuid(entries: readonly CpuidEntry[]): CpuidEntry[] {
+  return entries.map((entry) =>
     entry.function === KVM_FEATURES ? { ...entry, eax: (entry.eax & FEATURES) >>> 0 } : entry,
   );
 }

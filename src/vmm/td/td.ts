@@ -184,8 +184,7 @@ export class TrustDomain implements RunnableGuest {
     const supported = this.#surroundings.kvm.getSupportedCpuid();
     for (let id = 0; id < cpus; id++) {
       const vcpu = expectOk('KVM_CREATE_VCPU', this.#vm.createVcpu(id));
-      const topology = { apicId: id, cpus, tscDeadline: true };
-      const entries = tdVcpuCpuid(guestCpuid(supported, topology), this.#vm.getTscKhz());
+      const entries = tdVcpuCpuid(guestCpuid(supported, { apicId: id, cpus, tscDeadline: true }));
       expectOk('KVM_SET_CPUID2', vcpu.setCpuid2(entries));
       expectOk('KVM_TDX_INIT_VCPU', vcpu.memoryEncryptOp({ id: KVM_TDX_INIT_VCPU, data: BigInt(hob) }));
       this.#vcpus.push(vcpu);
