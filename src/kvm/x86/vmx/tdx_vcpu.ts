@@ -72,6 +72,7 @@ export function tdxVcpuCreate(vcpu: X86Vcpu): Errno {
   arch.guestTscProtected = true;
   // Debug TDs are not supported, so no register of any TD can be seen.
   arch.guestStateProtected = true;
+  arch.guestFpuConfidential = true;
   piDesc.nv = POSTED_INTR_VECTOR;
   piSetSn(piDesc);
   tdx.piDesc = piDesc;
