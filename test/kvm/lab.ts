@@ -9,9 +9,16 @@ import { vmxExit, vmxInitEarly } from '../../src/kvm/x86/vmx/vmx.ts';
 import { X86ArchHooks } from '../../src/kvm/x86/x86.ts';
 import { Machine } from '../../src/machine/machine.ts';
 import { CR4_VMXE } from '../../src/machine/processor.ts';
+import { installTdxModule } from '../../src/tdx-module/module.ts';
 
 export const newHost = (processors = 4): Host =>
   new Host(new Machine({ processors, ramSize: 32 << 20, profile: 'pc' }));
+/** The same with a TDX module for KVM to bring up. */
+export function newTdxHost(processors = 4): Host {
+  const machine = new Machine({ processors, ramSize: 32 << 20, profile: 'tdx-host' });
+  installTdxModule(machine);
+  return new Host(machine);
+}
 
 /** CPUs with CR4.VMXE set. */
 export const vmxeCpus = (host: Host): number[] =>

@@ -179,7 +179,7 @@ describe('MapGPA', () => {
   test('an interrupt in between: RETRY, with the next address', async () => {
     await td.vmcall(32n, [0x80fn, 0x1ffn]);
     const regs = await td.vmcall(0x10001n, [GPA | SHARED_BIT, 0x40_0000n], () => {
-      td.vm.signalMsi({ addressLo: 0xfee0_0000, addressHi: 0, data: 0x41, flags: 0, devid: 0 });
+      td.vm.signalMsi({ addressLo: 0xfee0_0000, addressHi: 0, data: 0x41 });
     });
     expect([regs[10], regs[11]]).toEqual([RETRY, (GPA + 0x20_0000n) | SHARED_BIT]);
   });

@@ -12,7 +12,7 @@ import type { Host } from '../../../host/host.ts';
 import type { Gfn, Gpa, Hpa } from '../../../util/address.ts';
 import { type KvmModule, kvmVmBugged } from '../../virt/kvm_host.ts';
 import { type KvmModuleParameters, kvmExit, kvmInit } from '../../virt/kvm_main.ts';
-import { kvmVcpuApicvActive } from '../apicv.ts';
+import { enableApicv, kvmVcpuApicvActive } from '../apicv.ts';
 import { kvmCompleteInsnGp } from '../cr.ts';
 import type { KvmDtable, KvmSegment, X86Vcpu, X86Vm } from '../kvm_host.ts';
 import {
@@ -209,7 +209,9 @@ function vtPostHardwareEnableSetup(host: Host): Errno {
 /** What TDs need of VMX beyond what VMs do, or null. */
 function vmxLackingForTdx(host: Host): string | null {
   // KVM counts on shared EPT being written with accessed and dirty flags, as the module does on its own.
-  return cpuHasVmxEptAdBits(vmxHardware(host.cpus).config) ? null : 'EPT has no accessed and dirty flags';
+  if (!cpuHasVmxEptAdBits(vmxHardware(host.cpus).config)) return 'EPT has no accessed and dirty flags';
+  // Posting is the only way to give a TD an interrupt.
+  return enableApicv(host) ? null : 'APIC virtualization is off';
 }
 
 /** A TD's MSRs are the module's, but for a short list. */

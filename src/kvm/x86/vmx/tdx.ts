@@ -89,6 +89,8 @@ export function tdxCleanup(host: Host): void {
  * @upstream tdx_online_cpu()
  */
 function tdxOnlineCpu(host: Host, cpu: Cpu): Errno {
+  // What LP.INIT did lasts until the machine is reset.
+  if (host.tdx.initializedCpus.has(cpu)) return 0;
   const kvm = host.misc.open(KVM_DEVICE) as KvmModule | undefined;
   if (kvm === undefined) return -EIO;
   const wasOn = kvm.hardwareEnabled.has(cpu);
