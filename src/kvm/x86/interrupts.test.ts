@@ -34,7 +34,10 @@ async function nextOut(vcpu: Vcpu, lab: GuestLab): Promise<string> {
   }
 }
 
-describe('a halted vCPU wakes', () => {
+/** Interrupts do the same whoever delivers them. */
+const SETTINGS = [true, false];
+
+describe.each(SETTINGS)('a halted vCPU wakes, enable_apicv %s', (enableApicv) => {
   test('for the PIT through the PIC, once a period', async () => {
     const out = (port: number, value: number): string => `b0 ${dword(value).slice(0, 2)} e6 ${dword(port).slice(0, 2)}`;
     const pic = [
@@ -50,7 +53,7 @@ describe('a halted vCPU wakes', () => {
       [0x40, 4],
     ] as const;
     const code = [...pic, ...pit].map(([port, value]) => out(port, value)).join('') + STI_HLT_FOREVER;
-    const lab = new GuestLab(code, { irqchip: true });
+    const lab = new GuestLab(code, { irqchip: true, enableApicv });
     lab.vm.createPit2({ flags: 1 });
     lab.interrupts([0x30], END_PIC);
     const times: number[] = [];
@@ -65,7 +68,7 @@ describe('a halted vCPU wakes', () => {
   test('for its TSC deadline', async () => {
     // rdtsc; add eax, 1000000; mov ecx, 6E0h; wrmsr
     const code = `${ENTER_X2APIC}${wrmsr(0x832, 0x4_0040)} 0f 31 05 ${dword(1_000_000)} b9 ${dword(0x6e0)} 0f 30`;
-    const lab = new GuestLab(code + STI_HLT_FOREVER, { irqchip: true });
+    const lab = new GuestLab(code + STI_HLT_FOREVER, { irqchip: true, enableApicv });
     lab.interrupts([0x40], END_X2APIC);
     expect(await nextOut(lab.vcpu, lab)).toBe('out 80/1 40');
     expect(lab.host.timers.now()).toBeGreaterThan(1_000_000);
@@ -74,7 +77,7 @@ describe('a halted vCPU wakes', () => {
 
   test('for its periodic timer in xAPIC mode', async () => {
     const timer = store(0xfee0_0320, 0x2_0041) + store(0xfee0_03e0, 0xb) + store(0xfee0_0380, 500_000);
-    const lab = new GuestLab(store(0xfee0_00f0, 0x1ff) + timer + STI_HLT_FOREVER, { irqchip: true });
+    const lab = new GuestLab(store(0xfee0_00f0, 0x1ff) + timer + STI_HLT_FOREVER, { irqchip: true, enableApicv });
     lab.interrupts([0x41], END_XAPIC);
     const start = lab.host.timers.now();
     for (let i = 0; i < 3; i++) expect(await nextOut(lab.vcpu, lab)).toBe('out 80/1 41');
@@ -83,7 +86,11 @@ describe('a halted vCPU wakes', () => {
   });
 
   test('for an IPI of another vCPU', async () => {
-    const lab = new GuestLab(`${ENTER_X2APIC} b0 01 e6 81 ${STI_HLT_FOREVER}`, { irqchip: true, vcpus: 2 });
+    const lab = new GuestLab(`${ENTER_X2APIC} b0 01 e6 81 ${STI_HLT_FOREVER}`, {
+      irqchip: true,
+      vcpus: 2,
+      enableApicv,
+    });
     lab.interrupts([0x50], END_X2APIC);
     const [boot, other] = lab.vcpus;
     lab.write(CODE + 0x800, bytesOf(`${wrmsr(0x1b, 0xfee0_0c00)}${wrmsr(0x830, 0x4050, 0)} b0 02 e6 82 f4`));
@@ -97,11 +104,11 @@ describe('a halted vCPU wakes', () => {
   });
 });
 
-describe('INIT and SIPI', () => {
+describe.each(SETTINGS)('INIT and SIPI, enable_apicv %s', (enableApicv) => {
   test('start a second vCPU in real mode at the vector’s page', async () => {
     const code =
       store(0xfee0_0310, 1 << 24) + store(0xfee0_0300, 0x4500) + store(0xfee0_0300, 0x4609) + STI_HLT_FOREVER;
-    const lab = new GuestLab(code, { irqchip: true, vcpus: 2 });
+    const lab = new GuestLab(code, { irqchip: true, vcpus: 2, enableApicv });
     // mov ax, cs; out 80h, ax; hlt
     lab.write(0x9000, bytesOf('8c c8 e7 80 f4'));
     const [boot, other] = lab.vcpus;
@@ -113,9 +120,9 @@ describe('INIT and SIPI', () => {
   });
 });
 
-describe('lines of user space', () => {
+describe.each(SETTINGS)('lines of user space, enable_apicv %s', (enableApicv) => {
   test('a level through the IOAPIC interrupts until user space lets go', async () => {
-    const lab = new GuestLab(ENTER_X2APIC + ioapic(20, 0x804a) + STI_HLT_FOREVER, { irqchip: true });
+    const lab = new GuestLab(ENTER_X2APIC + ioapic(20, 0x804a) + STI_HLT_FOREVER, { irqchip: true, enableApicv });
     lab.interrupts([0x4a], END_X2APIC);
     expect(lab.vm.irqLine({ irq: 20, level: 1 })).toBe(-1);
     expect(await nextOut(lab.vcpu, lab)).toBe('out 80/1 4a');
@@ -129,7 +136,7 @@ describe('lines of user space', () => {
   test('a message with a priority below CR8 waits until CR8 falls', async () => {
     // mov cr8, rax (15); sti; out 81h, al; mov cr8, 0; out 82h, al; hlt
     const code = `${ENTER_X2APIC} b8 0f 00 00 00 44 0f 22 c0 fb e6 81 31 c0 44 0f 22 c0 e6 82 f4`;
-    const lab = new GuestLab(code, { irqchip: true });
+    const lab = new GuestLab(code, { irqchip: true, enableApicv });
     lab.interrupts([0x4b], END_X2APIC);
     expect(await nextOut(lab.vcpu, lab)).toBe('out 81/1 0f');
     expect(lab.vm.signalMsi({ addressLo: 0xfee0_0000, addressHi: 0, data: 0x4b })).toBe(1);
@@ -138,7 +145,7 @@ describe('lines of user space', () => {
   });
 
   test('split: the end of a level-triggered message exits to user space', async () => {
-    const lab = new GuestLab(ENTER_X2APIC + STI_HLT_FOREVER, { irqchip: 'split' });
+    const lab = new GuestLab(ENTER_X2APIC + STI_HLT_FOREVER, { irqchip: 'split', enableApicv });
     lab.interrupts([0x4c], END_X2APIC);
     const route = { gsi: 5, type: 2, addressLo: 0xfee0_0000, addressHi: 0, data: 0xc04c } as const;
     expect(lab.vm.setGsiRouting([route])).toBe(0);

@@ -47,6 +47,8 @@ export interface GuestOptions {
   readonly irqchip?: boolean | 'split';
   /** Number of vCPUs, 1 if not given. Without in-kernel interrupt controllers all would run at once. */
   readonly vcpus?: number;
+  /** Module parameter: APIC virtualization, on if not given. */
+  readonly enableApicv?: boolean;
 }
 
 const KVM_CAP_SPLIT_IRQCHIP = 121;
@@ -71,7 +73,7 @@ export class GuestLab {
 
   constructor(code: string, options: GuestOptions = {}) {
     this.host = new Host(new Machine({ processors: 1, ramSize: 32 << 20, profile: 'pc' }));
-    ok(vtInit(this.host));
+    ok(vtInit(this.host, { enableApicv: options.enableApicv ?? true }));
     const kvm = ok(Kvm.open(this.host));
     this.vm = ok(kvm.createVm());
     if (options.irqchip === 'split') this.vm.enableCap(KVM_CAP_SPLIT_IRQCHIP, [24n]);

@@ -53,6 +53,8 @@ function deliver(p: Processor, first: Event, firstFlags: number): Outcome {
       p.activity = ACTIVE;
       p.interruptShadow = 0;
       p.eventsPending = true;
+      // With the monitor trap flag the boundary after a delivery exits, wherever the handler is.
+      if (p.vtx.stepNeeded) p.vtx.monitorTrapPending = true;
       return JUMPED;
     }
     if (!p.protectedMode) fault.errorCode = NO_ERROR;
