@@ -33,24 +33,29 @@ export type LockMode = 'shared' | 'exclusive';
 /** Whether somebody else holds a lock at the moment: for tests, since SEAMCALLs never overlap here. */
 export type LockHook = (kind: LockKind, id: number) => boolean;
 
-const EXCLUSIVE = -1;
+/** A lock that the present call has taken. */
+interface Held {
+  readonly kind: LockKind;
+  readonly id: number;
+  readonly mode: LockMode;
+}
 
 export class Locks {
-  /** Holders of each lock; EXCLUSIVE for one that shares with nobody. */
-  readonly #held: Map<string, number> = new Map();
+  /** A call takes a handful. */
+  readonly #held: Held[] = [];
 
   /** Takes a lock; false if it is busy. */
   acquire(kind: LockKind, id: number, mode: LockMode, hook?: LockHook): boolean {
     if (hook?.(kind, id) === true) return false;
-    const key = `${kind} ${id}`;
-    const holders = this.#held.get(key) ?? 0;
-    if (holders === EXCLUSIVE || (holders > 0 && mode === 'exclusive')) return false;
-    this.#held.set(key, mode === 'exclusive' ? EXCLUSIVE : holders + 1);
+    for (const held of this.#held) {
+      if (held.id === id && held.kind === kind && (mode === 'exclusive' || held.mode === 'exclusive')) return false;
+    }
+    this.#held.push({ kind, id, mode });
     return true;
   }
 
   /** What a call holds is gone at its end. */
   releaseAll(): void {
-    this.#held.clear();
+    this.#held.length = 0;
   }
 }

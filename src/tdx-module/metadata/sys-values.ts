@@ -37,32 +37,28 @@ export const MAX_CMRS = 32;
 export const MAX_VCPUS_PER_TD = 576;
 
 const PAGE = 4096;
-const bit = (n: number): bigint => 1n << BigInt(n);
+/** Features by their bits in TDX_FEATURES0, as far as this module has them. @tdx "ABI Reference: Data Types", TDX_FEATURES0 */
+const FEATURE_BITS = {
+  TDG_VP_RDWR: 3,
+  LOCAL_ATTESTATION: 8,
+  HOST_PRIORITY_LOCKS: 10,
+  PENDING_EPT_VIOLATION_V2: 16,
+  NO_RBP_MOD: 18,
+  TOPOLOGY_ENUM: 20,
+} as const;
 
-/** Bits of TDX_FEATURES0. @tdx "ABI Reference: Data Types", TDX_FEATURES0 */
-export const FEATURES0: Readonly<
-  Record<'TDG_VP_RDWR' | 'LOCAL_ATTESTATION' | 'PENDING_EPT_VIOLATION_V2' | 'NO_RBP_MOD' | 'TOPOLOGY_ENUM', bigint>
-> = {
-  TDG_VP_RDWR: bit(3),
-  LOCAL_ATTESTATION: bit(8),
-  PENDING_EPT_VIOLATION_V2: bit(16),
-  NO_RBP_MOD: bit(18),
-  TOPOLOGY_ENUM: bit(20),
-};
-
-/** Features that the module has. */
-export const OFFERED: bigint =
-  FEATURES0.TDG_VP_RDWR |
-  FEATURES0.LOCAL_ATTESTATION |
-  FEATURES0.PENDING_EPT_VIOLATION_V2 |
-  FEATURES0.NO_RBP_MOD |
-  FEATURES0.TOPOLOGY_ENUM;
+/** Names of the module's features, by bit. */
+export const FEATURE_NAMES: readonly (keyof typeof FEATURE_BITS)[] = Object.keys(
+  FEATURE_BITS,
+) as (keyof typeof FEATURE_BITS)[];
+const bit = (name: keyof typeof FEATURE_BITS): bigint => 1n << BigInt(FEATURE_BITS[name]);
+const OFFERED: bigint = FEATURE_NAMES.reduce((all, name) => all | bit(name), 0n);
 
 export const featuresOf = (module: TdxModule): bigint => OFFERED & ~(module.hooks.missingFeatures ?? 0n);
 
 /** CONFIG_FLAGS that a TD may have. */
 export const configFlagsFixed0 = (module: TdxModule): bigint =>
-  featuresOf(module) & FEATURES0.NO_RBP_MOD ? CONFIG_FLAGS_FIXED0 : CONFIG_FLAGS_FIXED0 & ~CONFIG_FLAGS.NO_RBP_MOD;
+  featuresOf(module) & bit('NO_RBP_MOD') ? CONFIG_FLAGS_FIXED0 : CONFIG_FLAGS_FIXED0 & ~CONFIG_FLAGS.NO_RBP_MOD;
 
 const CPUID_SIGNATURE = 1;
 

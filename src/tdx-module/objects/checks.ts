@@ -4,7 +4,8 @@
  *
  * @tdx "ABI Reference: Interface Functions", Common operand checks
  */
-import { isPrivateKeyId, keyIdOf } from '../../machine/seam/key-id.ts';
+import { isPrivateKeyId, keyIdOf, stripKeyId } from '../../machine/seam/key-id.ts';
+import { SEAMRR_BASE, SEAMRR_SIZE } from '../../machine/seam/seam.ts';
 import type { Hpa } from '../../util/address.ts';
 import type { LockMode } from '../locks.ts';
 import { PHYSICAL_ADDRESS_BITS } from '../platform.ts';
@@ -33,10 +34,15 @@ export function privatePa(value: bigint, operand: number, alignment = 4096): Hpa
   return typeof pa === 'number' && keyIdOf(pa) !== 0 ? operandInvalid(operand) : pa;
 }
 
-/** The address of a buffer of the host's: aligned, without a private KeyID. It keeps its (shared) KeyID bits. */
+const inSeamrr = (pa: Hpa): boolean => pa >= SEAMRR_BASE && pa < SEAMRR_BASE + SEAMRR_SIZE;
+
+/**
+ * The address of a buffer of the host's: aligned, without a private KeyID, outside SEAMRR. It keeps its (shared) KeyID bits.
+ */
 export function sharedPa(value: bigint, operand: number, alignment: number): Hpa | bigint {
   const pa = physical(value, operand, alignment);
-  return typeof pa === 'number' && isPrivateKeyId(keyIdOf(pa)) ? operandInvalid(operand) : pa;
+  if (typeof pa === 'bigint') return pa;
+  return isPrivateKeyId(keyIdOf(pa)) || inSeamrr(stripKeyId(pa)) ? operandInvalid(operand) : pa;
 }
 
 /** Finds and locks the PAMT entry of a page in use. */

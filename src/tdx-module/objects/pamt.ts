@@ -16,8 +16,9 @@ import { GIB, LEVEL_BYTES, PAMT_ENTRY_SIZE, type PageLevel, type Tdmr } from './
 export const PT = { NDA: 0, RSVD: 1, REG: 3, TDR: 4, TDCX: 5, TDVPR: 6, EPT: 8 } as const;
 export type PageType = (typeof PT)[keyof typeof PT];
 
-/** Byte of an entry with the page type. */
+/** Bytes of an entry with the page type, and where the owner begins. */
 const PAGE_TYPE_BYTE = 2;
+const OWNER_BYTE = 3;
 
 const LOCK_KINDS: readonly LockKind[] = ['pamt4k', 'pamt2m', 'pamt1g'];
 
@@ -43,16 +44,15 @@ export class PamtEntry {
     return this.#module.platform.keyed.owns(this.#at, PAMT_ENTRY_SIZE, this.#module.globalKeyId);
   }
 
-  get #word(): bigint {
-    return this.#module.platform.keyed.read64(this.#at, this.#module.globalKeyId);
-  }
-
   get pageType(): PageType {
-    return Number((this.#word >> 16n) & 0xffn) as PageType;
+    const { platform, globalKeyId } = this.#module;
+    return platform.keyed.read8(this.#at + PAGE_TYPE_BYTE, globalKeyId) as PageType;
   }
   /** Address of the TDR of the TD that has the page. */
   get owner(): Hpa {
-    return Number(this.#word >> 24n) * 4096;
+    const { platform, globalKeyId } = this.#module;
+    const low = platform.keyed.read8(this.#at + OWNER_BYTE, globalKeyId);
+    return (platform.keyed.read32(this.#at + OWNER_BYTE + 1, globalKeyId) * 0x100 + low) * 4096;
   }
   /** TD_EPOCH when the page was blocked. */
   get bepoch(): bigint {

@@ -14,7 +14,6 @@ import type { Cmr, Platform } from '../platform.ts';
 import { STATUS, status } from '../status.ts';
 import { type Area, GIB, LEVEL_BYTES, PAMT_ENTRY_SIZE, Tdmr } from './tdmr.ts';
 
-export const TDMR_INFO_BYTES = 320;
 const RESERVED_AREAS = 16;
 /** Above every address: larger values are equally wrong. */
 const FAR = 2 ** 60;

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { withKeyId } from '../../machine/seam/key-id.ts';
+import { SEAMRR_BASE } from '../../machine/seam/seam.ts';
 import { OP_STATE, type Tdcs } from '../objects/tdcs.ts';
 import { BUFFER, MIB, RAM, TestHost } from '../testing/test-host.ts';
 import { CPUID_ROWS } from '../virtualization/cpuid-rows.ts';
@@ -132,7 +133,7 @@ describe('TDH.MNG.INIT', () => {
     td.set('NUM_TDCX', 5);
     expect(host.status(INIT, { rcx: tdr, rdx: 1 })).toBe('TDX_TDCS_NOT_ALLOCATED');
     td.set('NUM_TDCX', 6);
-    for (const rdx of [BUFFER + 512, withKeyId(BUFFER, 40), 1n << 52n])
+    for (const rdx of [BUFFER + 512, withKeyId(BUFFER, 40), 1n << 52n, SEAMRR_BASE])
       expect(host.status(INIT, { rcx: tdr, rdx })).toBe('TDX_OPERAND_INVALID 0x2');
     host.tdParams(BUFFER);
     p.msrs.set(0x3b, 1n);
