@@ -97,6 +97,19 @@ describe('in 64-bit mode', () => {
     expect(lab.p.gpr(RCX)).toBe(0xe0_0000n);
   });
 
+  it.each([
+    ['CLFLUSH', '0f ae bb'],
+    ['CLFLUSHOPT', '66 0f ae bb'],
+    ['CLWB', '66 0f ae b3'],
+  ])('%s faults as a read of the byte does, and else does nothing', (_name, code) => {
+    const lab = new Lab('long');
+    lab.machine.memory.write64(0x22000 + 7 * 8, 0n);
+    const map = '48 c7 04 25 38 20 02 00 e7 00 e0 00';
+    // The handler pops the error code into rax.
+    run(lab, `${code} 00 00 e0 00 ${HALT}`, { [PF]: `58 0f 20 d1 ${map} ${IRETQ}` });
+    expect([lab.p.gpr(RAX), lab.p.gpr(RCX)]).toEqual([0n, 0xe0_0000n]);
+  });
+
   it('SYSCALL and SYSRET go to level 0 and back', () => {
     const lab = new Lab('long', 3);
     lab.p.msrs.set(0xc000_0081, (0x18n << 48n) | (0x28n << 32n));

@@ -1,7 +1,7 @@
 /** TLB and cache instructions. The machine has no caches: those instructions only check what they must. */
 import { implement } from '../isa/handlers.ts';
 import type { Insn } from '../isa/insn.ts';
-import { loadLinear, loadLinearBytes } from '../mmu/access.ts';
+import { loadLinear } from '../mmu/access.ts';
 import { invlpg as invalidatePage, invpcid as invalidatePcid } from '../mmu/invalidate.ts';
 import { DONE, GP, type Outcome, UD } from '../outcome.ts';
 import { isCanonical } from '../processor/canonical.ts';
@@ -67,17 +67,8 @@ export function wbinvd(p: Processor, insn: Insn): Outcome {
   return p.vtx.secondary & SECONDARY.WBINVD ? p.vtx.instructionExit(insn, REASON.WBINVD, 0n) : DONE;
 }
 
-/** CLFLUSH, CLFLUSHOPT and CLWB fault as a read of the byte would. @sdm "CLFLUSH—Flush Cache Line" */
-export function flushLine(p: Processor, insn: Insn): Outcome {
-  const at = memoryAddress(p, insn, 1, false);
-  return at === undefined || loadLinearBytes(p, at, 1) === undefined ? p.outcome : DONE;
-}
-
 implement('INVLPG', invlpg);
 implement('INVPCID', invpcid);
 implement('INVD', invd);
 implement('WBINVD', wbinvd);
 implement('WBNOINVD', wbinvd);
-implement('CLFLUSH', flushLine);
-implement('CLFLUSHOPT', flushLine);
-implement('CLWB', flushLine);

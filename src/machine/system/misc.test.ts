@@ -54,15 +54,6 @@ describe('TLB and cache instructions', () => {
     t.p.setGpr(1, 0x3000n);
     expect(t.outcome('66 0f 38 82 01')).toBe(outcome);
   });
-  test('CLFLUSH and its kin fault like a read', () => {
-    const t = new TestProcessor().longMode();
-    for (const code of ['0f ae 38', '66 0f ae 38', '66 0f ae 30']) {
-      t.p.setGpr(0, 0x1000n);
-      expect(t.outcome(code)).toBe('done');
-      t.p.setGpr(0, 0x4000_0000n);
-      expect(t.outcome(code)).toBe('#14(0)');
-    }
-  });
 });
 
 describe('RDRAND and RDSEED', () => {

@@ -86,9 +86,11 @@ define(
 define('INVD', mode, '0F 08', ASSIST);
 define('WBNOINVD', { ...mode, feature: 'wbnoinvd' }, 'F3 0F 09', ASSIST);
 define('WBINVD', mode, '0F 09', ASSIST);
-define('CLFLUSH', { dst: 'r', feature: 'clflush' }, 'NP 0F AE /7 mem Mb', ASSIST);
-define('CLFLUSHOPT', { dst: 'r', feature: 'clflushopt' }, '66 0F AE /7 mem Mb', ASSIST);
-define('CLWB', { dst: 'r', feature: 'clwb' }, '66 0F AE /6 mem Mb', ASSIST);
+/** There are no caches: nothing happens, but the line's byte must be readable. */
+const flushLine = (cpu: Cpu): void => void cpu.read(0);
+define('CLFLUSH', { dst: 'r', feature: 'clflush' }, 'NP 0F AE /7 mem Mb', flushLine);
+define('CLFLUSHOPT', { dst: 'r', feature: 'clflushopt' }, '66 0F AE /7 mem Mb', flushLine);
+define('CLWB', { dst: 'r', feature: 'clwb' }, '66 0F AE /6 mem Mb', flushLine);
 
 define('MONITOR', { ...mode, feature: 'monitor' }, 'NR 0F 01 =C8', ASSIST);
 define('MWAIT', { ...mode, feature: 'monitor' }, 'NR 0F 01 =C9', ASSIST);
