@@ -14,6 +14,7 @@ const SPLIT_IRQCHIP = 121;
 const APIC_BUS_CYCLES_NS = 237;
 const READONLY_MEM = 81;
 const MAX_VCPUS = 66;
+const MAX_VCPU_ID = 128;
 const RESAMPLE = 2;
 
 /** A VM with local APICs in the kernel and one vCPU, whose state nobody protects yet. */
@@ -179,6 +180,25 @@ describe('capabilities of one VM', () => {
     const late = ok(kvm.createVm());
     ok(late.createVcpu(0));
     expect(late.enableCap(SPLIT_IRQCHIP, [24n])).toBe(-EEXIST);
+  });
+
+  test('KVM_CAP_MAX_VCPU_ID: set once, for ids of vCPUs and of the boot vCPU', () => {
+    const { kvm } = new GuestLab();
+    const most = kvm.checkExtension(MAX_VCPU_ID);
+    const vm = ok(kvm.createVm());
+    const limit = (ids: number): number => vm.enableCap(MAX_VCPU_ID, [BigInt(ids)]);
+    expect(vm.setBootCpuId(most + 1)).toBe(-EINVAL);
+    expect(vm.setBootCpuId(12)).toBe(0);
+    expect([limit(most + 1), limit(10)]).toEqual([-EINVAL, -EINVAL]);
+    expect(vm.setBootCpuId(0)).toBe(0);
+    expect([limit(10), limit(10), limit(11)]).toEqual([0, 0, -EINVAL]);
+    expect(vm.setBootCpuId(11)).toBe(-EINVAL);
+    expect(vm.createVcpu(10)).toBe(-EINVAL);
+    ok(vm.createVcpu(9));
+    const late = ok(kvm.createVm());
+    ok(late.createVcpu(0));
+    expect(late.enableCap(MAX_VCPU_ID, [10n])).toBe(-EINVAL);
+    expect(late.enableCap(MAX_VCPU_ID, [BigInt(most)])).toBe(0);
   });
 
   test('KVM_SET_TSC_KHZ on a VM: what its vCPUs begin with, before there are any', () => {

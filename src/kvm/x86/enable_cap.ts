@@ -1,5 +1,6 @@
 /** KVM_ENABLE_CAP on a VM. @upstream arch/x86/kvm/x86.c kvm_vm_ioctl_enable_cap() */
 import { EINVAL, ENXIO, type Errno } from '../../host/errno.ts';
+import { KVM_MAX_VCPU_IDS } from '../virt/vcpu.ts';
 import { KVM_CAP } from './caps.ts';
 import { kvmVmIoctlEnableSplitIrqchip } from './irq.ts';
 import type { X86Vm } from './kvm_host.ts';
@@ -59,7 +60,7 @@ export function kvmVmIoctlEnableCap(kvm: X86Vm, cap: number, args: readonly bigi
       kvm.manualDirtyLogProtect = Number(value);
       return 0;
     case KVM_CAP.MAX_VCPU_ID:
-      return value > 0n && value <= BigInt(kvm.maxVcpus) * 4n ? 0 : -EINVAL;
+      return setMaxVcpuIds(kvm, value);
     case KVM_CAP.X86_APIC_BUS_CYCLES_NS:
       if (value === 0n || value > MAX_APIC_BUS_CYCLE_NS) return -EINVAL;
       if (arch.irqchipMode === 'none') return -ENXIO;
@@ -69,4 +70,14 @@ export function kvmVmIoctlEnableCap(kvm: X86Vm, cap: number, args: readonly bigi
     default:
       return -EINVAL;
   }
+}
+
+/** The limit is set once, before a vCPU is made, and not below the boot vCPU's id. */
+function setMaxVcpuIds(kvm: X86Vm, value: bigint): Errno {
+  const { arch } = kvm;
+  if (value > BigInt(KVM_MAX_VCPU_IDS) || BigInt(arch.bspVcpuId) > value) return -EINVAL;
+  const limit = Number(value);
+  if (arch.maxVcpuIds !== 0 && arch.maxVcpuIds !== limit) return -EINVAL;
+  arch.maxVcpuIds = limit;
+  return 0;
 }

@@ -6,6 +6,7 @@
 import { EBUSY, EEXIST, EINVAL, ENOENT, ENOTTY, ENXIO, type Errno } from '../../host/errno.ts';
 import { KVM_IRQFD_FLAG_RESAMPLE, type KvmIrqfdArgs, kvmIrqfd } from '../virt/eventfd.ts';
 import { KVM_MAX_IRQ_ROUTES, KVM_USERSPACE_IRQ_SOURCE_ID, kvmSetIrq } from '../virt/irqchip.ts';
+import { KVM_MAX_VCPU_IDS } from '../virt/vcpu.ts';
 import { APICV_INHIBIT_REASON, kvmClearApicvInhibit, kvmVcpuApicvActive } from './apicv.ts';
 import { kvmCreatePit, kvmFreePit, kvmPitSetReinject } from './i8254.ts';
 import { KVM_PIT_STATE2_BYTES, kvmPitGetState2, kvmPitSetState2 } from './i8254_state.ts';
@@ -188,7 +189,9 @@ export function kvmVmIoctlReinjectControl(kvm: X86Vm, reinject: boolean): Errno 
 
 /** KVM_SET_BOOT_CPU_ID: before there is any vCPU. */
 export function kvmVmIoctlSetBootCpuId(kvm: X86Vm, id: number): Errno {
+  const { arch } = kvm;
   if (kvm.vcpus.length > 0) return -EBUSY;
-  kvm.arch.bspVcpuId = id;
+  if (id > KVM_MAX_VCPU_IDS || (arch.maxVcpuIds !== 0 && id > arch.maxVcpuIds)) return -EINVAL;
+  arch.bspVcpuId = id;
   return 0;
 }

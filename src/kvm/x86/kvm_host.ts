@@ -303,6 +303,8 @@ export class KvmArch {
   vpit: KvmPit | null = null;
   nrReservedIoapicPins = 0;
   bspVcpuId = 0;
+  /** vCPU ids are below this; 0 while nobody has said. @upstream max_vcpu_ids */
+  maxVcpuIds = 0;
   x2apicFormat = false;
   x2apicBroadcastQuirkDisabled = false;
   apicBusCycleNs = 1;

@@ -20,6 +20,7 @@ import {
   kvmMakeRequest,
 } from '../virt/kvm_host.ts';
 import type { KvmGfnRangeFilter } from '../virt/mem_attributes.ts';
+import { KVM_MAX_VCPU_IDS } from '../virt/vcpu.ts';
 import { kvmApicvInit, kvmFreeApicAccessPage } from './apicv.ts';
 import { kvmVmIoctlCheckExtension } from './caps.ts';
 import { freeGuestFpu } from './fpu.ts';
@@ -163,8 +164,12 @@ export class X86ArchHooks implements KvmArchHooks {
 
   // ---- vCPUs
 
-  kvmArchVcpuPrecreate(kvm: Kvm, _id: number): Errno {
-    return this.ops.vcpuPrecreate(kvm as X86Vm);
+  kvmArchVcpuPrecreate(kvm: Kvm, id: number): Errno {
+    const vm = kvm as X86Vm;
+    // Without the capability the limit is everybody's, and it is settled now.
+    vm.arch.maxVcpuIds ||= KVM_MAX_VCPU_IDS;
+    if (id >= vm.arch.maxVcpuIds) return -EINVAL;
+    return this.ops.vcpuPrecreate(vm);
   }
   kvmArchAllocVcpu(kvm: Kvm, id: number): KvmVcpu {
     const online = this.host.cpus.online;
