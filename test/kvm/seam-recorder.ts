@@ -18,8 +18,8 @@ const NAMES: ReadonlyMap<number, string> = new Map(Object.entries(TDH).map(([nam
 export class SeamRecorder implements SeamFirmware {
   readonly inner: SeamFirmware;
   readonly calls: SeenCall[] = [];
-  /** Says what a call gives instead of being made; undefined lets it through. */
-  intercept: (call: SeenCall, index: number) => bigint | undefined = () => undefined;
+  /** Says what a call gives instead of being made, and may set other registers; undefined lets it through. */
+  intercept: (call: SeenCall, index: number, p: Processor) => bigint | undefined = () => undefined;
   /** Statuses that calls of a leaf give, one each, before they are made again. */
   readonly fail: Map<string, bigint[]> = new Map();
 
@@ -39,7 +39,7 @@ export class SeamRecorder implements SeamFirmware {
       r9: p.gpr(9),
     };
     this.calls.push(call);
-    const status = this.fail.get(call.name)?.shift() ?? this.intercept(call, this.calls.length - 1);
+    const status = this.fail.get(call.name)?.shift() ?? this.intercept(call, this.calls.length - 1, p);
     if (status === undefined) this.inner.seamcall(p);
     else p.setGpr(0, status);
   }

@@ -1,0 +1,158 @@
+/** Trust domains on CPUs that change: migration, hotplug, suspend, reboot. */
+import { beforeEach, describe, expect, test } from 'vitest';
+import { Host } from '../../src/host/index.ts';
+import { Kvm, vtInit } from '../../src/kvm/index.ts';
+import { tdxAssociatedCount } from '../../src/kvm/x86/vmx/tdx_vcpu.ts';
+import { Machine } from '../../src/machine/machine.ts';
+import { installTdxModule } from '../../src/tdx-module/module.ts';
+import { ok } from './lab.ts';
+import { SeamRecorder } from './seam-recorder.ts';
+import { TdLab, type TdxHostLab, tdxHost } from './td-lab.ts';
+
+const VP_INFO = 1n;
+let lab: TdxHostLab;
+let td: TdLab;
+beforeEach(async () => {
+  lab = tdxHost({ processors: 3 });
+  td = new TdLab({ vcpus: 1 }, lab);
+  await td.ready();
+  lab.seam.clear();
+});
+
+const cpu = (id: number) => lab.host.cpus.possible[id]!;
+/** `LEAF@CPU` of the calls that move virtual processors. */
+const moves = (): string[] =>
+  lab.seam.calls
+    .filter(({ name }) => ['VP_ENTER', 'VP_FLUSH', 'SYS_LP_INIT'].includes(name))
+    .map(({ name, cpu: id }) => `${name}@${id}`)
+    .filter((entry, i, all) => entry !== all[i - 1]);
+
+test('a vCPU that goes to another CPU is flushed from the old one first', async () => {
+  expect(tdxAssociatedCount(cpu(0))).toBe(1);
+  td.vcpu.vcpu.task.cpu = cpu(2);
+  await td.call({ 0: VP_INFO });
+  expect(moves()).toEqual(['VP_FLUSH@0', 'VP_ENTER@2']);
+  expect([0, 1, 2].map((id) => tdxAssociatedCount(cpu(id)))).toEqual([0, 0, 1]);
+  td.close();
+  expect(tdxAssociatedCount(cpu(2))).toBe(0);
+});
+
+test('one that was loaded elsewhere but never entered there is no error', () => {
+  td.vcpu.vcpu.task.cpu = cpu(1);
+  td.vcpu.getMsrs([0x1b]);
+  td.vcpu.vcpu.task.cpu = cpu(2);
+  td.vcpu.getMsrs([0x1b]);
+  expect(moves()).toEqual(['VP_FLUSH@0', 'VP_FLUSH@1']);
+  expect(td.vm.kvm.vmBugged).toBe(false);
+  td.close();
+});
+
+test('a CPU that goes offline: its TD vCPUs are flushed before VMXOFF, and go on elsewhere', async () => {
+  let vmxAtFlush: boolean | undefined;
+  lab.seam.intercept = ({ name }, _index, p) => {
+    if (name === 'VP_FLUSH') vmxAtFlush = p.vtx.inVmx;
+    return undefined;
+  };
+  expect(lab.host.cpus.down(cpu(0))).toBe(0);
+  expect(vmxAtFlush).toBe(true);
+  expect(cpu(0).processor.vtx.inVmx).toBe(false);
+  expect((await td.call({ 0: VP_INFO }))[0]).toBe(0n);
+  expect(moves()).toEqual(['VP_FLUSH@0', 'VP_ENTER@1']);
+  expect(lab.host.cpus.up(cpu(0))).toBe(0);
+  // LP.INIT is for ever.
+  expect(lab.seam.calls.some(({ name }) => name === 'SYS_LP_INIT')).toBe(false);
+  td.close();
+});
+
+describe('a CPU that the module has not seen', () => {
+  function late(): { host: Host; seam: SeamRecorder; kvm: Kvm } {
+    const machine = new Machine({ processors: 2, ramSize: 32 << 20, profile: 'tdx-host' });
+    const seam = new SeamRecorder(installTdxModule(machine));
+    machine.seam.install(seam);
+    const host = new Host(machine);
+    host.cpus.down(host.cpus.possible[1]!);
+    ok(vtInit(host));
+    seam.clear();
+    return { host, seam, kvm: ok(Kvm.open(host)) };
+  }
+  test('is made known when it comes online, with VMX on for that alone where no VM exists', () => {
+    const { host, seam } = late();
+    expect(host.cpus.up(host.cpus.possible[1]!)).toBe(0);
+    expect(seam.calls.map(({ name, cpu: id }) => `${name}@${id}`)).toEqual(['SYS_LP_INIT@1']);
+    expect(host.cpus.possible[1]!.processor.vtx.inVmx).toBe(false);
+  });
+  test('with a VM it keeps VMX', () => {
+    const { host, kvm } = late();
+    const vm = ok(kvm.createVm(0));
+    expect(host.cpus.up(host.cpus.possible[1]!)).toBe(0);
+    expect(host.cpus.possible[1]!.processor.vtx.inVmx).toBe(true);
+    vm.close();
+    expect(host.cpus.possible[1]!.processor.vtx.inVmx).toBe(false);
+  });
+  test('stays offline if the module refuses it, with the reason', () => {
+    const { host, seam } = late();
+    const log: string[] = [];
+    host.log = (message) => void log.push(message);
+    seam.fail.set('SYS_LP_INIT', [0xc000_0900_0000_0000n]);
+    expect(host.cpus.up(host.cpus.possible[1]!)).toBe(-5);
+    expect(host.cpus.possible[1]!.online).toBe(false);
+    expect(log.join()).toContain('TDH.SYS.LP.INIT on CPU 1');
+    expect(host.cpus.possible[1]!.processor.vtx.inVmx).toBe(false);
+    expect(host.cpus.up(host.cpus.possible[1]!)).toBe(0);
+  });
+});
+
+test('suspend and resume: the TD is flushed everywhere and goes on', async () => {
+  expect(lab.host.power.suspend()).toBe(0);
+  expect([0, 1, 2].map((id) => tdxAssociatedCount(cpu(id)))).toEqual([0, 0, 0]);
+  expect(lab.host.power.resume()).toBe(0);
+  expect((await td.call({ 0: VP_INFO }))[0]).toBe(0n);
+  td.close();
+});
+
+test('reboot: entering fails without being a bug, and the TD can be closed', async () => {
+  lab.host.power.reboot();
+  const exit = await td.vcpu.run();
+  expect(exit).toMatchObject({ kind: 'internal-error', suberror: 4 });
+  expect(td.vm.kvm.vmBugged).toBe(false);
+  expect(() => td.close()).not.toThrow();
+});
+
+test('KVM unloaded and loaded again finds the module as it is', async () => {
+  td.close();
+  const { vtExit } = await import('../../src/kvm/index.ts');
+  vtExit(lab.module);
+  lab.seam.clear();
+  ok(vtInit(lab.host));
+  expect(lab.seam.calls).toEqual([]);
+  const again = new TdLab({}, { ...lab, kvm: ok(Kvm.open(lab.host)) });
+  await again.ready();
+  again.close();
+});
+
+test('several vCPUs, each on a CPU of its own, make progress side by side', async () => {
+  td.close();
+  const many = new TdLab({ vcpus: 3, processors: 3 }, lab);
+  await Promise.all([0, 1, 2].map((id) => many.ready(id)));
+  const results = await Promise.all([0, 1, 2].map((id) => many.call({ 0: VP_INFO }, undefined, id)));
+  expect(results.map((regs) => regs[9]! & 0xffff_ffffn)).toEqual([0n, 1n, 2n]);
+  expect([0, 1, 2].map((id) => tdxAssociatedCount(cpu(id)))).toEqual([1, 1, 1]);
+  many.close();
+});
+
+test('an NMI is left with the module, once, however many come', async () => {
+  const writes: bigint[] = [];
+  lab.seam.intercept = ({ name, rdx, r8 }) => {
+    if (name !== 'VP_WR') return undefined;
+    writes.push(rdx, r8);
+    return 0n;
+  };
+  td.vcpu.nmi();
+  td.vcpu.nmi();
+  td.vcpu.nmi();
+  await td.call({ 0: VP_INFO });
+  expect(writes).toEqual([(32n << 56n) | 11n, 1n]);
+  const { arch } = td.vcpu.vcpu;
+  expect([arch.nmiPending, arch.nmiQueued, arch.nmiInjected]).toEqual([0, 0, false]);
+  td.close();
+});
