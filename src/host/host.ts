@@ -56,6 +56,7 @@ export class Host {
       interrupt: () => this.#interruptGuest(),
     });
     this.tdx = new TdxHost(this.cpus, this.pages, machine.memory);
+    machine.onSpin = () => this.sched.spinning();
     traceContext.now = () => machine.clock.now();
     const pageTable = this.#kernelPage();
     for (const cpu of this.cpus.possible) bootProcessor(cpu.processor, pageTable, this.#kernelPage());

@@ -61,6 +61,17 @@ describe('Scheduler', () => {
     expect(task.needResched).toBe(false);
   });
 
+  test('a task that spins gives up its slice if another one could run, and else goes on', () => {
+    const { sched, interrupts } = make();
+    const [one, two] = [new Task('a', CPU), new Task('b', CPU)];
+    sched.enter(one);
+    sched.spinning();
+    expect([one.needResched, interrupts()]).toEqual([false, 0]);
+    void sched.enter(two);
+    sched.spinning();
+    expect([one.needResched, interrupts()]).toEqual([true, 1]);
+  });
+
   test('tasks take turns in order', async () => {
     const { sched, clock } = make();
     const order: string[] = [];

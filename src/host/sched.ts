@@ -137,6 +137,13 @@ export class Scheduler {
     return wait;
   }
 
+  /** The running task only waits for others: its slice is over if one of them could run. */
+  spinning(): void {
+    if (this.#running === null || this.#ready.length === 0) return;
+    this.#running.needResched = true;
+    this.#options.interrupt();
+  }
+
   /** Stops until {@link wake}. Null: it was woken already (time jumped to the timer that woke it). */
   block(task: Task): Promise<void> | null {
     task.state = 'blocked';

@@ -41,6 +41,11 @@ export class Machine {
   readonly random: Random;
   readonly engine: Engine;
   readonly processors: Processor[] = [];
+  /**
+   * A TD's processor waits in a loop of PAUSE. With all processors on one thread, whom it waits for cannot run meanwhile;
+   * whoever shares the time among them ends its turn.
+   */
+  onSpin: () => void = () => {};
   /** The processor whose state block is at STATE. */
   current: Processor | null = null;
   /** I/O ports of a bare machine; null where every port access exits or reads all ones. */

@@ -55,6 +55,7 @@ export type VmmVcpu = Pick<
   | 'getLapic'
   | 'getMsrs'
   | 'memoryEncryptOp'
+  | 'preFaultMemory'
 >;
 
 /** A VM. */

@@ -28,6 +28,8 @@ export type Script = (cpu: ScriptedCpu) => Generator<VcpuExit | Errno | Promise<
 
 class FakeVcpu implements VmmVcpu {
   cpuid: readonly CpuidEntry[] = [];
+  /** Memory that was mapped before the guest touched it: address and size. */
+  readonly mapped: [number, number][] = [];
   regs: VcpuRegs | undefined;
   sregs: VcpuSregs | undefined;
   readonly exitCounts: Float64Array = new Float64Array(4);
@@ -63,6 +65,11 @@ class FakeVcpu implements VmmVcpu {
   }
   memoryEncryptOp(command: KvmTdxCmd): Errno {
     return this.#tdx(command);
+  }
+  preFaultMemory(range: { gpa: number; size: number }): Errno {
+    this.mapped.push([range.gpa, range.size]);
+    range.size = 0;
+    return 0;
   }
   setCpuid2(entries: readonly CpuidEntry[]): Errno {
     this.cpuid = entries;

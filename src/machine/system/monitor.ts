@@ -79,9 +79,12 @@ export function mwait(p: Processor, insn: Insn): Outcome {
   return DONE;
 }
 
-/** Here only to exit: otherwise PAUSE does nothing. @sdm "PAUSE—Spin Loop Hint" */
+/** PAUSE does nothing but exit; a TD's, which never does, tells the machine of a loop. @sdm "PAUSE—Spin Loop Hint" */
 export function pause(p: Processor, insn: Insn): Outcome {
-  return p.vtx.pauseExits() ? p.vtx.instructionExit(insn, REASON.PAUSE, 0n) : DONE;
+  const { vtx } = p;
+  if (vtx.pauseExits()) return vtx.instructionExit(insn, REASON.PAUSE, 0n);
+  if (vtx.pauseSpins()) p.machine.onSpin();
+  return DONE;
 }
 
 implement('MONITOR', monitor);

@@ -59,16 +59,26 @@ export function msrExits(v: Vtx, index: number, write: boolean): boolean {
   return high < 0 || high >= MSRS_PER_RANGE || bitSet(v, page + 0x400, high);
 }
 
-export function pauseExits(v: Vtx): boolean {
-  if (v.primary & PRIMARY.PAUSE) return true;
-  const { p } = v;
-  if ((v.secondary & SECONDARY.PAUSE_LOOP) === 0 || p.cpl !== 0) return false;
-  const now = p.machine.clock.now();
-  const newLoop = v.pauseLast < 0 || now - v.pauseLast > v.pauseGap;
+/** Whether PAUSEs that are at most `gap` apart have gone on for longer than `window`, with the one now. */
+function pauseLoop(v: Vtx, gap: number, window: number): boolean {
+  const now = v.p.machine.clock.now();
+  const newLoop = v.pauseLast < 0 || now - v.pauseLast > gap;
   if (newLoop) v.pauseLoopStart = now;
   v.pauseLast = now;
-  return !newLoop && now - v.pauseLoopStart > v.pauseWindow;
+  return !newLoop && now - v.pauseLoopStart > window;
 }
+
+export function pauseExits(v: Vtx): boolean {
+  if (v.primary & PRIMARY.PAUSE) return true;
+  if ((v.secondary & SECONDARY.PAUSE_LOOP) === 0 || v.p.cpl !== 0) return false;
+  return pauseLoop(v, v.pauseGap, v.pauseWindow);
+}
+
+/** A TD's loop of PAUSE, in cycles. */
+const SPIN_GAP = 128;
+const SPIN_WINDOW = 512;
+
+export const pauseSpins = (v: Vtx): boolean => v.tdGuest && pauseLoop(v, SPIN_GAP, SPIN_WINDOW);
 
 const FRACTION_BITS = 48n;
 

@@ -16,7 +16,7 @@ import type { Insn } from '../isa/insn.ts';
 import { DONE, FAULT, type Outcome, VMEXIT } from '../outcome.ts';
 import type { Event } from '../processor/events/event.ts';
 import { boundaryExits, boundaryTraps } from './boundary.ts';
-import { cr8Write, guestTsc, ioExits, msrExits, pauseExits } from './conditional-exits.ts';
+import { cr8Write, guestTsc, ioExits, msrExits, pauseExits, pauseSpins } from './conditional-exits.ts';
 import { PIN } from './controls.ts';
 import { clts, lmswExits, movDrExits, movFromCrExits, movToCrExits } from './cr-exits.ts';
 import { enter } from './entry.ts';
@@ -277,6 +277,10 @@ export class Vtx extends VtxState {
   /** Whether PAUSE exits, by PAUSE exiting or PAUSE-loop exiting; records nothing. */
   pauseExits(): boolean {
     return this.operation === NON_ROOT && pauseExits(this);
+  }
+  /** Whether a TD, whose PAUSE cannot exit, goes round in a loop of them. */
+  pauseSpins(): boolean {
+    return this.operation === NON_ROOT && pauseSpins(this);
   }
   /** The TSC as software in the current operation reads it. @param tsc the processor's TSC */
   guestTsc(tsc: bigint): bigint {

@@ -43,6 +43,8 @@ export interface TdImage {
   readonly regions: readonly TdRegion[];
   /** What the vCPUs get in RCX and R8. */
   readonly hob: Gpa;
+  /** RAM that is not added but accepted by the td-shim when the TD runs. */
+  readonly unaccepted: readonly { readonly gpa: Gpa; readonly size: number }[];
 }
 
 /** What is wanted in the TD. */
@@ -148,10 +150,15 @@ export function buildTdImage(input: TdInput): TdImage {
   const hobRegion = (data: Uint8Array): TdRegion => ({ name: 'TD HOB', gpa: TD_HOB_ADDRESS, data, measured: true });
   // The HOB list describes its own pages too.
   const inRam = [...loaded, hobRegion(new Uint8Array(TD_HOB_SIZE))].sort(ascending);
-  const list = tdHob(TD_HOB_ADDRESS, hobMemory(inRam, memorySize), { entry, bootParams });
+  const ram = hobMemory(inRam, memorySize);
+  const list = tdHob(TD_HOB_ADDRESS, ram, { entry, bootParams });
   if (list.length > TD_HOB_SIZE) throw new RangeError('the HOB list does not fit');
   const hob = new Uint8Array(TD_HOB_SIZE);
   hob.set(list);
   const shim: TdRegion = { name: 'td-shim', gpa: SHIM_ADDRESS, data: buildShim(), measured: true };
-  return { regions: [...loaded, hobRegion(hob), shim].sort(ascending), hob: TD_HOB_ADDRESS };
+  return {
+    regions: [...loaded, hobRegion(hob), shim].sort(ascending),
+    hob: TD_HOB_ADDRESS,
+    unaccepted: ram.flatMap(({ start, length, added }) => (added ? [] : [{ gpa: start, size: length }])),
+  };
 }

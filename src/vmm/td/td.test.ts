@@ -87,6 +87,14 @@ describe('building a TD', () => {
   });
 });
 
+test('memory that the td-shim accepts is mapped before the TD runs', () => {
+  const { vm } = start(function* () {});
+  const { regions, unaccepted } = buildTdImage(config);
+  expect(vm.vcpus[0]!.mapped).toEqual(unaccepted.map(({ gpa, size }) => [gpa, size]));
+  const added = regions.reduce((sum, { gpa, data }) => sum + (gpa < LEAST_TD_MEMORY ? data.length : 0), 0);
+  expect(unaccepted.reduce((sum, { size }) => sum + size, 0)).toBe(LEAST_TD_MEMORY - added);
+});
+
 describe('exits of a TD', () => {
   test('a page used the other way is converted, and its other side given up', async () => {
     const { vm, end } = await run(function* ({ run: { memoryFault }, index, out, run: area }) {

@@ -75,6 +75,7 @@ export class TrustDomain implements RunnableGuest {
     this.#createVcpus(config.cpus, image);
     for (const region of image.regions) this.#add(region);
     expectOk('KVM_TDX_FINALIZE_VM', vm.memoryEncryptOp({ id: KVM_TDX_FINALIZE_VM, data: 0n }));
+    for (const { gpa, size } of image.unaccepted) this.#map(gpa, size);
     this.#board = new TdBoard({
       clock: host.timers,
       wires: {
@@ -207,6 +208,12 @@ export class TrustDomain implements RunnableGuest {
         ),
       );
     }
+  }
+
+  /** Maps memory that the td-shim will accept page by page: an exit for each would take longer. */
+  #map(gpa: number, size: number): void {
+    const range = { gpa, size, flags: 0n };
+    while (range.size > 0) expectOk('KVM_PRE_FAULT_MEMORY', this.#vcpus[0]!.preFaultMemory(range));
   }
 
   /** The exits that only TDs have, or that mean something else in one. */
