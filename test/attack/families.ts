@@ -1,0 +1,11 @@
+/** Every family of attacks. */
+import { alias } from './alias.ts';
+import type { Family } from './lab.ts';
+import { mapTwice } from './map-twice.ts';
+import { measured } from './measured.ts';
+import { processors } from './processors.ts';
+import { readWrite } from './read-write.ts';
+import { replay } from './replay.ts';
+import { tracking } from './tracking.ts';
+
+export const FAMILIES: readonly Family[] = [readWrite, mapTwice, alias, replay, tracking, processors, measured];

@@ -1,0 +1,27 @@
+/**
+ * The attack suite: what a malicious host tries on trust domains. Prints each family, and what got in: nothing.
+ *
+ *   npm run attack [-- family …]
+ */
+import { FAMILIES } from '../test/attack/families.ts';
+import { carryOut } from '../test/attack/run.ts';
+
+const words = process.argv.slice(2);
+const chosen = FAMILIES.filter(({ name }) => words.length === 0 || words.some((word) => name.includes(word)));
+
+let tried = 0;
+let gotIn = 0;
+for (const family of chosen) {
+  const verdicts = [...carryOut([family])];
+  const broken = verdicts.filter((verdict) => verdict.gotIn);
+  tried += verdicts.length;
+  gotIn += broken.length;
+  console.log(
+    `${broken.length === 0 ? 'ok  ' : 'FAIL'} ${family.name}: ${verdicts.length} tried, ${broken.length} got in`,
+  );
+  for (const { attack, happened } of broken) {
+    console.log(`     ${attack.name}\n       must: ${attack.must}\n       did:  ${happened}`);
+  }
+}
+console.log(`\n${tried} attacks tried, ${gotIn} got in`);
+process.exitCode = gotIn === 0 && tried > 0 ? 0 : 1;
