@@ -146,19 +146,24 @@ export class GuestLab {
 
   /** Handlers that write their vector to port 80h, end the interrupt with `end`, and return. */
   interrupts(vectors: readonly number[], end = ''): void {
-    this.write(GDT + 8, bytesOf(GDT_ENTRIES));
-    vectors.forEach((vector, i) => {
-      const handler = HANDLERS + i * HANDLER_SIZE;
+    for (const vector of vectors) {
       const number = vector.toString(16).padStart(2, '0');
       // push rax, rcx, rdx, rdi; mov al, vector; out 80h, al; …; pop …; iretq
-      this.write(handler, bytesOf(`50 51 52 57 b0 ${number} e6 80 ${end} 5f 5a 59 58 48 cf`));
-      const gate = new DataView(new ArrayBuffer(16));
-      gate.setUint16(0, handler & 0xffff, true);
-      gate.setUint16(2, 8, true);
-      gate.setUint16(4, 0x8e00, true);
-      gate.setUint16(6, handler >>> 16, true);
-      this.write(IDT + vector * 16, new Uint8Array(gate.buffer));
-    });
+      this.handler(vector, `50 51 52 57 b0 ${number} e6 80 ${end} 5f 5a 59 58 48 cf`);
+    }
+  }
+
+  /** A handler of up to 64 bytes, and its gate. */
+  handler(vector: number, code: string): void {
+    const handler = HANDLERS + vector * HANDLER_SIZE;
+    this.write(GDT + 8, bytesOf(GDT_ENTRIES));
+    this.write(handler, bytesOf(code));
+    const gate = new DataView(new ArrayBuffer(16));
+    gate.setUint16(0, handler & 0xffff, true);
+    gate.setUint16(2, 8, true);
+    gate.setUint16(4, 0x8e00, true);
+    gate.setUint16(6, handler >>> 16, true);
+    this.write(IDT + vector * 16, new Uint8Array(gate.buffer));
   }
 
   /** Changes some registers. */
