@@ -1,7 +1,12 @@
 /** The loop of one vCPU: run, do what user space is wanted for, run again. */
 
 import type { PortBus } from '../devices/bus.ts';
-import type { VcpuExit } from '../kvm/virt/kvm_run.ts';
+import {
+  KVM_SYSTEM_EVENT_CRASH,
+  KVM_SYSTEM_EVENT_RESET,
+  KVM_SYSTEM_EVENT_SHUTDOWN,
+  type VcpuExit,
+} from '../kvm/virt/kvm_run.ts';
 import { exitReasonName } from './exit-reasons.ts';
 import type { GuestEnd } from './guest-end.ts';
 import type { VmmVcpu } from './kvm-api.ts';
@@ -50,11 +55,6 @@ export async function runVcpu(loop: VcpuLoop): Promise<void> {
   }
 }
 
-/** KVM_SYSTEM_EVENT_* types. */
-const SYSTEM_EVENT_SHUTDOWN = 1;
-const SYSTEM_EVENT_RESET = 2;
-const SYSTEM_EVENT_CRASH = 3;
-
 /** Where the guest is; undefined where only it knows. */
 function ripOf(vcpu: VmmVcpu): bigint | undefined {
   const regs = vcpu.getRegs();
@@ -79,9 +79,9 @@ function handleExit({ vcpu, index, ports, end }: VcpuLoop, exit: VcpuExit): void
     case 'shutdown':
       return end({ reason: 'triple-fault', vcpu: index, rip: ripOf(vcpu) });
     case 'system-event':
-      if (exit.type === SYSTEM_EVENT_SHUTDOWN) return end({ reason: 'power-off' });
-      if (exit.type === SYSTEM_EVENT_RESET) return end({ reason: 'reset', by: 'a system event' });
-      if (exit.type === SYSTEM_EVENT_CRASH) return end({ reason: 'panic' });
+      if (exit.type === KVM_SYSTEM_EVENT_SHUTDOWN) return end({ reason: 'power-off' });
+      if (exit.type === KVM_SYSTEM_EVENT_RESET) return end({ reason: 'reset', by: 'a system event' });
+      if (exit.type === KVM_SYSTEM_EVENT_CRASH) return end({ reason: 'panic' });
       return fail(`unknown system event ${exit.type}`);
     case 'fail-entry': {
       const reason = exit.hardwareEntryFailureReason;

@@ -20,11 +20,6 @@ export function kvmUnmapGfnRange(kvm: X86Vm, start: Gfn, end: Gfn, filter: KvmGf
   });
 }
 
-/** Removes every shared mapping of [start, end), also where there is no slot. @upstream kvm_zap_gfn_range() */
-export function kvmZapGfnRange(kvm: X86Vm, start: Gfn, end: Gfn): void {
-  if (kvmUnmapGfnRange(kvm, start, end, 'shared')) kvmFlushRemoteTlbs(kvm);
-}
-
 /** @upstream kvm_arch_flush_shadow_memslot() */
 export function kvmMmuZapSlot(kvm: X86Vm, slot: KvmMemorySlot): void {
   if (kvmUnmapGfnRange(kvm, slot.baseGfn, slot.baseGfn + slot.npages, 'both')) kvmFlushRemoteTlbs(kvm);

@@ -29,7 +29,7 @@ export const EPT_SUPPRESS_VE: bigint = 1n << 63n;
 export const SPTE_ADDRESS_MASK = 0xf_ffff_ffff_f000n;
 
 /** An entry that maps nothing. @upstream SHADOW_NONPRESENT_VALUE */
-export const SHADOW_NONPRESENT_VALUE: bigint = EPT_SUPPRESS_VE;
+export const SHADOW_NONPRESENT_VALUE: bigint = 0n | EPT_SUPPRESS_VE;
 /** An entry that somebody is changing: whoever meets it tries again later. @upstream FROZEN_SPTE */
 export const FROZEN_SPTE: bigint = SHADOW_NONPRESENT_VALUE | 0x5a0n;
 
