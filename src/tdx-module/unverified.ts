@@ -47,7 +47,10 @@ export const UNVERIFIED: readonly Unverified[] = [
     what: 'Writing TDVPS.PEND_NMI or the CPUID #VE flags with a value other than 0 or 1 is refused',
     basis: 'recalled',
   },
-  { what: 'Pin-based control bit 7 (posted interrupts) needs a descriptor address first', basis: 'recalled' },
+  {
+    what: 'A notification vector or descriptor address of 0 counts as not set when the host turns posted interrupts on',
+    basis: 'decided here',
+  },
   { what: 'VCPU_STATE_DETAILS bit 0: RVI above the processor priority of the virtual APIC page', basis: 'recalled' },
   { what: 'TDCALL with CPL above 0 raises #GP(0) before the module sees it', basis: 'recalled' },
   { what: 'A private KeyID in a page table or EPT outside SEAM is a reserved bit', basis: 'recalled' },

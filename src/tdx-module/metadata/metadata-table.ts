@@ -19,13 +19,13 @@ export interface Element {
 
 /** As identifier: the first one, or no further one. */
 export const NO_FIELD_ID = 0xffff_ffff_ffff_ffffn;
-/** Class and code, all ones: asks for the first identifier. */
-const CLASS_AND_CODE = 0x3f00_0000_00ff_ffffn;
+/** CONTEXT, which is known anyway. */
+const CONTEXT_BITS = 0x0070_0000_0000_0000n;
 /** 49:47, 55, 62, 31:24: reserved. LAST_ELEMENT_IN_FIELD and LAST_FIELD_IN_SEQUENCE must be 0 too. */
 const SINGLE_ELEMENT_ZEROS = 0x4083_fffc_ff00_0000n;
 
 /** Whether the identifier asks for the first field. */
-export const asksForFirst = (id: bigint): boolean => (id & CLASS_AND_CODE) === CLASS_AND_CODE;
+export const asksForFirst = (id: bigint): boolean => (id | CONTEXT_BITS) === NO_FIELD_ID;
 /** Whether the identifier is one of a single element: reserved bits and sequence lengths are 0. */
 export const isSingleElement = (id: bigint): boolean => (id & SINGLE_ELEMENT_ZEROS) === 0n;
 

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { F } from '../../machine/vtx/field-slots.ts';
 import type { Vmcs } from '../../machine/vtx/vmcs.ts';
 import { BUFFER, RAM, TestHost } from '../testing/test-host.ts';
 import { contextOf, elementSizeOf, type Field } from './field.ts';
@@ -337,8 +338,9 @@ describe('Metadata of a virtual processor', () => {
 
   test('what upstream writes: notification vector, descriptor, then posted interrupts; shared EPT; NMI', () => {
     const { context, vmcs } = virtualProcessor();
-    expect(write(context, PIN, 0x80n, 0x80n)).toBe(NOT_VALID);
+    expect(write(context, PIN, 0x80n, 0x80n)).toBe('c0000730');
     expect(write(context, VECTOR, 0xf2n)).toBe('was 0');
+    expect(write(context, PIN, 0x80n, 0x80n)).toBe('c0000730');
     expect(write(context, VECTOR, 0x100n)).toBe(NOT_VALID);
     expect(write(context, DESCRIPTOR, 0x12_3440n)).toBe('was 0');
     expect(write(context, DESCRIPTOR, 0x12_3448n)).toBe(NOT_VALID);
@@ -365,6 +367,33 @@ describe('Metadata of a virtual processor', () => {
     expect(access(context, 0x2420000000000000n, 'debug')).toEqual({ error: 0xc0000c00_00000000n });
     expect(write(context, 0x1220000300000040n, 1n, ALL, 'debug')).toBe('c0000c01');
     expect(write(context, 0x1220000300000048n, 1n, ALL, 'debug')).toBe('was 0');
+  });
+
+  test('a debugger sets control registers as the TD could', () => {
+    const { context, vmcs } = virtualProcessor();
+    const [CR0, CR3, CR4, EFER] = [0x6800n, 0x6802n, 0x6804n, 0x2806n].map((code) => 0x0024000300000000n | code) as [
+      bigint,
+      bigint,
+      bigint,
+      bigint,
+    ];
+    const debug = (id: bigint, value: bigint): string => write(context, id, value, ALL, 'debug');
+    vmcs.set64(F.CR0_MASK, 0x21n);
+    vmcs.set64(F.CR0_READ_SHADOW, 0x21n);
+    vmcs.set64(F.GUEST_CR0, 0x21n);
+    expect(debug(EFER, 0xd01n)).toBe('was 0');
+    expect(vmcs.get64(F.GUEST_EFER)).toBe(0x901n);
+    expect(debug(CR0, 0x8000_0020n)).toBe(NOT_VALID);
+    expect(debug(CR0, 0x8000_0021n)).toBe('was 33');
+    expect(vmcs.get64(F.GUEST_EFER)).toBe(0xd01n);
+    vmcs.set64(F.CR4_MASK, 0x6040n);
+    vmcs.set64(F.CR4_READ_SHADOW, 0x40n);
+    vmcs.set64(F.GUEST_CR4, 0x2040n);
+    expect(debug(CR4, 0x2020n)).toBe(NOT_VALID);
+    expect(debug(CR4, 0x20n)).toBe(`was ${0x2040}`);
+    expect([vmcs.get64(F.GUEST_CR4), vmcs.get64(F.CR4_READ_SHADOW)]).toEqual([0x2060n, 0n]);
+    expect(debug(CR3, 0x12_3000n)).toBe('was 0');
+    for (const cr3 of [0x12_3001n, 1n << 47n, 1n << 63n]) expect(debug(CR3, cr3)).toBe(NOT_VALID);
   });
 
   test('identifiers go from the VMCS on to the TDVPS', () => {

@@ -3,18 +3,18 @@
  *
  * @tdx "ABI Reference: Metadata", VCPU-scope metadata
  */
-import { isPrivateKeyId, keyIdOf } from '../../machine/seam/key-id.ts';
 import { PIN } from '../../machine/vtx/controls.ts';
 import { F } from '../../machine/vtx/field-slots.ts';
+import { isSharedPa } from '../objects/checks.ts';
 import { TD_CTLS } from '../objects/tdcs.ts';
 import { type Tdvps, VAPIC_PAGE } from '../objects/tdvps.ts';
-import { PHYSICAL_ADDRESS_BITS } from '../platform.ts';
 import { STATUS, status } from '../status.ts';
 import { classCodeOf, type Field } from './field.ts';
 import { type Element, MetadataTable, NO_FIELD_ID, type Party } from './metadata-table.ts';
 import { findIn, type MetadataContext } from './read-element.ts';
 import { TD_VMCS_FIELDS, vmcsFieldOf } from './td-vmcs-fields.ts';
 import { TDVPS_FIELDS, type TdvpsFieldName } from './tdvps-fields.ts';
+import { debuggerState, unsetForPosting } from './vmcs-rules.ts';
 
 /** Fields of L2 virtual machines exist in no virtual processor. */
 const IN_USE = Object.entries(TDVPS_FIELDS).filter(([name]) => !/^L2_(VMCS|MSR_BITMAPS|SHADOW)/.test(name));
@@ -31,12 +31,7 @@ const XSAVE_HEADER: readonly [first: number, end: number] = [64, 72];
 const VAPIC_PPR = 0xa0;
 /** Bit of VCPU_STATE_DETAILS: an interrupt is pending and would be delivered but for RFLAGS.IF. */
 const VMXIP = 1n;
-const FIRST_NOTIFICATION_VECTOR = 0n;
 const LAST_NOTIFICATION_VECTOR = 255n;
-
-/** Address of memory that the host shares: it fits, and has no private KeyID. */
-const isSharedPa = (value: bigint): boolean =>
-  value >> BigInt(PHYSICAL_ADDRESS_BITS) === 0n && !isPrivateKeyId(keyIdOf(Number(value)));
 
 export class VpContext implements MetadataContext {
   readonly #tdvps: Tdvps;
@@ -78,24 +73,29 @@ export class VpContext implements MetadataContext {
     return size === 8 ? vmcs.get64(slot) : BigInt(vmcs.low(slot));
   }
 
-  #writeVmcs({ code, size }: Field, value: bigint): bigint | null {
-    const { vmcs } = this.#tdvps;
+  #writeVmcs({ code, size }: Field, written: bigint): bigint | null {
+    const { vmcs, tdcs } = this.#tdvps;
     const { slot } = vmcsFieldOf(code);
+    let value = written;
     switch (slot) {
       case F.POSTED_INTERRUPT_NOTIFICATION_VECTOR:
-        if (value < FIRST_NOTIFICATION_VECTOR || value > LAST_NOTIFICATION_VECTOR) return invalidValue();
+        if (value > LAST_NOTIFICATION_VECTOR) return invalidValue();
         break;
       case F.POSTED_INTERRUPT_DESCRIPTOR_ADDRESS:
       case F.SHARED_EPT_POINTER:
         if (!isSharedPa(value)) return invalidValue();
         break;
       case F.PIN_CONTROLS:
-        // Nothing is posted before the host has said where.
-        if (value & BigInt(PIN.POSTED_INTERRUPTS) && vmcs.get64(F.POSTED_INTERRUPT_DESCRIPTOR_ADDRESS) === 0n) {
-          return invalidValue();
+        if (value & BigInt(PIN.POSTED_INTERRUPTS)) {
+          const missing = unsetForPosting(vmcs);
+          if (missing !== null) return status(STATUS.TD_VMCS_FIELD_NOT_INITIALIZED, missing);
         }
         break;
-      default:
+      default: {
+        const state = debuggerState(vmcs, tdcs, slot, value);
+        if (state === null) return invalidValue();
+        value = state;
+      }
     }
     if (size === 8) vmcs.set64(slot, value);
     else vmcs.setLow(slot, Number(value));

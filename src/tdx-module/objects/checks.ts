@@ -35,6 +35,10 @@ export function privatePa(value: bigint, operand: number, alignment = 4096): Hpa
 }
 
 const inSeamrr = (pa: Hpa): boolean => pa >= SEAMRR_BASE && pa < SEAMRR_BASE + SEAMRR_SIZE;
+const isShared = (pa: Hpa): boolean => !isPrivateKeyId(keyIdOf(pa)) && !inSeamrr(stripKeyId(pa));
+/** Whether a value is the address of memory that the host may share: it fits, has no private KeyID, is outside SEAMRR. */
+export const isSharedPa = (value: bigint): boolean =>
+  value >> BigInt(PHYSICAL_ADDRESS_BITS) === 0n && isShared(Number(value));
 
 /**
  * The address of a buffer of the host's: aligned, without a private KeyID, outside SEAMRR. It keeps its (shared) KeyID bits.
@@ -42,7 +46,7 @@ const inSeamrr = (pa: Hpa): boolean => pa >= SEAMRR_BASE && pa < SEAMRR_BASE + S
 export function sharedPa(value: bigint, operand: number, alignment: number): Hpa | bigint {
   const pa = physical(value, operand, alignment);
   if (typeof pa === 'bigint') return pa;
-  return isPrivateKeyId(keyIdOf(pa)) || inSeamrr(stripKeyId(pa)) ? operandInvalid(operand) : pa;
+  return isShared(pa) ? pa : operandInvalid(operand);
 }
 
 /** Finds and locks the PAMT entry of a page in use. */

@@ -12,7 +12,6 @@ export const tdhSysUpdate: HostLeaf = {
   number: 53,
   name: 'TDH.SYS.UPDATE',
   versions: [0],
-  verification: 'recalled',
   run(call) {
     if (!call.lock('sys', 0, 'exclusive')) return status(STATUS.SYS_BUSY);
     if (call.module.system.state !== SYS_STATE.SYSINIT_DONE) return status(STATUS.SYS_STATE_INCORRECT);
