@@ -27,6 +27,7 @@ export const TDH = {
   MNG_CREATE: 9,
   VP_CREATE: 10,
   MNG_RD: 11,
+  MNG_WR: 13,
   MR_EXTEND: 16,
   MR_FINALIZE: 17,
   VP_FLUSH: 18,
@@ -75,6 +76,8 @@ export interface TdOptions {
   readonly configFlags?: bigint;
   /** Units of 25 MHz. */
   readonly tscFrequency?: number;
+  /** Bits of CPUID that the host leaves out: a mask for one register (0 EAX to 3 EDX) of a leaf. */
+  readonly leaveOut?: { readonly leaf: number; readonly register: number; readonly bits: number };
 }
 
 const PAGE = 4096;
@@ -100,7 +103,11 @@ export function writeTdParams(host: TestHost, at: Hpa, options: TdOptions = {}):
     const row = CPUID_CONFIG_LEAVES[i]!;
     const native = nativeCpuid(p, row.leaf, row.subleaf ?? 0);
     const masks = [values[0] & 0xffff_ffffn, values[0] >> 32n, values[1] & 0xffff_ffffn, values[1] >> 32n];
-    for (let r = 0; r < 4; r++) memory.write32(at + 256 + i * 16 + r * 4, Number(BigInt(native[r]!) & masks[r]!));
+    for (let r = 0; r < 4; r++) {
+      const { leaf, register, bits } = options.leaveOut ?? { leaf: -1, register: 0, bits: 0 };
+      const kept = leaf === row.leaf && register === r ? ~bits : -1;
+      memory.write32(at + 256 + i * 16 + r * 4, Number(BigInt(native[r]!) & masks[r]!) & kept);
+    }
   }
 }
 
