@@ -14,7 +14,9 @@ import {
   DIRECTION,
   FLAGS_REST,
   FPR,
+  FS,
   GPR,
+  GS,
   PAGE_RIP,
   RIP,
   SAVED_STATES,
@@ -133,6 +135,24 @@ export const STATUS_FLAGS: number = FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG
 
 const segment = (): Segment => ({ selector: 0, base: 0n, limit: 0xffff, attributes: 0x93 });
 
+/** FS and GS have their bases in the state block, where generated code changes them. */
+function basedSegment(p: Processor, n: number): Segment {
+  const address = SEGMENTS + n * SEGMENT_SIZE + SEG_BASE;
+  return Object.defineProperty(segment(), 'base', {
+    enumerable: true,
+    get: () => p.read64(address),
+    set: (value: bigint) => p.write64(address, value),
+  });
+}
+
+const HIGH = 0x1_0000_0000;
+
+/** Writes -1 or a whole number below 2^53 as i64. */
+function writeSpan(view: DataView, at: number, value: number): void {
+  view.setUint32(at, value, true);
+  view.setInt32(at + 4, value < 0 ? -1 : Math.floor(value / HIGH), true);
+}
+
 /** An exception on its way to delivery. */
 export interface PendingFault {
   vector: number;
@@ -174,7 +194,7 @@ export class Processor {
   /** Current privilege level; equals SS.DPL except in real and virtual-8086 mode. */
   cpl = 0;
   /** ES CS SS DS FS GS. After a change call syncSegment(). */
-  readonly segments: Segment[] = [segment(), segment(), segment(), segment(), segment(), segment()];
+  readonly segments: Segment[] = [segment(), segment(), segment(), segment()];
   readonly ldtr: Segment = { selector: 0, base: 0n, limit: 0xffff, attributes: 0x82 };
   readonly tr: Segment = { selector: 0, base: 0n, limit: 0xffff, attributes: 0x8b };
   readonly gdtr: DescriptorTable = { base: 0n, limit: 0xffff };
@@ -215,6 +235,7 @@ export class Processor {
     this.index = index;
     this.home = SAVED_STATES + index * STATE_SIZE;
     this.block = this.home;
+    this.segments.push(basedSegment(this, FS), basedSegment(this, GS));
   }
 
   #at(address: number): number {
@@ -313,11 +334,11 @@ export class Processor {
 
   /** Publishes a segment register to the state block: base and legal offsets. Also the stack mask for SS and CS. */
   syncSegment(n: number): void {
-    const { selector, base, limit, attributes } = this.segments[n]!;
+    const { selector, limit, attributes } = this.segments[n]!;
     const at = this.#at(SEGMENTS) + n * SEGMENT_SIZE;
     const view = this.#view;
     const long = this.mode64;
-    view.setBigUint64(at + SEG_BASE, long && n < 4 ? 0n : base, true);
+    if (n < FS) view.setBigUint64(at + SEG_BASE, long ? 0n : this.segments[n]!.base, true);
     const protectedSegment = this.protectedMode && !this.v86;
     const unusable = (attributes & (AR_UNUSABLE | AR_P)) !== AR_P;
     const type = attributes & 15;
@@ -332,12 +353,12 @@ export class Processor {
     view.setUint16(at + SEG_SELECTOR, selector, true);
     const readable = !protectedSegment || !code || (type & 2) !== 0;
     const writable = !protectedSegment || (!code && (type & 2) !== 0);
-    view.setBigInt64(at + SEG_READ_SPAN, BigInt(readable ? span : -1), true);
-    view.setBigInt64(at + SEG_WRITE_SPAN, BigInt(writable ? span : -1), true);
+    writeSpan(view, at + SEG_READ_SPAN, readable ? span : -1);
+    writeSpan(view, at + SEG_WRITE_SPAN, writable ? span : -1);
     if (n !== CS && n !== SS) return;
-    view.setBigInt64(this.#at(CODE_MASK), long ? -1n : 0xffff_ffffn, true);
+    writeSpan(view, this.#at(CODE_MASK), long ? -1 : 0xffff_ffff);
     const { attributes: ss } = this.segments[SS]!;
-    view.setBigInt64(this.#at(STACK_MASK), long ? -1n : ss & AR_DB ? 0xffff_ffffn : 0xffffn, true);
+    writeSpan(view, this.#at(STACK_MASK), long ? -1 : ss & AR_DB ? 0xffff_ffff : 0xffff);
   }
   syncSegments(): void {
     for (let n = 0; n < 6; n++) this.syncSegment(n);

@@ -9,6 +9,7 @@ import { flagsFromWordKind } from '../isa/flags.ts';
 import type { Insn } from '../isa/insn.ts';
 import '../isa/index.ts';
 import type { Machine } from '../machine.ts';
+import { followBank } from '../mmu/select.ts';
 import { BLOCKED_BY_STI, type Processor } from '../processor.ts';
 import { CodePages, type CodeSize } from './code-pages.ts';
 import { EngineCounters, type EngineStatistics, engineStatistics } from './counters.ts';
@@ -94,6 +95,7 @@ export class Engine {
     view.setInt32(BUDGET, budget, true);
     this.#setTscOrigin(p, budget);
     this.#forgetSti(budget);
+    const bank = view.getUint32(TLB_BASE, true);
     let reason = this.handlers.run(0) as Exit;
     while (reason === EXIT.ahead) {
       // Nothing the guest can tell: no look at the world here, whatever the budget.
@@ -102,6 +104,7 @@ export class Engine {
     }
     this.executed = budget - view.getInt32(BUDGET, true);
     this.#noteSti(p);
+    if (view.getUint32(TLB_BASE, true) !== bank) followBank(p);
     // A branch that ends with its page and was not taken stops before the step to the next page, whose offset of 4096
     // does not fit the record.
     const record = view.getUint32(STOPPED_AT, true);
@@ -173,9 +176,11 @@ export class Engine {
     this.#setTscOrigin(p, 0);
     this.#stepInsn = decoded;
     this.#forgetSti(0);
+    const bank = view.getUint32(TLB_BASE, true);
     const reason = this.handlers.run(SCRATCH_RECORDS) as Exit;
     this.executed = -view.getInt32(BUDGET, true);
     this.#noteSti(p);
+    if (view.getUint32(TLB_BASE, true) !== bank) followBank(p);
     if (reason >= EXIT.miss) {
       view.setBigUint64(RIP, start, true);
       return reason;

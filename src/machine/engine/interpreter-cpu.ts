@@ -49,6 +49,7 @@ import {
   SEGMENT_SIZE,
   SEGMENTS,
   STOPPED_AT,
+  TLB_BASE,
   TLB_EXECUTE,
   TSC_ORIGIN,
   XMM,
@@ -206,6 +207,13 @@ export class InterpreterCpu extends Cpu {
       () => void this.code.out.i32(0),
     );
     this.markCommitted();
+  }
+
+  switchBank(bank: Expr<32>): void {
+    this.setState(TLB_BASE, bank);
+    const { tlb, budget } = this.#locals;
+    // A cold handler's caller looks at TLB_BASE.
+    if (budget >= 0) this.code.assign(KEY.words, bank, () => this.code.out.setLocal(tlb));
   }
 
   // ---- control

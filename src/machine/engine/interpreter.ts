@@ -101,6 +101,7 @@ export function generateInterpreter(hot: readonly HandlerBody[]): Uint8Array<Arr
   out.getLocal(IP).memory(0x2f, 0).i32(COLD_BASE).u8(0x6b);
   out.u8(0x11).unsigned(coldType).u8(0).teeLocal(LEAVING);
   out.i32(0).memory(0x28, BUDGET).setLocal(BUDGET_LEFT);
+  out.i32(0).memory(0x28, TLB_BASE).setLocal(TLB);
   code.block(0x04, 'if');
   out.getLocal(LEAVING).setLocal(IP);
   code.br('dispatch');

@@ -60,6 +60,11 @@ export const TSC_AUX: number = STATE + 0xf4;
 export const CODE_MASK: number = STATE + 0x218;
 /** Low half of the time-stamp counter at the last STI that cast a shadow, or another time. i32 */
 export const STI_TIME: number = STATE + 0x220;
+/** IA32_KERNEL_GS_BASE. i64 */
+export const KERNEL_GS: number = STATE + 0x228;
+/** TLB banks for supervisor accesses with RFLAGS.AC clear and set, 0 where they are not known. i32 each */
+export const BANK_AC_CLEAR: number = STATE + 0x230;
+export const BANK_AC_SET: number = STATE + 0x234;
 /** x87: control, status (without TOP), TOP, abridged tag word (1 = in use), opcode, and pointers. */
 export const FCW: number = STATE + 0xf8;
 export const FSW: number = STATE + 0xfa;
@@ -101,7 +106,7 @@ export const SLOW = {
   align: 16,
   /** INT3, INT1, INTO and the like always go to TypeScript; FS/GS base instructions need CR4.FSGSBASE. */
   fsgsbase: 32,
-  /** CLI, STI, PUSHF and POPF: not at CPL 0, or virtual-8086 mode. */
+  /** CLI, STI, PUSHF, POPF, SWAPGS, STAC, CLAC: not at CPL 0, or virtual-8086 mode. */
   interruptFlag: 64,
   /** STI and POPF: something waits for RFLAGS.IF to become 1. */
   interruptWindow: 128,

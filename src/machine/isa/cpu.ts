@@ -125,6 +125,8 @@ export abstract class Cpu {
   /** Base plus scaled index plus displacement, not yet cut to the address size. */
   protected abstract rawAddress(): Expr<64>;
   protected abstract tlbBase(): Expr<32>;
+  /** Makes another TLB bank the one in force. A commit. */
+  abstract switchBank(bank: Expr<32>): void;
   /** Counts one REP iteration; leaves at this instruction when the budget is used up. */
   protected abstract spendIteration(): void;
 

@@ -178,6 +178,9 @@ class EvaluatingCpu extends Cpu {
     this.#effects.push(() => this.#context.writeState(address, size, now));
     this.markCommitted();
   }
+  switchBank(): void {
+    this.markCommitted();
+  }
   protected immediate(operand: Operand): Expr<Width> {
     const { insn } = this;
     const second = insn.operands.filter((o) => o.place === 'immediate').indexOf(operand) > 0;

@@ -2,7 +2,7 @@
  * Choosing the TLB bank: after anything that changes how linear addresses translate, tlbContextChanged() decodes the
  * controls, finds the context and publishes its bank to generated code.
  */
-import { TLB_BASE } from '../engine/layout.ts';
+import { BANK_AC_CLEAR, BANK_AC_SET, TLB_BASE } from '../engine/layout.ts';
 import {
   CR0_PG,
   CR0_WP,
@@ -76,9 +76,19 @@ export function tlbContextChanged(p: Processor): void {
   publish(p, m);
 }
 
-/** Points generated code at the bank of the class in force. */
+/** After generated code has switched banks (STAC, CLAC): the class follows RFLAGS.AC. */
+export function followBank(p: Processor): void {
+  p.mmu.class = p.flagsRest & FLAG_AC ? SUPERVISOR : SUPERVISOR_SMAP;
+}
+
+/** Points generated code at the bank of the class in force, and at those it may switch to. */
 function publish(p: Processor, m: Mmu): void {
   const { context } = m;
+  const { banks, codeSizes } = context;
+  const both =
+    m.smap && p.cpl !== 3 && codeSizes[SUPERVISOR] === p.codeSize && codeSizes[SUPERVISOR_SMAP] === p.codeSize;
+  p.write32(BANK_AC_CLEAR, both ? banks[SUPERVISOR_SMAP] : 0);
+  p.write32(BANK_AC_SET, both ? banks[SUPERVISOR] : 0);
   const bank = context.banks[m.class];
   if (bank === 0) {
     p.write32(TLB_BASE, EMPTY_BANK);

@@ -1,5 +1,5 @@
 /** MSRs of system calls, segment bases and long mode. @sdm "Model-Specific Registers (MSRs)" */
-import { FS, GS } from '../engine/layout.ts';
+import { FS, GS, KERNEL_GS } from '../engine/layout.ts';
 import { isCanonical } from '../processor/canonical.ts';
 import type { Processor } from '../processor.ts';
 import { writeEfer } from '../system/control-registers.ts';
@@ -40,6 +40,12 @@ function writeTscAux(p: Processor, value: bigint): boolean {
   return true;
 }
 
+function writeKernelGs(p: Processor, value: bigint): boolean {
+  if (!isCanonical(p, value)) return false;
+  p.write64(KERNEL_GS, value);
+  return true;
+}
+
 function writeXss(p: Processor, value: bigint): boolean {
   if (value & ~SUPPORTED_XSS) return false;
   p.xss = value;
@@ -63,6 +69,6 @@ export const SYSTEM_CALL_MSRS: readonly MsrRow[] = [
   stored(IA32_FMASK, 'IA32_FMASK', upTo32Bits, 0n, 'syscall'),
   segmentBase(IA32_FS_BASE, 'IA32_FS_BASE', FS),
   segmentBase(IA32_GS_BASE, 'IA32_GS_BASE', GS),
-  stored(IA32_KERNEL_GS_BASE, 'IA32_KERNEL_GS_BASE', canonical, 0n, 'lm'),
+  live(IA32_KERNEL_GS_BASE, 'IA32_KERNEL_GS_BASE', (p) => p.read64(KERNEL_GS), writeKernelGs, 'lm'),
   live(IA32_TSC_AUX, 'IA32_TSC_AUX', (p) => BigInt(p.tscAux), writeTscAux, 'rdtscp'),
 ];

@@ -99,6 +99,9 @@ class Probe extends Cpu {
   state<W extends LoadWidth>(_address: number, width: W): Expr<W> {
     return this.#unknown(width);
   }
+  switchBank(): void {
+    this.markCommitted();
+  }
   setState(): void {
     this.markCommitted();
   }

@@ -52,6 +52,7 @@ import {
   SEGMENT_SIZE,
   SEGMENTS,
   STOPPED_AT,
+  TLB_BASE,
   TLB_EXECUTE,
   TSC_ORIGIN,
   XMM,
@@ -340,6 +341,11 @@ export class TranslatorCpu extends Cpu implements BlockEmitter {
       () => void code.out.i32(0),
     );
     this.markCommitted();
+  }
+
+  switchBank(bank: Expr<32>): void {
+    this.setState(TLB_BASE, bank);
+    this.code.assign(KEY.words, bank, () => this.code.out.setLocal(TLB));
   }
 
   // ---- control

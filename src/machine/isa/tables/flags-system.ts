@@ -3,7 +3,7 @@
  *
  * @sdm Volume 2, the instructions named
  */
-import { DIRECTION, FLAGS_REST, RSP, SLOW, SS, STI_TIME } from '../../engine/layout.ts';
+import { BANK_AC_CLEAR, BANK_AC_SET, DIRECTION, FLAGS_REST, RSP, SLOW, SS, STI_TIME } from '../../engine/layout.ts';
 import type { Cpu } from '../cpu.ts';
 import { add, and, type Expr, isZero, ne, or, select, truncate, u32, u64, xor, zeroExtend } from '../expr.ts';
 import { flagsFromWord, STATUS } from '../flags.ts';
@@ -55,7 +55,17 @@ define('POPF', { ...stack, writes: STATUS }, '9D', (cpu) => {
   cpu.setState(DIRECTION, select(ne(and(image, u32(DF)), u32(0)), u64(-1), u64(1)));
   cpu.setFlags(flagsFromWord(and(image, u32(STATUS))));
 });
-define('CLAC', { flow: 'system', feature: 'smap' }, 'NP 0F 01 =CA', ASSIST);
-define('STAC', { flow: 'system', feature: 'smap' }, 'NP 0F 01 =CB', ASSIST);
+/** RFLAGS.AC decides which pages a supervisor may touch, and so which TLB bank counts. */
+const setAc =
+  (on: boolean) =>
+  (cpu: Cpu): void => {
+    cpu.assistIfSlow(SLOW.interruptFlag);
+    const bank = cpu.code.let(cpu.state(on ? BANK_AC_SET : BANK_AC_CLEAR, 32));
+    cpu.assistIf(isZero(bank));
+    cpu.setState(FLAGS_REST, on ? or(rest(cpu), u32(AC)) : and(rest(cpu), u32(~AC)));
+    cpu.switchBank(bank);
+  };
+define('CLAC', { feature: 'smap' }, 'NP 0F 01 =CA', setAc(false));
+define('STAC', { feature: 'smap' }, 'NP 0F 01 =CB', setAc(true));
 define('PUSHA', stack, '60; no64', ASSIST);
 define('POPA', stack, '61; no64', ASSIST);

@@ -1,7 +1,7 @@
 /** Segment registers, descriptor tables and selectors. @sdm Volume 2, the instructions named */
-import { FS, GS, SEG_BASE, SEG_SELECTOR, SEGMENT_SIZE, SEGMENTS, SLOW } from '../../engine/layout.ts';
+import { FS, GS, KERNEL_GS, SEG_BASE, SEG_SELECTOR, SEGMENT_SIZE, SEGMENTS, SLOW } from '../../engine/layout.ts';
 import type { Cpu } from '../cpu.ts';
-import { truncate, zeroExtend } from '../expr.ts';
+import { ne, sar, shl, truncate, u8, zeroExtend } from '../expr.ts';
 import { ASSIST, define } from '../row.ts';
 
 const stack = { default64: true, implicitMemory: true } as const;
@@ -55,11 +55,27 @@ const readBase =
     cpu.assistIfSlow(SLOW.fsgsbase);
     cpu.write(0, truncate(cpu.state(SEGMENTS + n * SEGMENT_SIZE + SEG_BASE, 64), cpu.width(0)));
   };
-define('SWAPGS', {}, '0F 01 =F8; 64', ASSIST);
+/** Canonical with 57-bit addresses too, else TypeScript looks. */
+const writeBase =
+  (n: number) =>
+  (cpu: Cpu): void => {
+    cpu.assistIfSlow(SLOW.fsgsbase);
+    const base = cpu.code.let(zeroExtend(cpu.read(0), 64));
+    cpu.assistIf(ne(sar(shl(base, u8(16)), u8(16)), base));
+    cpu.setState(SEGMENTS + n * SEGMENT_SIZE + SEG_BASE, base);
+  };
+const GS_BASE = SEGMENTS + GS * SEGMENT_SIZE + SEG_BASE;
+define('SWAPGS', {}, '0F 01 =F8; 64', (cpu) => {
+  cpu.assistIfSlow(SLOW.interruptFlag);
+  const base = cpu.code.let(cpu.state(GS_BASE, 64));
+  const other = cpu.code.let(cpu.state(KERNEL_GS, 64));
+  cpu.setState(GS_BASE, other);
+  cpu.setState(KERNEL_GS, base);
+});
 define('RDFSBASE', { dst: 'w', feature: 'fsgsbase' }, 'F3 0F AE /0 reg Ry; 64', readBase(FS));
 define('RDGSBASE', { dst: 'w', feature: 'fsgsbase' }, 'F3 0F AE /1 reg Ry; 64', readBase(GS));
-define('WRFSBASE', { dst: 'r', feature: 'fsgsbase' }, 'F3 0F AE /2 reg Ry; 64', ASSIST);
-define('WRGSBASE', { dst: 'r', feature: 'fsgsbase' }, 'F3 0F AE /3 reg Ry; 64', ASSIST);
+define('WRFSBASE', { dst: 'r', feature: 'fsgsbase' }, 'F3 0F AE /2 reg Ry; 64', writeBase(FS));
+define('WRGSBASE', { dst: 'r', feature: 'fsgsbase' }, 'F3 0F AE /3 reg Ry; 64', writeBase(GS));
 
 define('SGDT', { dst: 'w' }, '0F 01 /0 mem Mx', ASSIST);
 define('SIDT', { dst: 'w' }, '0F 01 /1 mem Mx', ASSIST);

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { DS, ES, FS, GS, RAX, RBX, RSP, SS } from '../../engine/layout.ts';
+import { readMsr, writeMsr } from '../../msr/msr.ts';
 import { DONE, FAULT, GP, NP, SS_FAULT, UD } from '../../outcome.ts';
 import { AR_UNUSABLE, BLOCKED_BY_MOV_SS, CR4_FSGSBASE } from '../../processor.ts';
 import { beginStep, endStep } from '../events/step.ts';
@@ -161,10 +162,10 @@ describe('SWAPGS and the base instructions', () => {
   it('SWAPGS exchanges GS.base and IA32_KERNEL_GS_BASE at level 0 only', () => {
     const lab = new Lab('long');
     lab.p.segments[GS]!.base = 0x1111n;
-    lab.p.msrs.set(0xc000_0102, 0xffff_8000_0000_0000n);
+    writeMsr(lab.p, 0xc000_0102, 0xffff_8000_0000_0000n);
     lab.run('0f 01 f8');
     expect(lab.p.segments[GS]!.base).toBe(0xffff_8000_0000_0000n);
-    expect(lab.p.msrs.get(0xc000_0102)).toBe(0x1111n);
+    expect(readMsr(lab.p, 0xc000_0102)).toBe(0x1111n);
     expect(new Lab('long', 3).run('0f 01 f8')).toEqual({ outcome: FAULT, vector: GP, errorCode: 0 });
   });
 

@@ -1,8 +1,7 @@
 /** MOV, PUSH, POP of segment registers; LDS, LES, LSS, LFS, LGS; SWAPGS and the FS/GS base instructions. @sdm their operation sections */
-import { CS, DS, ES, FS, GS, SS } from '../../engine/layout.ts';
+import { CS, DS, ES, FS, GS, KERNEL_GS, SS } from '../../engine/layout.ts';
 import { implement } from '../../isa/handlers.ts';
 import type { Insn } from '../../isa/insn.ts';
-import { IA32_KERNEL_GS_BASE } from '../../msr/system-calls.ts';
 import { DONE, GP, type Outcome, UD } from '../../outcome.ts';
 import { BLOCKED_BY_MOV_SS, CR4_FSGSBASE, type Processor } from '../../processor.ts';
 import { isCanonical } from '../canonical.ts';
@@ -74,10 +73,9 @@ implement('SWAPGS', (p: Processor): Outcome => {
   if (p.cpl !== 0) return p.raise(GP, 0);
   // all checks passed
   const gs = p.segments[GS]!;
-  const other = p.msrs.get(IA32_KERNEL_GS_BASE) ?? 0n;
-  p.msrs.set(IA32_KERNEL_GS_BASE, gs.base);
+  const other = p.read64(KERNEL_GS);
+  p.write64(KERNEL_GS, gs.base);
   gs.base = other;
-  p.syncSegment(GS);
   return DONE;
 });
 
