@@ -15,6 +15,8 @@ import type { VtxState } from './vtx-state.ts';
 const CONTROL = 32;
 const OUTSTANDING = 1;
 const PIR_WORDS = 8;
+/** Vectors 0 to 30 mean exceptions and NMIs: into a TD the host cannot post them. @tdx "Interrupt Handling and APIC Virtualization" */
+const NOT_FOR_TDS = 0x7fff_ffff;
 
 /** Whether an acknowledged interrupt is the notification of posted ones. */
 export const isNotification = (v: VtxState, vector: number): boolean =>
@@ -29,9 +31,11 @@ export function processPostedInterrupts(v: VtxState): void {
   p.apic.eoi();
   let highest = -1;
   for (let word = 0; word < PIR_WORDS; word++) {
-    const posted = memory.read32(descriptor + 4 * word);
-    if (posted === 0) continue;
+    const requested = memory.read32(descriptor + 4 * word);
+    if (requested === 0) continue;
     memory.write32(descriptor + 4 * word, 0);
+    const posted = word === 0 && v.tdGuest ? (requested & ~NOT_FOR_TDS) >>> 0 : requested;
+    if (posted === 0) continue;
     const at = VAPIC.IRR + 16 * word;
     writeVirtual(v, at, readVirtual(v, at) | posted);
     highest = 32 * word + 31 - Math.clz32(posted);
