@@ -6,6 +6,7 @@ import type { Family } from './lab.ts';
 import { malformed } from './malformed.ts';
 import { mapTwice } from './map-twice.ts';
 import { measured } from './measured.ts';
+import { memoryMap } from './memory-map.ts';
 import { processors } from './processors.ts';
 import { readWrite } from './read-write.ts';
 import { replay } from './replay.ts';
@@ -25,5 +26,6 @@ export const FAMILIES: readonly Family[] = [
   identity,
   sharedMemory,
   malformed,
+  memoryMap,
   teardown,
 ];
