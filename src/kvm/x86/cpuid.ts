@@ -38,6 +38,8 @@ export interface KvmCpuidEntry2 {
   edx: number;
 }
 
+/** Guest-physical addresses have no more bits than tables of four levels translate. */
+const TDP_ADDRESS_BITS = 48;
 const CR4_OSXSAVE = 0x40000;
 const OSXSAVE_BIT = 1 << 27;
 const APIC_BIT = 1 << 9;
@@ -169,7 +171,8 @@ function addLeaf(
       add(leaf, 0, false, { ...zero, edx: host(leaf).edx & (1 << 8) });
       return;
     case 0x8000_0008:
-      add(leaf, 0, false, { ...zero, eax: host(leaf).eax & 0xffff, ebx: caps(0, 'ebx') });
+      // The guest's addresses reach as far as EPT tables of four levels.
+      add(leaf, 0, false, { ...zero, eax: (host(leaf).eax & 0xffff) | (TDP_ADDRESS_BITS << 16), ebx: caps(0, 'ebx') });
       return;
     default:
       if (VERBATIM.has(leaf)) add(leaf, 0, false, host(leaf));

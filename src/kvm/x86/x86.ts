@@ -8,7 +8,7 @@ import { EEXIST, EINVAL, EIO, type Errno } from '../../host/errno.ts';
 import type { Host } from '../../host/host.ts';
 import { Task } from '../../host/sched.ts';
 import { readMsr } from '../../machine/msr/msr.ts';
-import type { Gfn, Gpa } from '../../util/address.ts';
+import { type Gfn, type Gpa, PAGE_SIZE } from '../../util/address.ts';
 import type { KvmArchHooks, KvmMrChange } from '../virt/arch_hooks.ts';
 import {
   KVM_MEM_LOG_DIRTY_PAGES,
@@ -41,7 +41,7 @@ import {
 } from './kvm_host.ts';
 import type { KvmX86InitOps, KvmX86Ops } from './kvm_x86_ops.ts';
 import { kvmCreateLapic, kvmFreeLapic } from './lapic.ts';
-import { kvmFlushRemoteTlbs } from './mmu/mmu.ts';
+import { gfnOfGpa, kvmFlushRemoteTlbs, kvmMmuMaxGfn } from './mmu/mmu.ts';
 import {
   kvmMmuRecoverHugePages,
   kvmMmuSlotRemoveWriteAccess,
@@ -250,8 +250,18 @@ export class X86ArchHooks implements KvmArchHooks {
 
   // ---- memory
 
-  kvmArchPrepareMemoryRegion(): Errno {
-    return 0;
+  /** @upstream kvm_arch_prepare_memory_region() */
+  kvmArchPrepareMemoryRegion(
+    kvm: Kvm,
+    _old: KvmMemorySlot | null,
+    slot: KvmMemorySlot | null,
+    change: KvmMrChange,
+  ): Errno {
+    if (slot === null || change === 'flagsOnly') return 0;
+    const vm = kvm as X86Vm;
+    const last = slot.baseGfn + slot.npages - 1;
+    // A frame with the shared bit is another name of the one without it.
+    return last > kvmMmuMaxGfn(vm) || gfnOfGpa(vm, last * PAGE_SIZE) !== last ? -EINVAL : 0;
   }
   /** @upstream kvm_mmu_slot_apply_flags() */
   kvmArchCommitMemoryRegion(

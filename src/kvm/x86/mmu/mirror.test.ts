@@ -140,6 +140,21 @@ describe('shared memory', () => {
   });
 });
 
+test('a slot at addresses with the shared bit, or beyond the tables: −EINVAL', () => {
+  const lab = new MirrorLab();
+  const at = (gfn: number): number =>
+    kvmSetMemoryRegion2(lab.vm, {
+      slot: 1,
+      flags: 0,
+      guestPhysAddr: gfn * PAGE_SIZE,
+      memorySize: 2 * PAGE_SIZE,
+      userspaceAddr: lab.shared,
+    });
+  const bit = lab.vm.arch.gfnDirectBits;
+  expect([at(bit), at(bit - 1), at(2 * bit), at(2 ** 40 - 2)]).toEqual([-EINVAL, -EINVAL, -EINVAL, -EINVAL]);
+  expect(at(bit - 2)).toBe(0);
+});
+
 describe('taking private memory away', () => {
   test('becoming shared removes the pages; the tables stay', () => {
     const lab = labWith(8);

@@ -98,6 +98,9 @@ export function gfnOfGpa(kvm: X86Vm, gpa: Gpa): Gfn {
   return bits !== 0 && Math.floor(gfn / bits) % 2 === 1 ? gfn - bits : gfn;
 }
 
+/** The highest frame that the tables of a VM reach. @upstream kvm_mmu_max_gfn() */
+export const kvmMmuMaxGfn = (kvm: X86Vm): Gfn => pagesPerHpage(kvm.arch.tdpMmu.rootLevel + 1) - 1;
+
 /** User space hears of the access by a KVM_EXIT_MEMORY_FAULT and `error`. @upstream kvm_mmu_prepare_memory_fault_exit() */
 function memoryFaultExit(vcpu: X86Vcpu, gfn: Gfn, isPrivate: boolean, error: Errno): Errno {
   const { memoryFault } = vcpu.run;
@@ -117,6 +120,8 @@ export function kvmTdpPageFault(vcpu: X86Vcpu, gpa: Gpa, errorCode: number): num
   const slot = kvmVcpuGfnToMemslot(vcpu, gfn);
   if (isPrivate) return privatePageFault(vcpu, slot, gfn);
   if (slot === null) {
+    // What tables cannot reach is no memory; an entry for it would be another frame's.
+    if (gfn > kvmMmuMaxGfn(kvm)) return RET_PF_EMULATE;
     if (isApicAccessGfn(kvm, gfn)) return apicAccessPageFault(vcpu, gfn);
     const mmio = makeMmioSpte(gfn, kvm.memslotGeneration, kvm.arch.shadowMmioValue);
     kvm.arch.tdpMmu.map(gfn, PG_LEVEL_4K, mmio);
