@@ -26,29 +26,38 @@ export class SeamMemory implements StructureMemory {
     this.#machineCheck = machineCheck;
   }
 
+  // perf: by size, as every VM entry and exit of a TD comes here.
   read8(hpa: Hpa): number {
-    return Number(this.#read(hpa, 1));
+    const key = this.#keyFor(hpa, 1);
+    return key < 0 ? 0 : this.#keyed.read8(stripKeyId(hpa), key);
   }
   read16(hpa: Hpa): number {
-    return Number(this.#read(hpa, 2));
+    const key = this.#keyFor(hpa, 2);
+    return key < 0 ? 0 : this.#keyed.read16(stripKeyId(hpa), key);
   }
   read32(hpa: Hpa): number {
-    return Number(this.#read(hpa, 4));
+    const key = this.#keyFor(hpa, 4);
+    return key < 0 ? 0 : this.#keyed.read32(stripKeyId(hpa), key);
   }
   read64(hpa: Hpa): bigint {
-    return this.#read(hpa, 8);
+    const key = this.#keyFor(hpa, 8);
+    return key < 0 ? 0n : this.#keyed.read64(stripKeyId(hpa), key);
   }
   write8(hpa: Hpa, value: number): void {
-    this.#write(hpa, 1, BigInt(value));
+    const key = this.#keyFor(hpa, 1);
+    if (key >= 0) this.#keyed.write8(stripKeyId(hpa), key, value);
   }
   write16(hpa: Hpa, value: number): void {
-    this.#write(hpa, 2, BigInt(value));
+    const key = this.#keyFor(hpa, 2);
+    if (key >= 0) this.#keyed.write16(stripKeyId(hpa), key, value);
   }
   write32(hpa: Hpa, value: number): void {
-    this.#write(hpa, 4, BigInt(value >>> 0));
+    const key = this.#keyFor(hpa, 4);
+    if (key >= 0) this.#keyed.write32(stripKeyId(hpa), key, value >>> 0);
   }
   write64(hpa: Hpa, value: bigint): void {
-    this.#write(hpa, 8, value);
+    const key = this.#keyFor(hpa, 8);
+    if (key >= 0) this.#keyed.write64(stripKeyId(hpa), key, value);
   }
   readBytes(hpa: Hpa, length: number): Uint8Array {
     const key = this.#keyFor(hpa, length);
@@ -59,14 +68,6 @@ export class SeamMemory implements StructureMemory {
     if (key >= 0) this.#keyed.writeBytes(stripKeyId(hpa), key, data);
   }
 
-  #read(hpa: Hpa, size: number): bigint {
-    const key = this.#keyFor(hpa, size);
-    return key < 0 ? 0n : this.#keyed.read(stripKeyId(hpa), key, size);
-  }
-  #write(hpa: Hpa, size: number, value: bigint): void {
-    const key = this.#keyFor(hpa, size);
-    if (key >= 0) this.#keyed.write(stripKeyId(hpa), key, size, value);
-  }
   /** KeyID to access a range with, or -1 after a machine check. */
   #keyFor(hpa: Hpa, size: number): number {
     const keyId = keyIdOf(hpa) || this.keyId;
