@@ -128,11 +128,16 @@ export class GuestMemfd {
   }
 
   #truncate(start: number, end: number): void {
-    for (const [index, page] of this.#pages) {
-      if (index < start || index >= end) continue;
+    const { pages } = this.kvm.host;
+    const free = (index: number): void => {
+      const page = this.#pages.get(index);
+      if (page === undefined) return;
       this.#pages.delete(index);
-      this.kvm.host.pages.free(page);
-    }
+      pages.free(page);
+    };
+    // A small hole in a large file, or a large hole where little was allocated.
+    if (end - start < this.#pages.size) for (let index = start; index < end; index++) free(index);
+    else for (const index of [...this.#pages.keys()]) if (index >= start && index < end) free(index);
   }
 }
 
