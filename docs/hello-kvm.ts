@@ -35,9 +35,9 @@ vm.setUserMemoryRegion({ slot: 0, flags: 0, guestPhysAddr: 0x1000, memorySize: 0
 
 // A vCPU in real mode at 0000:1000 that is to add 2 and 2.
 const vcpu = value(vm.createVcpu(0));
-const sregs = vcpu.getSregs();
+const sregs = value(vcpu.getSregs());
 vcpu.setSregs({ ...sregs, cs: { ...sregs.cs, base: 0n, selector: 0 } });
-vcpu.setRegs({ ...vcpu.getRegs(), rip: 0x1000n, rax: 2n, rbx: 2n, rflags: 2n });
+vcpu.setRegs({ ...value(vcpu.getRegs()), rip: 0x1000n, rax: 2n, rbx: 2n, rflags: 2n });
 
 for (;;) {
   const exit = value(await vcpu.run());
