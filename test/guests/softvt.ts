@@ -11,7 +11,11 @@ import {
   ensureImage,
   type InitMode,
 } from '../../src/cli/images/index.ts';
+import { initScript } from '../../src/cli/images/initramfs.ts';
 import { SoftvtError } from '../../src/util/errors.ts';
+
+/** The line of init behind which modules are loaded. */
+const USERSPACE = /^echo '.*'\n/m;
 
 /** What a run came to. */
 export interface CommandResult {
@@ -90,13 +94,16 @@ export async function guestFiles(name: string, init: InitMode = 'poweroff'): Pro
   }
 }
 
-/** The same with an initramfs that loads the kernel's own tdx_guest driver and prints a TDREPORT. */
-export async function tdreportFiles(name: string): Promise<GuestFiles | string> {
+/**
+ * The same with an initramfs that loads the kernel's own tdx_guest driver, runs `lines` of shell, and prints a TDREPORT.
+ */
+export async function tdreportFiles(name: string, lines: readonly string[] = []): Promise<GuestFiles | string> {
   const files = await guestFiles(name);
   if (typeof files === 'string') return files;
   const { modules = '' } = await ensureImage(name, { modules: true });
   const busybox = readFileSync(await ensureBusybox());
   const set = await collectModules(modules, ['tdx_guest']);
-  writeFileSync(files.initrd, buildInitramfs({ busybox, init: 'poweroff', tdreport: true, ...set }));
+  const script = initScript('poweroff', set.load, true).replace(USERSPACE, (line) => [line, ...lines, ''].join('\n'));
+  writeFileSync(files.initrd, buildInitramfs({ busybox, init: { script }, tdreport: true, ...set }));
   return files;
 }

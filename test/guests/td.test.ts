@@ -1,5 +1,6 @@
 /** Unmodified distribution kernels boot as TDs. `SOFTVT_GUESTS=all` adds the suite that moves. */
 
+import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -108,6 +109,34 @@ describe('6.12-cloud as a TD', () => {
         },
       });
       for (let n = 0; n < 50; n++) expect(result.stdout).toContain(`\nline-${n * 7}\r\n`);
+      expect(result.code).toBe(0);
+    },
+    10 * MINUTES,
+  );
+});
+
+/** Kernels with TSM_MEASUREMENTS show measurement registers as files. */
+describe.runIf(process.env['SOFTVT_GUESTS'] === 'all')('7.2-cloud as a TD', () => {
+  test(
+    'extends an RTMR, which shows in the TDREPORT and to whoever emulates the module; a quote is not to be had',
+    async ({ skip }) => {
+      const data = '0123456789abcdef'.repeat(3);
+      const registers = '/sys/devices/virtual/misc/tdx_guest/measurements';
+      const reports = '/sys/kernel/config/tsm/report';
+      const files = await tdreportFiles('7.2-cloud', [
+        `busybox printf ${data} >${registers}/rtmr2:sha384`,
+        `busybox mount -t configfs configfs /sys/kernel/config && busybox mkdir ${reports}/one`,
+        `busybox dd if=/dev/zero bs=64 count=1 of=${reports}/one/inblob`,
+        `busybox cat ${reports}/one/outblob || echo "softvt: no quote"`,
+      ]);
+      if (typeof files === 'string') return skip(files);
+      const result = await softvt(command(files, QUICK));
+      expect(result.stdout).toContain('softvt: no quote');
+      const [, hex = ''] = /^softvt: tdreport ([0-9a-f]{2048})\r?$/m.exec(result.stdout) ?? [];
+      const expected = createHash('sha384').update(new Uint8Array(48)).update(data).digest('hex');
+      const at = 2 * (720 + 2 * 48);
+      expect(hex.slice(at, at + 96)).toBe(expected);
+      expect(reportOf(result).rtmr).toEqual(['0'.repeat(96), '0'.repeat(96), expected, '0'.repeat(96)]);
       expect(result.code).toBe(0);
     },
     10 * MINUTES,
