@@ -55,7 +55,6 @@ describe('usage mistakes are one line on stderr and exit code 2', () => {
     ['no such kernel', ['run', '--kernel', '/nowhere/vmlinuz'], 'there is no such file'],
     ['a directory', ['run', '--kernel', '/'], 'it is a directory'],
     ['type', ['run', '--type', 'jail', '--kernel', 'x'], '--type is vm, td or bare'],
-    ['bare', ['run', '--type', 'bare', '--kernel', 'x'], 'not available yet'],
     ['too little memory for a TD', ['run', '--type', 'td', '--kernel', 'x', '--memory', '191M'], 'less than the 192M'],
     ['memory', ['run', '--kernel', 'x', '--memory', 'lots'], '--memory wants a size'],
     ['too much memory', ['run', '--kernel', 'x', '--memory', '3G'], 'more than the 2560M'],

@@ -26,7 +26,7 @@ export type RawRunOptions = { readonly [Name in keyof typeof RUN_ARGS]?: string 
 
 /** The checked options of a run. */
 export interface RunOptions {
-  readonly type: 'vm' | 'td';
+  readonly type: 'vm' | 'td' | 'bare';
   readonly kernel: string;
   readonly initrd: string | undefined;
   readonly append: string;
@@ -56,8 +56,7 @@ function text(options: RawRunOptions, name: keyof typeof RUN_ARGS): string | und
 /** Checks the options' values. Throws ERR_SOFTVT_USAGE. */
 export function checkRunOptions(options: RawRunOptions): RunOptions {
   const type = text(options, 'type') ?? 'vm';
-  if (!['vm', 'td', 'bare'].includes(type)) throw usageError(`--type is vm, td or bare, not '${type}'`);
-  if (type === 'bare') throw usageError('--type bare is not available yet; this version runs VMs and TDs');
+  if (type !== 'vm' && type !== 'td' && type !== 'bare') throw usageError(`--type is vm, td or bare, not '${type}'`);
   for (const name of ['firmware', 'disk'] as const) {
     if (options[name] !== undefined) throw usageError(`--${name} is not available yet`);
   }
@@ -71,7 +70,7 @@ export function checkRunOptions(options: RawRunOptions): RunOptions {
   }
   const timeout = text(options, 'timeout');
   return {
-    type: type === 'td' ? 'td' : 'vm',
+    type,
     kernel,
     initrd: text(options, 'initrd'),
     append: text(options, 'append') ?? '',

@@ -42,10 +42,12 @@ export class Machine {
   readonly engine: Engine;
   readonly processors: Processor[] = [];
   /**
-   * A TD's processor waits in a loop of PAUSE. With all processors on one thread, whom it waits for cannot run meanwhile;
+   * A processor waits: a TD's in a loop of PAUSE, one of a bare machine in any PAUSE. With all processors on one thread, whom it waits for cannot run meanwhile;
    * whoever shares the time among them ends its turn.
    */
   onSpin: () => void = () => {};
+  /** Whoever runs the processors in turn ends the turn of the running one: `runProcessor` returns at the next boundary. */
+  turnOver = false;
   /** The processor whose state block is at STATE. */
   current: Processor | null = null;
   /** I/O ports of a bare machine; null where every port access exits or reads all ones. */

@@ -22,7 +22,7 @@ import { fpuAvailable } from './system/fpu-access.ts';
 
 /** Why runProcessor returned. */
 export const STOP = {
-  /** Machine time has reached the deadline. */
+  /** Machine time has reached the deadline, or the turn is over. */
   deadline: 0,
   /** A VM exit has given control back to root software in TypeScript. */
   vmExit: 1,
@@ -42,8 +42,10 @@ const MAX_STRETCH = 1_000_000;
  * @param deadline ns on the machine's clock
  */
 export function runProcessor(p: Processor, deadline: number): Stop {
-  const { clock, engine } = p.machine;
-  p.machine.activate(p);
+  const { machine } = p;
+  const { clock, engine } = machine;
+  machine.activate(p);
+  machine.turnOver = false;
   for (;;) {
     clock.runTimers();
     if (p.eventsPending || p.activity !== ACTIVE) {
@@ -55,7 +57,7 @@ export function runProcessor(p: Processor, deadline: number): Stop {
       }
     }
     const now = clock.now();
-    if (now >= deadline) return STOP.deadline;
+    if (now >= deadline || machine.turnOver) return STOP.deadline;
     if (stepNeeded(p)) {
       if (settle(p, stepOnce(p))) return STOP.vmExit;
       continue;

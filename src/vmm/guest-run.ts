@@ -5,8 +5,8 @@ import type { ConsoleSink } from './serial-console.ts';
 
 /** Everything a guest is made of. */
 export interface GuestConfig {
-  /** A virtual machine or a Trust Domain; `vm` if not given. */
-  readonly type?: 'vm' | 'td';
+  /** A virtual machine, a Trust Domain, or code that runs on the machine itself; `vm` if not given. */
+  readonly type?: 'vm' | 'td' | 'bare';
   readonly kernel: Uint8Array;
   /** Name of the kernel in messages. */
   readonly kernelName: string;

@@ -37,7 +37,7 @@ export function runCommandWith(
   exit: (code: number) => void,
 ): CommandDef<typeof RUN_ARGS> {
   return defineCommand({
-    meta: { name: 'run', description: 'run a kernel as a VM or a TD' },
+    meta: { name: 'run', description: 'run a kernel as a VM, as a TD, or bare' },
     args: RUN_ARGS,
     async run({ args }) {
       const options = checkRunOptions(args);

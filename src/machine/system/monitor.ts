@@ -79,7 +79,7 @@ export function mwait(p: Processor, insn: Insn): Outcome {
   return DONE;
 }
 
-/** PAUSE does nothing but exit; a TD's, which never does, tells the machine of a loop. @sdm "PAUSE—Spin Loop Hint" */
+/** PAUSE does nothing but exit; where it does not, the machine is told that this processor waits. @sdm "PAUSE—Spin Loop Hint" */
 export function pause(p: Processor, insn: Insn): Outcome {
   const { vtx } = p;
   if (vtx.pauseExits()) return vtx.instructionExit(insn, REASON.PAUSE, 0n);

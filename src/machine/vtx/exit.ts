@@ -100,6 +100,7 @@ export function takeVmExit(v: Vtx): void {
   const vmcs = v.current!;
   const guestWasLong = (p.efer & EFER_LMA) !== 0;
   const vpidOff = (v.secondary & SECONDARY.VPID) === 0;
+  v.exitCounts[exit.reason & 0x7f]!++;
   recordInformation(v, vmcs);
   saveGuest(v, vmcs);
   leaveNonRoot(v);

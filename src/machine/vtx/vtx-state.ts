@@ -27,6 +27,9 @@ export class VtxState {
   /** The running guest was entered by the method vmlaunch() or vmresume(): its exit returns to TypeScript. */
   launchedByMethod = false;
 
+  /** VM exits so far by basic exit reason. */
+  readonly exitCounts: Float64Array = new Float64Array(128);
+
   /** The VMCS whose guest segments generated code has had since its exit to TypeScript, or null. */
   publishedSegments: Vmcs | null = null;
 

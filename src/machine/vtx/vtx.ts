@@ -278,9 +278,9 @@ export class Vtx extends VtxState {
   pauseExits(): boolean {
     return this.operation === NON_ROOT && pauseExits(this);
   }
-  /** Whether a TD, whose PAUSE cannot exit, goes round in a loop of them. */
+  /** Whether PAUSE tells that the processor waits: on a bare machine always, in a TD, whose PAUSE cannot exit, in a loop of them. */
   pauseSpins(): boolean {
-    return this.operation === NON_ROOT && pauseSpins(this);
+    return !this.launchedByMethod || (this.operation === NON_ROOT && pauseSpins(this));
   }
   /** The TSC as software in the current operation reads it. @param tsc the processor's TSC */
   guestTsc(tsc: bigint): bigint {
