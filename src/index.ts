@@ -5,11 +5,13 @@
  */
 
 import { Host } from './host/index.ts';
+import { defaultPlatform } from './host/platform.ts';
 import { Kvm, Vm, vtInit } from './kvm/index.ts';
 import { toKvmTdx } from './kvm/x86/vmx/tdx_types.ts';
 import { Machine } from './machine/machine.ts';
 import { installTdxModule, type TdxModule } from './tdx-module/module.ts';
 import { SoftvtError } from './util/errors.ts';
+import { BareRunner } from './vmm/bare/bare-runner.ts';
 import type { GuestConfig, GuestRun, StartGuest, StartGuests, TdxStatistics } from './vmm/guest-run.ts';
 import { type GuestHost, GuestRunner } from './vmm/guest-runner.ts';
 import type { VmmVm } from './vmm/kvm-api.ts';
@@ -103,9 +105,11 @@ function hostFor(configs: readonly GuestConfig[]): GuestHost {
   return module === undefined ? { host, kvm } : { host, kvm, inspectTd: (vm) => inspectTd(module, vm) };
 }
 
-/** Makes a machine with KVM and starts a guest on it. Throws a SoftvtError if the input cannot be a guest. */
+/** Starts a guest on a machine with KVM, or on a machine of its own if it is to run bare. Throws a SoftvtError if the input cannot be a guest. */
 export const startGuest: StartGuest = async (config: GuestConfig, sink: ConsoleSink): Promise<GuestRun> =>
-  new GuestRunner(hostFor([config]), config, sink);
+  config.type === 'bare'
+    ? new BareRunner(defaultPlatform, config, sink)
+    : new GuestRunner(hostFor([config]), config, sink);
 
 /** Makes one machine with KVM and starts all guests on it, side by side. Throws a SoftvtError if one cannot be a guest. */
 export const startGuests: StartGuests = async (
