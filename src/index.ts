@@ -7,6 +7,7 @@
 import { Host } from './host/index.ts';
 import { defaultPlatform } from './host/platform.ts';
 import { Kvm, Vm, vtInit } from './kvm/index.ts';
+import { tdxState } from './kvm/x86/vmx/tdx.ts';
 import { toKvmTdx } from './kvm/x86/vmx/tdx_types.ts';
 import { Machine } from './machine/machine.ts';
 import { installTdxModule, type TdxModule } from './tdx-module/module.ts';
@@ -102,7 +103,8 @@ function hostFor(configs: readonly GuestConfig[]): GuestHost {
     epochSeconds: first?.epochSeconds ?? 0,
     tdx: configs.some(({ type }) => type === 'td') ? 'module' : 'none',
   });
-  return module === undefined ? { host, kvm } : { host, kvm, inspectTd: (vm) => inspectTd(module, vm) };
+  const inspect = module === undefined ? {} : { inspectTd: (vm: VmmVm) => inspectTd(module, vm) };
+  return { host, kvm, noTdx: tdxState(host).reason, ...inspect };
 }
 
 /** Starts a guest on a machine with KVM, or on a machine of its own if it is to run bare. Throws a SoftvtError if the input cannot be a guest. */

@@ -22,6 +22,8 @@ import { VmMemory } from './vm-memory.ts';
 export interface VmSurroundings {
   readonly host: VmmHost;
   readonly kvm: VmmKvm;
+  /** Where KVM cannot create TDs: why not. */
+  readonly noTdx?: string;
   readonly console: SerialConsole;
 }
 

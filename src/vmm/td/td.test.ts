@@ -159,11 +159,15 @@ describe('exits of a TD', () => {
   });
 });
 
-test('a host without TDX refuses', () => {
+test('a host without TDX refuses, with the reason', () => {
   const fake = new FakeHost(function* () {});
   const kvm = { ...fake.kvm, checkExtension: () => 1 };
   const sink = { ready: undefined, write: () => {} };
-  expect(() => new GuestRunner({ host: fake.host, kvm }, config, sink)).toThrow(
-    expect.objectContaining({ code: 'ERR_SOFTVT_NO_TDX' }),
+  const host = { host: fake.host, kvm, noTdx: 'the module has the wrong colour' };
+  expect(() => new GuestRunner(host, config, sink)).toThrow(
+    expect.objectContaining({
+      code: 'ERR_SOFTVT_NO_TDX',
+      message: 'this host cannot run TDs: the module has the wrong colour',
+    }),
   );
 });

@@ -63,7 +63,8 @@ export class TrustDomain implements RunnableGuest {
     this.#surroundings = surroundings;
     const image = buildTdImage(config);
     if ((kvm.checkExtension(KVM_CAP_VM_TYPES) & (1 << KVM_X86_TDX_VM)) === 0) {
-      throw new SoftvtError('ERR_SOFTVT_NO_TDX', 'this host cannot run TDs: its KVM has no TDX');
+      const { noTdx = 'its KVM has no TDX' } = surroundings;
+      throw new SoftvtError('ERR_SOFTVT_NO_TDX', `this host cannot run TDs: ${noTdx}`);
     }
     const vm = expectOk('KVM_CREATE_VM', kvm.createVm(KVM_X86_TDX_VM));
     this.#vm = vm;
