@@ -185,7 +185,7 @@ describe('metadata', () => {
   });
 
   test('the TD may be told or not told of pending pages only if the host let it', () => {
-    const flexible = { configFlags: 6n };
+    const flexible = { configFlags: CONFIG_FLEXIBLE_PENDING_VE | CONFIG_NO_RBP_MOD };
     expect(result(host, write(TDG.VM_WR, TD_CTLS, 0n, 1n), flexible).r14).toBe(0n);
     expect(result(host, write(TDG.VM_WR, TD_CTLS, 0n, 1n)).r14 >> 32n).toBe(NOT_VALID);
   });
