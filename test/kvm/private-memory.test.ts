@@ -1,10 +1,12 @@
 /** Private memory of guests: guest_memfd, memory attributes, faults of the wrong kind, conversion, pre-faulting. */
 import { describe, expect, test } from 'vitest';
+import type { Host } from '../../src/host/index.ts';
 import { PAGE_OWNER } from '../../src/host/pages.ts';
+import { type Vcpu, vtInit } from '../../src/kvm/index.ts';
 import type { GuestMemfd } from '../../src/kvm/virt/guest_memfd.ts';
 import type { VcpuExit } from '../../src/kvm/virt/kvm_run.ts';
 import { GuestLab, type GuestLabOptions, imm32 } from './guest-lab.ts';
-import { ok, vmxOnCpus } from './lab.ts';
+import { newHost, ok, vmxOnCpus } from './lab.ts';
 
 const EIO = 5;
 const EBADF = 9;
@@ -31,6 +33,12 @@ const BASE = 0x20_0000;
 const store = (address: number, value: number): number[] => [0xc7, 0x05, ...imm32(address), ...imm32(value)];
 /** mov address, %eax */
 const load = (address: number): number[] => [0xa1, ...imm32(address)];
+
+function loadedHost(processors: number): Host {
+  const host = newHost(processors);
+  ok(vtInit(host));
+  return host;
+}
 
 interface PrivateLabOptions extends GuestLabOptions {
   readonly size?: number;
@@ -439,6 +447,50 @@ describe('KVM_HC_MAP_GPA_RANGE', () => {
     lab.vm.enableCap(201, [mask]);
     expect(await lab.execute(...mapGpaRange(gpa, pages, 0), HLT)).toMatchObject({ kind: 'hlt' });
     expect(ok(lab.vcpu.getRegs()).rax).toBe(BigInt.asUintN(32, -error));
+  });
+});
+
+describe('several vCPUs', () => {
+  const COUNTERS = 0x4000;
+  /** vmcall of KVM_HC_MAP_GPA_RANGE for one page at BASE. */
+  const toPrivate = [
+    ...[0xb8, ...imm32(12), 0xbb, ...imm32(BASE), 0xb9, ...imm32(1), 0xba, ...imm32(0x10)],
+    ...[0x0f, 0x01, 0xc1],
+  ];
+  /** inc (%edi), and reads the word at BASE until it is `value`. */
+  const waitFor = (value: number): number[] => [0xff, 0x07, ...load(BASE), 0x3d, ...imm32(value), 0x75, 0xf2, HLT];
+
+  test('one converts a page that the others have in their TLBs: all see the other memory', async () => {
+    const lab = new PrivateLab({ host: loadedHost(2) });
+    const { vm } = lab;
+    vm.enableCap(201, [1n << 12n]);
+    vm.mm.write(lab.shared, Uint8Array.of(1));
+    const waiting = [1, 2, 3].map((id) => {
+      const vcpu = ok(vm.createVcpu(id));
+      vcpu.setCpuid2(lab.kvm.getSupportedCpuid());
+      vcpu.setSregs({ ...ok(lab.vcpu.getSregs()), apicBase: ok(vcpu.getSregs()).apicBase });
+      vcpu.setRegs({ ...ok(lab.vcpu.getRegs()), rip: 0x3000n, rdi: BigInt(COUNTERS + 4 * id) });
+      return vcpu;
+    });
+    lab.put(0x3000, ...waitFor(2));
+    // The first one waits a little, so that the others spin before it asks.
+    const delay = [0xb9, ...imm32(10_000_000), 0xe2, 0xfe];
+    lab.load(...delay, ...toPrivate, ...store(BASE, 2), HLT);
+    lab.start();
+    let spinning: boolean[] = [];
+    const converter = async (): Promise<void> => {
+      for (;;) {
+        const exit = ok(await lab.vcpu.run());
+        if (exit.kind !== 'hypercall') return expect(exit.kind).toBe('hlt');
+        spinning = [1, 2, 3].map((id) => lab.read32(COUNTERS + 4 * id) > 10);
+        expect(lab.convert(BASE, PAGE, true)).toBe(0);
+      }
+    };
+    const spinner = async (vcpu: Vcpu): Promise<void> => expect(ok(await vcpu.run()).kind).toBe('hlt');
+    await Promise.all([converter(), ...waiting.map(spinner)]);
+    // They had really read the shared page before.
+    expect(spinning).toEqual([true, true, true]);
+    expect(lab.sharedWord(BASE)).toBe(1);
   });
 });
 
