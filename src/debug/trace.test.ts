@@ -35,6 +35,7 @@ function fireAll(): void {
   trace.kvm_apic?.(true, 0x320, 0xecn);
   trace.kvm_apic_ipi?.(0x4500, 3);
   trace.kvm_apic_accept_irq?.(0, 0, false, 0xec);
+  trace.kvm_apicv_accept_irq?.(0, 0, false, 0xec);
   trace.kvm_eoi?.(0, 0xec);
   trace.kvm_apic_timer_expired?.(1);
   trace.kvm_tdp_mmu_spte_changed?.(0x100, 1, 0n, 0x100007n);
@@ -43,6 +44,10 @@ function fireAll(): void {
   trace.vmread?.(0x681e, 0x1000n);
   trace.vmwrite?.(0x681e, 0x1002n);
   trace.vmx_instruction?.('VMXON', 0x1000n, 0);
+  trace.tdx_seamcall?.('TDH.MNG.CREATE', 9, 0x1000n, 33n, 0n, 0n);
+  trace.tdx_tdcall?.('TDG.VP.INFO', 1, 0n, 0n, 0n, 0n);
+  trace.tdx_ve?.(48, 0x1000n, 0x181n);
+  trace.tdx_sept?.(0x1000, 0, 'FREE', 'MAPPED');
 }
 
 function recordAll(): TraceRecord[] {

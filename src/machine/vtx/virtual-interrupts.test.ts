@@ -84,6 +84,15 @@ describe('virtual-interrupt delivery', () => {
     expect(run(v).rip).toBe(handler(0x41));
     expect(Number(v.p.machine.memory.read64(Number(get(v, 'GUEST_RSP'))))).toBe(CODE + 9);
   });
+  test('IRET that sets IF lets it in at once', () => {
+    // push ss; push rsp; push 202h; push cs; push target; iretq; target: nop; cpuid
+    const v = apicGuest('6a 18 54 68 02 02 00 00 6a 10 68 11 50 00 00 48 cf 90 0f a2', APICV);
+    v.p.machine.memory.write64(0x2_6000 + 0x18, 0x00cf_9300_0000_ffffn);
+    set(v, 'GUEST_RFLAGS', 2);
+    requestVirtual(v, 0x41);
+    expect(run(v)).toMatchObject({ reason: REASON.CPUID, rip: handler(0x41) });
+    expect(Number(v.p.machine.memory.read64(Number(get(v, 'GUEST_RSP'))))).toBe(CODE + 17);
+  });
   test('wakes a guest that halts', () => {
     const v = open(apicGuest(CPUID, APICV));
     set(v, 'GUEST_ACTIVITY', 1);
