@@ -336,3 +336,26 @@ test('a fresh host enters the same way', () => {
   const fresh = new TdHost(1);
   expect(result(fresh, 'mov r12, 5').r12).toBe(5n);
 });
+
+describe('memory of the virtual processor that the host overwrites', () => {
+  test.each([
+    ['registers', 0, 0x980],
+    ['state', 0, 0x100],
+    ['extended state', 3, 0x40],
+  ])('%s: the TD is gone', (_name, index, offset) => {
+    const { vcpu } = guest(host, '');
+    const tdvps = host.module.tdvpsAt(vcpu.tdvpr);
+    host.memory.write64(tdvps.pages[index]! + offset, 0xbadn);
+    const { status } = vcpu.enter();
+    expect(['TDX_NON_RECOVERABLE_TD_NON_ACCESSIBLE', 'TDX_TD_FATAL']).toContain(status);
+    expect(host.status(TDH.VP_ENTER, { rcx: vcpu.tdvpr })).toBe('TDX_TD_FATAL');
+  });
+
+  test('the page of the virtual APIC: the TD is gone when it looks there', () => {
+    const { vcpu } = guest(host, 'mov ecx, 0x808\n rdmsr\n mov ecx, 0x808\n mov eax, 0x20\n wrmsr');
+    const tdvps = host.module.tdvpsAt(vcpu.tdvpr);
+    host.memory.write64(tdvps.pages[2]! + 0x80, 0xbadn);
+    expect(vcpu.enter().status).toBe('TDX_NON_RECOVERABLE_TD_NON_ACCESSIBLE');
+    expect(host.status(TDH.VP_ENTER, { rcx: vcpu.tdvpr })).toBe('TDX_TD_FATAL');
+  });
+});

@@ -42,6 +42,13 @@ const NEVER_PASSED: number = (1 << RAX) | (1 << RCX) | (1 << RSP);
 export function leaveTd(p: Processor, tdvps: Tdvps, exit: TdExit, host: HostState): bigint {
   const { tdcs, tdr } = tdvps;
   const keepRbp = (tdcs.get('CONFIG_FLAGS') & CONFIG_FLAGS.NO_RBP_MOD) !== 0n;
+  if (exit.kind === 'async' && exit.code & FATAL) {
+    // The TD's memory is not touched any more.
+    tdr.setFatal();
+    scrub(p, tdcs.get('XFAM'), host);
+    clearGprs(p, keepRbp, host);
+    return asyncImage(p, exit);
+  }
   saveGuestState(p, tdvps);
   tdvps.set('LAST_EXIT_TSC', tdr.module.platform.tsc(p));
   if (tdvps.state === VCPU_STATE.ACTIVE) tdvps.set('VCPU_STATE', VCPU_STATE.READY);
@@ -57,6 +64,5 @@ export function leaveTd(p: Processor, tdvps: Tdvps, exit: TdExit, host: HostStat
   scrub(p, tdcs.get('XFAM'), host);
   clearGprs(p, keepRbp, host);
   tdvps.set('LAST_TD_EXIT', FAULT_LIKE.has(exit.reason) ? LAST_TD_EXIT.ASYNC_FAULT : LAST_TD_EXIT.ASYNC_TRAP);
-  if (exit.code & FATAL) tdr.setFatal();
   return asyncImage(p, exit);
 }
