@@ -20,6 +20,8 @@ export interface MachineOptions {
   readonly processors: number;
   /** Bytes of RAM, a multiple of 64 KiB. */
   readonly ramSize: number;
+  /** Firmware's ROM, which ends at 4 GiB; a multiple of 4 KiB. */
+  readonly rom?: Uint8Array;
   /** `pc`: xAPIC, no SEAM, for bare guests and firmware. `tdx-host`: what a TDX host has. */
   readonly profile: 'pc' | 'tdx-host';
   /** Seed of all chance. */
@@ -63,7 +65,7 @@ export class Machine {
     }
     this.options = options;
     this.seam = new Seam(options.profile, options.tdx);
-    this.memory = new PhysicalMemory(options.ramSize, this.seam.enabled);
+    this.memory = new PhysicalMemory(options.ramSize, this.seam.enabled, options.rom);
     this.random = new Random(options.seed ?? 0);
     const { translator = translatorDefaults.mode, translatorThreshold = translatorDefaults.threshold } = options;
     this.engine = new Engine(this, translator === 'on' ? translatorThreshold : 0);

@@ -2,7 +2,8 @@
  * Physical memory: RAM behind 52-bit physical addresses.
  *
  * Everything outside the engine reaches memory through read and write; addresses that no RAM claims read as all ones
- * and writes to them are dropped, as on a bus where nobody answers (devices are the owner's business, see `mmio`).
+ * and writes to them are dropped, as on a bus where nobody answers (devices are the owner's business, see `bus`); so are
+ * writes to ROM.
  * Where the machine has KeyIDs, an address may carry a shared one; one with a private KeyID reaches nothing here. What
  * belongs to another key is as `keyed` says for the KeyID.
  */
@@ -25,6 +26,10 @@ export class PhysicalMemory {
   readonly bytes: Uint8Array;
   /** RAM occupies [0, ramSize). */
   readonly ramSize: number;
+  /** RAM, and behind it the bytes of ROM: what has a place in `bytes`. */
+  readonly backedSize: number;
+  /** ROM occupies [romBase, 4 GiB). */
+  readonly romBase: number;
   /** Devices behind the other addresses. */
   bus: PhysicalBus | null = null;
   /** Told the page-aligned address of each page the host, a device or firmware changes, so that decoded code is dropped. */
@@ -39,13 +44,19 @@ export class PhysicalMemory {
   /**
    * @param ramSize bytes of RAM, a multiple of 64 KiB
    * @param keyIds physical addresses have KeyIDs in their upper bits
+   * @param rom read-only memory that ends at 4 GiB, a multiple of 4 KiB
    */
-  constructor(ramSize: number, keyIds = false) {
-    if (ramSize > MAX_RAM || ramSize % 0x10000 !== 0) throw new RangeError(`RAM size ${ramSize} is not possible`);
+  constructor(ramSize: number, keyIds = false, rom: Uint8Array = new Uint8Array(0)) {
+    const backed = ramSize + rom.length;
+    if (backed > MAX_RAM || ramSize % 0x10000 !== 0) throw new RangeError(`RAM size ${ramSize} is not possible`);
+    if (rom.length % 0x1000 !== 0) throw new RangeError(`ROM size ${rom.length} is not possible`);
     this.ramSize = ramSize;
-    this.memory = new WebAssembly.Memory({ initial: (RAM_BASE + ramSize) / 0x10000 });
+    this.backedSize = backed;
+    this.romBase = 0x1_0000_0000 - rom.length;
+    this.memory = new WebAssembly.Memory({ initial: Math.ceil((RAM_BASE + backed) / 0x10000) });
     this.view = new DataView(this.memory.buffer);
     this.bytes = new Uint8Array(this.memory.buffer);
+    this.bytes.set(rom, RAM_BASE + ramSize);
     this.hasKeyIds = keyIds;
     this.#keyIdBase = keyIds ? 2 ** KEYID_SHIFT : Number.POSITIVE_INFINITY;
     this.keyed = new KeyedMemory(this);
@@ -54,6 +65,20 @@ export class PhysicalMemory {
   /** Whether [hpa, hpa + size) is RAM. */
   isRam(hpa: Hpa, size = 1): boolean {
     return hpa >= 0 && hpa + size <= this.ramSize;
+  }
+
+  /**
+   * Where the bytes of an address are found, as an address in RAM or in the ROM's bytes behind it; -1 where there are none.
+   * Addresses of ROM bytes mean nothing elsewhere.
+   */
+  backing(hpa: Hpa): number {
+    if (hpa < this.ramSize) return hpa;
+    return hpa >= this.romBase && hpa < 0x1_0000_0000 ? this.ramSize + (hpa - this.romBase) : -1;
+  }
+
+  /** The physical address of what {@link backing} has found. */
+  addressOf(backing: number): Hpa {
+    return backing < this.ramSize ? backing : this.romBase + (backing - this.ramSize);
   }
 
   read8(hpa: Hpa): number {
@@ -122,11 +147,19 @@ export class PhysicalMemory {
 
   /** What is behind an address that is no RAM. */
   busRead(hpa: Hpa, size: number): bigint {
+    if (hpa >= this.romBase && hpa + size <= 0x1_0000_0000) return this.#readRom(this.backing(hpa), size);
     return this.bus?.read(hpa, size) ?? MASK[size]!;
   }
 
   busWrite(hpa: Hpa, size: number, value: bigint): void {
+    if (hpa >= this.romBase && hpa < 0x1_0000_0000) return;
     this.bus?.write(hpa, size, value & MASK[size]!);
+  }
+
+  #readRom(at: number, size: number): bigint {
+    let value = 0n;
+    for (let n = size - 1; n >= 0; n--) value = (value << 8n) | BigInt(this.bytes[RAM_BASE + at + n]!);
+    return value;
   }
 
   /** RAM that is KeyID 0's. */

@@ -46,7 +46,7 @@ export class CodePages {
   readonly #memory: PhysicalMemory;
   readonly #handlers: Handlers;
   readonly #pages: Map<number, CodePage> = new Map();
-  /** Per RAM page: how many code sizes have decoded code in it. */
+  /** Per page of RAM and ROM: how many code sizes have decoded code in it. */
   readonly #live: Uint8Array;
   #nextTable = CODE_AREA;
   #nextRecord = RECORDS;
@@ -71,7 +71,7 @@ export class CodePages {
     this.#threshold = threshold;
     this.#memory = memory;
     this.#handlers = handlers;
-    this.#live = new Uint8Array(memory.ramSize / 4096);
+    this.#live = new Uint8Array(memory.backedSize / 4096);
   }
 
   hasCode(page: Hpa): boolean {

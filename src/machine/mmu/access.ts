@@ -212,8 +212,8 @@ function translatePieces(
       pieces.push({ hpa, keyId, size, apic: hpa !== m.hpa });
     } else {
       // What has an entry is its owner's who uses it.
-      const hpa = host - RAM_BASE;
-      pieces.push({ hpa, keyId: m.owners[hpa >>> 12]!, size, apic: false });
+      const hpa = p.machine.memory.addressOf(host - RAM_BASE);
+      pieces.push({ hpa, keyId: m.owners[hpa >>> 12] ?? 0, size, apic: false });
     }
     left -= size;
     at = wraps ? BigInt.asUintN(32, at + BigInt(size)) : BigInt.asUintN(64, at + BigInt(size));

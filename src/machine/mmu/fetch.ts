@@ -9,7 +9,8 @@ import { canonical, needFor } from './translate.ts';
 import { walk } from './walk.ts';
 
 /**
- * Fills the execute entry for the page of a linear address.
+ * Fills the execute entry for the page of a linear address. Afterwards p.mmu.hpa says where the code's bytes are, ROM's
+ * behind RAM.
  * @returns DONE, or FAULT or VMEXIT where nothing can be fetched there
  */
 export function fetchPage(p: Processor, low: number, high: number): Outcome {
@@ -20,9 +21,11 @@ export function fetchPage(p: Processor, low: number, high: number): Outcome {
     virtualizeAccess(p.vtx, m.hpa, 1, ACCESS.fetch);
     return p.outcome;
   }
-  if (fillExecute(p, m)) return DONE;
+  const at = m.hpa;
+  m.hpa = p.machine.memory.backing(at);
+  if (m.hpa >= 0 && fillExecute(p, m)) return DONE;
   // Fetching reads ahead: a line that is not the TD's stops it wherever it lies in the page.
-  if (machineChecks(p, m.hpa - (m.hpa & 0xfff), 4096, m.keyId)) return p.outcome;
+  if (machineChecks(p, at - (at & 0xfff), 4096, m.keyId)) return p.outcome;
   // What no RAM claims reads as all ones, FF FF is no instruction; nor is there one in memory of another KeyID.
   return p.raise(UD);
 }

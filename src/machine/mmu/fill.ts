@@ -1,9 +1,9 @@
 /**
  * Filling TLB entries from a walk, and which entries a page may have:
  *
- *   read      RAM, no read breakpoint in it
+ *   read      RAM or ROM, no read breakpoint in it
  *   write     RAM, guest and EPT dirty flags set, no decoded code, no breakpoint in it
- *   execute   RAM
+ *   execute   RAM or ROM
  *
  * The APIC-access page has none, nor has a page that is not wholly of the KeyID it is accessed with.
  */
@@ -29,7 +29,8 @@ const AROUND = 0xffff;
 export function fillData(p: Processor, m: Mmu, cls: PrivilegeClass, need: number): boolean {
   const page = m.hpa - (m.hpa & 0xfff);
   const { machine } = p;
-  if (!machine.memory.isRam(page, 4096) || page === p.vtx.apicAccessPage) return false;
+  if (page === p.vtx.apicAccessPage) return false;
+  if (!machine.memory.isRam(page, 4096)) return fillRom(p, m, cls, need);
   if (m.owners[page >>> 12] !== m.keyId) return false;
   const { linearLow: low, linearHigh: high, context } = m;
   const tag = (low & 0xffff_f000) >>> 0;
@@ -67,6 +68,19 @@ export function fillData(p: Processor, m: Mmu, cls: PrivilegeClass, need: number
   return filled;
 }
 
+/** The same for a page that is no RAM: ROM may be read. */
+function fillRom(p: Processor, m: Mmu, cls: PrivilegeClass, need: number): boolean {
+  const at = p.machine.memory.backing(m.hpa);
+  if (at < 0 || m.keyId !== 0 || need & NEED_WRITE || (m.ept && !(m.eptRights & EPT_READ))) return false;
+  if (m.context.watched !== '' && pageIsWatched(p, m.linear, false)) return false;
+  const page = at - (at & 0xfff);
+  const entry = bankFor(p, m, cls) + TLB_READ + entryOffset(m.linearLow);
+  m.tlb.fill(entry, (m.linearLow & 0xffff_f000) >>> 0, m.linearHigh, RAM_BASE + page, page);
+  if (!m.global) m.tlb.noteLocal(entry);
+  if (m.pageShift !== 12) m.context.noteLargePage(m.linearLow, m.linearHigh, m.pageShift);
+  return true;
+}
+
 /**
  * Enters the 64 KiB around the address just entered, where guest and EPT have large pages: a processor would have cached
  * those whole. Entries in use are left alone.
@@ -89,11 +103,12 @@ function fillAround(p: Processor, m: Mmu, bank: number, write: boolean): void {
   }
 }
 
-/** After a successful walk for a fetch: enters the engine's page of decoded code. False where the page is no RAM, or not the KeyID's. */
+/** After a successful walk for a fetch, with m.hpa in RAM or in ROM's bytes: enters the engine's page of decoded code. False where the page is not the KeyID's. */
 export function fillExecute(p: Processor, m: Mmu): boolean {
   const page = m.hpa - (m.hpa & 0xfff);
   const { machine } = p;
-  if (!machine.memory.isRam(page, 4096) || m.owners[page >>> 12] !== m.keyId) return false;
+  const owner = page < m.ramSize ? m.owners[page >>> 12] : 0;
+  if (owner !== m.keyId) return false;
   const { linearLow: low, linearHigh: high, context } = m;
   const size = p.codeSize;
   const host = machine.engine.codePage(page, size);
