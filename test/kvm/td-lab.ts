@@ -23,6 +23,7 @@ export const KVM_X86_TDX_VM = 5;
 export const KVM_CAP_SPLIT_IRQCHIP = 121;
 export const KVM_CAP_EXIT_HYPERCALL = 201;
 const KVM_MEM_GUEST_MEMFD = 4;
+const EBUSY = 16;
 export const KVM_MEMORY_ATTRIBUTE_PRIVATE = 8n;
 const MIB = 1 << 20;
 
@@ -216,7 +217,12 @@ export class TdLab {
     this.add(CODE, assemble(options.code ?? SERVER).bytes);
     // The stacks.
     for (let id = 0; id < this.vcpus.length; id++) this.add(0x8000 + id * 0x1000, new Uint8Array(4096));
-    if (!options.unfinished) must(this.vm.memoryEncryptOp({ id: 4, data: 0n }));
+    if (options.unfinished) return;
+    let result: number;
+    // A busy module is user space's to ask again.
+    do result = this.vm.memoryEncryptOp({ id: 4, data: 0n });
+    while (result === -EBUSY);
+    must(result);
   }
 
   get vcpu(): Vcpu {

@@ -5,11 +5,14 @@
  */
 import { EIO } from '../../../host/errno.ts';
 import { TDX_ERROR, TDX_NON_RECOVERABLE, tdxSwError } from '../../../host/tdx-errno.ts';
+import { type Gfn, PAGE_SIZE } from '../../../util/address.ts';
 import { trace } from '../../../util/trace.ts';
-import { kvmVmBugged, kvmVmDead } from '../../virt/kvm_host.ts';
+import { KVM_REQ_VM_DEAD, kvmTestRequest, kvmVmBugged, kvmVmDead } from '../../virt/kvm_host.ts';
 import { EXIT_SHUTDOWN, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON } from '../../virt/kvm_run.ts';
 import { kvmEmulateHaltNoskip } from '../halt.ts';
 import { KVM_REQ_TRIPLE_FAULT, type X86Vcpu } from '../kvm_host.ts';
+import { isShadowPresentPte } from '../mmu/spte.ts';
+import { PG_LEVEL_4K } from '../mmu/tdp_mmu.ts';
 import { vmxHandleEptViolationCommon } from './common.ts';
 import {
   EXIT_REASON_OTHER_SMI,
@@ -25,6 +28,7 @@ import {
   tdxEmulateVmcall,
   tdxEmulateWrmsr,
 } from './tdx_emulate.ts';
+import { kvmVcpuHasEvents } from './tdx_irq.ts';
 import { handleTdvmcall } from './tdx_tdvmcall.ts';
 import { toTdx, vtIsTdxPrivateGpa } from './tdx_types.ts';
 import {
@@ -50,6 +54,9 @@ const EPT_VIOLATION_ACC_WRITE = 2n;
 const EPT_VIOLATION_ACC_INSTR = 4n;
 /** R, W, X and X for user mode of the entry that was violated. */
 const EPT_VIOLATION_PROT_MASK = 0x78n;
+
+/** A lock is held for a moment; nobody else runs in between, so many more tries would not help. */
+const LOCAL_TRIES = 64;
 
 /** NMIs and machine checks were handled already. @upstream tdx_handle_exception_nmi() */
 function handleExceptionNmi(vcpu: X86Vcpu): number {
@@ -91,7 +98,26 @@ function handleEptViolation(vcpu: X86Vcpu): number {
     return -EIO;
   }
   trace.kvm_page_fault?.(vcpu.vcpuId, 0n, Number(gpa), qualification);
-  return vmxHandleEptViolationCommon(vcpu, Number(gpa), qualification, isPrivate);
+  const fault = (): number => vmxHandleEptViolationCommon(vcpu, Number(gpa), qualification, isPrivate);
+  return isPrivate ? untilMapped(vcpu, Math.floor(Number(gpa) / PAGE_SIZE), fault) : fault();
+}
+
+/**
+ * Tries again here, and not by letting the guest fault again, while a lock of the module is taken: the module suspects a host
+ * that makes a TD fault at the same place over and over.
+ */
+function untilMapped(vcpu: X86Vcpu, gfn: Gfn, fault: () => number): number {
+  for (let tries = LOCAL_TRIES; ; tries--) {
+    const result = fault();
+    if (result !== 1 || tries === 0 || isMapped(vcpu, gfn)) return result;
+    if (vcpu.task.signalPending || kvmVcpuHasEvents(vcpu)) return result;
+    if (kvmTestRequest(KVM_REQ_VM_DEAD, vcpu)) return -EIO;
+  }
+}
+
+function isMapped(vcpu: X86Vcpu, gfn: Gfn): boolean {
+  const walk = vcpu.kvm.arch.mirrorMmu?.lookup(gfn) ?? null;
+  return walk !== null && walk.level === PG_LEVEL_4K && isShadowPresentPte(walk.spte);
 }
 
 const handlers: Readonly<Record<number, (vcpu: X86Vcpu) => number>> = {

@@ -5,6 +5,7 @@
  */
 import type { Hpa } from '../../../util/address.ts';
 import { kvmVmBugged } from '../../virt/kvm_host.ts';
+import { kvmCpuHasInterrupt } from '../irq.ts';
 import type { X86Vcpu } from '../kvm_host.ts';
 import { piHasPendingInterrupt, vcpuToPiDesc, vmxDeliverPostedInterruptCommon } from './posted_intr.ts';
 import { SHARED_EPT_POINTER, TD_VCPU_PEND_NMI, TD_VCPU_STATE_DETAILS } from './tdx_arch.ts';
@@ -46,6 +47,10 @@ export function tdxProtectedApicHasInterrupt(vcpu: X86Vcpu): boolean {
   if (tdx.exitReason !== EXIT_REASON_HLT || tdx.regs[12] !== 0n) return false;
   return (tdvpsRead(vcpu, TD_VCPU_STATE_DETAILS) & STATE_DETAILS_VMXIP) !== 0n;
 }
+
+/** Whether something waits that the guest could take. @upstream kvm_vcpu_has_events() */
+export const kvmVcpuHasEvents = (vcpu: X86Vcpu): boolean =>
+  vcpu.arch.nmiQueued > 0 || vcpu.arch.nmiPending > 0 || kvmCpuHasInterrupt(vcpu);
 
 /** The root of shared memory's tables; the secure EPT's is the module's. @upstream tdx_load_mmu_pgd() */
 export function tdxLoadMmuPgd(vcpu: X86Vcpu, root: Hpa, rootLevel: number): void {

@@ -12,7 +12,6 @@ import {
   TDVMCALL_SETUP_EVENT_NOTIFY_INTERRUPT,
   type TdxExit,
 } from '../../virt/kvm_run.ts';
-import { kvmCpuHasInterrupt } from '../irq.ts';
 import type { X86Vcpu } from '../kvm_host.ts';
 import { KVM_HC_MAP_GPA_RANGE } from '../kvm_para.ts';
 import {
@@ -25,6 +24,7 @@ import {
   TDVMCALL_STATUS_SUCCESS,
 } from './tdx_arch.ts';
 import { tdvmcallSetReturnCode } from './tdx_emulate.ts';
+import { kvmVcpuHasEvents } from './tdx_irq.ts';
 import { tdxStripShared, toTdx, vtIsTdxPrivateGpa } from './tdx_types.ts';
 
 /** One exit to user space converts this much. @upstream TDX_MAP_GPA_MAX_LEN */
@@ -114,17 +114,13 @@ function completeMapGpa(vcpu: X86Vcpu): number {
   tdx.mapGpaNext += MAP_GPA_MAX_LEN;
   if (tdx.mapGpaNext >= tdx.mapGpaEnd) return 1;
   // An interrupt that could be delivered comes first: the guest asks for the rest again.
-  if (hasEvents(vcpu)) {
+  if (kvmVcpuHasEvents(vcpu)) {
     tdvmcallSetReturnCode(tdx, TDVMCALL_STATUS_RETRY);
     tdx.regs[11] = tdx.mapGpaNext;
     return 1;
   }
   return mapGpaChunk(vcpu);
 }
-
-/** @upstream kvm_vcpu_has_events() */
-const hasEvents = (vcpu: X86Vcpu): boolean =>
-  vcpu.arch.nmiQueued > 0 || vcpu.arch.nmiPending > 0 || kvmCpuHasInterrupt(vcpu);
 
 // ---- exits of their own
 
