@@ -5,6 +5,7 @@
  */
 import { RAX } from '../machine/engine/layout.ts';
 import type { Processor } from '../machine/processor.ts';
+import type { Hpa } from '../util/address.ts';
 import { trace } from '../util/trace.ts';
 import type { TdxModule } from './module.ts';
 import { Call, type GuestLeaf, type HostLeaf } from './objects/call.ts';
@@ -12,6 +13,7 @@ import { operandInvalid } from './objects/checks.ts';
 import { writeOutputs } from './objects/outputs.ts';
 import { PT } from './objects/pamt.ts';
 import { SYS_STATE } from './objects/system-state.ts';
+import type { Tdr } from './objects/tdr.ts';
 import { OPERAND, STATUS, status } from './status.ts';
 import { GUEST_LEAF_LIST } from './tdg/index.ts';
 import { HOST_LEAF_LIST } from './tdh/index.ts';
@@ -59,18 +61,27 @@ function runHostLeaf(module: TdxModule, call: Call, leaf: HostLeaf | undefined):
 }
 
 /**
- * Looks whether the leaf read private memory that somebody had overwritten. On a processor that is a machine check, which
- * takes the platform down; here it is the end of the TD whose page it was.
+ * Looks whether the leaf used private memory that somebody had overwritten. On a processor that is a machine check, which
+ * takes the platform down; here it is the end of the TD whose page it was, or, if it was an entry of the PAMT, of the TD
+ * that the call is about.
  */
 function machineCheck(module: TdxModule): boolean {
   const { keyed } = module.platform;
   const line = keyed.machineCheck;
   if (line < 0) return false;
   keyed.machineCheck = -1;
-  const entry = module.pamt.lookup(line);
-  if (entry === null || entry.pageType === PT.NDA || entry.pageType === PT.RSVD) return false;
-  module.tdrAt(entry.pageType === PT.TDR ? entry.page : entry.owner).setFatal();
+  const owner = ownerOf(module, line);
+  for (const tdr of owner === undefined ? module.locks.pages.map((page) => ownerOf(module, page)) : [owner]) {
+    tdr?.setFatal();
+  }
   return true;
+}
+
+/** The TD that has a page. */
+function ownerOf(module: TdxModule, pa: Hpa): Tdr | undefined {
+  const entry = module.pamt.lookup(pa);
+  if (entry === null || entry.pageType === PT.NDA || entry.pageType === PT.RSVD) return undefined;
+  return module.tdrAt(entry.pageType === PT.TDR ? entry.page : entry.owner);
 }
 
 /** Runs one SEAMCALL to completion. */

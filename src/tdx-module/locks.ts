@@ -54,6 +54,11 @@ export class Locks {
     return true;
   }
 
+  /** Pages that the present call has locked. */
+  get pages(): readonly number[] {
+    return this.#held.filter(({ kind }) => kind === 'pamt4k').map(({ id }) => id);
+  }
+
   /** What a call holds is gone at its end. */
   releaseAll(): void {
     this.#held.length = 0;

@@ -221,7 +221,8 @@ test.each([11, 12, 13])(
       if (tdr.fatal) expect(host.status(11, { rcx: tdr.pa })).not.toBe('TDX_SUCCESS');
     }
     host.module.hooks.lockHeld = () => false;
-    expect(host.status(9, { rcx: 8 * MIB, rdx: 60 })).toBe('TDX_SUCCESS');
+    const hkid = host.module.kot.entries.findIndex(({ state }) => state === HKID.FREE);
+    expect(host.status(9, { rcx: 8 * MIB, rdx: hkid })).toBe('TDX_SUCCESS');
     expect(host.status(8, { rcx: 8 * MIB })).toBe('TDX_SUCCESS');
   },
 );

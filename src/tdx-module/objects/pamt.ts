@@ -129,10 +129,13 @@ export class Pamt {
     return [0, 1, 2].every((size) => this.#entryIn(tdmr, pa, size as PageLevel).isIntact);
   }
 
-  /** The entry of one size for an address; null if the address has no PAMT. */
+  /**
+   * The entry of one size for an address that a TD has; null if the address has no PAMT. If the host wrote over the entry,
+   * using it is a machine check and changes nothing.
+   */
   entry(pa: Hpa, size: PageLevel): PamtEntry | null {
     const tdmr = this.#tdmrOf(pa);
-    return tdmr !== undefined && this.#isUsable(tdmr, pa, 1) ? this.#entryIn(tdmr, pa, size) : null;
+    return tdmr?.isUsable(pa, 1) === true ? this.#entryIn(tdmr, pa, size) : null;
   }
 
   /**
