@@ -55,6 +55,11 @@ export function rsdp(rsdt: number, xsdt: number): Uint8Array {
   return bytes;
 }
 
+/** Firmware ACPI Control Structure, version 2; it wants 64-byte alignment. @see ACPI "Firmware ACPI Control Structure (FACS)" */
+export function facs(): Uint8Array {
+  return new ByteWriter().text('FACS', 4).u32(FACS_SIZE).zeros(24).u8(2).zeros(31).finish();
+}
+
 /** Writes the tables for `cpus` processors and gives the RSDP's address, which a scan of the BIOS area finds as well. */
 export function writeAcpiTables(memory: GuestMemory, cpus: number): number {
   // The RSDP comes first, so that every kind of scan finds it; the FACS wants 64-byte alignment.
@@ -65,9 +70,9 @@ export function writeAcpiTables(memory: GuestMemory, cpus: number): number {
     next = Math.ceil((address + bytes.length) / 64) * 64;
     return address;
   };
-  const facs = place(new ByteWriter().text('FACS', 4).u32(FACS_SIZE).zeros(24).u8(2).zeros(31).finish());
+  const firmware = place(facs());
   const dsdt = place(table('DSDT', 2, dsdtAml()));
-  const fadt = place(table('FACP', 6, fadtBody(facs, dsdt)));
+  const fadt = place(table('FACP', 6, fadtBody(firmware, dsdt)));
   const madt = place(table('APIC', 4, madtBody(cpus)));
   const rsdt = place(table('RSDT', 1, new ByteWriter().u32(fadt, madt).finish()));
   const xsdt = place(table('XSDT', 1, new ByteWriter().u64(fadt, madt).finish()));

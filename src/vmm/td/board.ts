@@ -1,16 +1,16 @@
 /** The devices of a TD that user space emulates: ports, and the I/O APIC in memory. There is no PCI. */
 
+import { AcpiPm } from '../../devices/acpi-pm.ts';
 import { MmioBus, PortBus, type PortDevice } from '../../devices/bus.ts';
 import type { Clock } from '../../devices/clock.ts';
 import { DebugExit, ResetControl, SystemControlPortA } from '../../devices/reset.ts';
 import { Mc146818 } from '../../devices/rtc.ts';
 import { SLEEP_TYPE_S5 } from '../acpi/dsdt.ts';
 import type { GuestEnd } from '../guest-end.ts';
-import { COM1_IRQ, COM1_PORT, RTC_IRQ } from '../layout.ts';
+import { COM1_IRQ, COM1_PORT, PM_CONTROL_PORT, PM_EVENT_PORT, PM_TIMER_PORT, RTC_IRQ, SCI_IRQ } from '../layout.ts';
 import { PvPanic } from '../pc/pvpanic.ts';
 import type { SerialConsole } from '../serial-console.ts';
 import { type IoapicWires, TdIoapic } from './ioapic.ts';
-import { SleepControl } from './sleep-control.ts';
 
 const TIMER_PORT = 0x40;
 const TIMER_PORTS = 4;
@@ -57,10 +57,15 @@ export class TdBoard {
     new ResetControl({ reset: reset('port 0xcf9') }).attach(ports);
     new DebugExit({ exit: (value) => end({ reason: 'debug-exit', value }) }).attach(ports);
     new PvPanic({ panicked: () => end({ reason: 'panic' }) }).attach(ports);
-    new SleepControl({
+    new AcpiPm({
+      clock,
+      sci: line(SCI_IRQ),
       sleep: (type) => {
         if (type === SLEEP_TYPE_S5) end({ reason: 'power-off' });
       },
+      eventBase: PM_EVENT_PORT,
+      controlBase: PM_CONTROL_PORT,
+      timerBase: PM_TIMER_PORT,
     }).attach(ports);
   }
 }

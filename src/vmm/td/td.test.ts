@@ -107,7 +107,7 @@ describe('exits of a TD', () => {
         area.setExit(memoryFault);
         yield -14;
       }
-      yield out(0x600, (5 << 2) | 0x20);
+      yield out(0x604, (5 << 10) | (1 << 13), 2);
     });
     expect(end).toEqual({ reason: 'power-off' });
     expect(vm.calls.slice(-3)).toEqual(['attributes 5000 1000 0', 'fallocate 3 5000 1000', 'attributes 6000 1000 8']);
@@ -153,7 +153,7 @@ describe('exits of a TD', () => {
       if (index !== 0) return;
       yield out(0x3fb, 3);
       for (const char of 'hi') yield out(0x3f8, char.charCodeAt(0));
-      yield out(0x600, (5 << 2) | 0x20);
+      yield out(0x604, (5 << 10) | (1 << 13), 2);
     });
     expect(output()).toBe('hi');
   });
