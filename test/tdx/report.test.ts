@@ -5,7 +5,15 @@ import { REPORT_OFFSET, verifyReport, verifyReportMac } from '../../src/tdx-modu
 import { sha384Of } from '../../src/util/crypto/hash.ts';
 import { ended, guest, result } from './guest-lab.ts';
 import { DATA, END, loadProgram } from './guest-program.ts';
-import { sharedHost, TDG, TDH, type Td, type TdHost } from './td-builder.ts';
+import {
+  CONFIG_FLEXIBLE_PENDING_VE,
+  CONFIG_NO_RBP_MOD,
+  sharedHost,
+  TDG,
+  TDH,
+  type Td,
+  type TdHost,
+} from './td-builder.ts';
 
 let host: TdHost;
 beforeEach(() => {
