@@ -79,6 +79,17 @@ export class PamtEntry {
   }
 }
 
+/** Entries of 4 KiB pages from an address on: reserved or free. */
+function smallEntries(tdmr: Tdmr, first: Hpa, count: number): Uint8Array {
+  const entries = new Uint8Array(count * PAMT_ENTRY_SIZE);
+  for (const { base, size } of tdmr.reserved) {
+    const from = Math.max(0, (base - first) / 4096);
+    const end = Math.min(count, (base + size - first) / 4096);
+    for (let i = from; i < end; i++) entries[i * PAMT_ENTRY_SIZE + PAGE_TYPE_BYTE] = PT.RSVD;
+  }
+  return entries;
+}
+
 export class Pamt {
   readonly #module: TdxModule;
 
@@ -106,16 +117,12 @@ export class Pamt {
       // Entries of larger pages are made with the first page they cover.
       const count = Math.max(1, (pages * 4096) / bytes);
       if (first % bytes !== 0) continue;
-      const entries = new Uint8Array(count * PAMT_ENTRY_SIZE);
-      for (let i = 0; size === 0 && i < count; i++) {
-        if (tdmr.isReserved(first + i * 4096, 4096)) entries[i * PAMT_ENTRY_SIZE + PAGE_TYPE_BYTE] = PT.RSVD;
-      }
+      const entries = size === 0 ? smallEntries(tdmr, first, count) : new Uint8Array(count * PAMT_ENTRY_SIZE);
       const at = tdmr.pamt[size]!.base + ((first - tdmr.base) / bytes) * PAMT_ENTRY_SIZE;
-      // Whole pages change hands: no line of a PAMT page is the host's any more.
+      // No line of a PAMT page is the host's any more: what is written whole changes hands by that, the rest is taken.
       for (let page = at - (at % 4096); page < at + entries.length; page += 4096) {
-        if (keyed.ownerOf(page) !== this.#module.globalKeyId || keyed.poisoned(page)) {
-          keyed.take(page, this.#module.globalKeyId);
-        }
+        const whole = page >= at && page + 4096 <= at + entries.length;
+        if (!whole && !keyed.owns(page, 4096, this.#module.globalKeyId)) keyed.take(page, this.#module.globalKeyId);
       }
       keyed.writeBytes(at, this.#module.globalKeyId, entries);
     }
