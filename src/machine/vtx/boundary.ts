@@ -3,11 +3,11 @@
  * @sdm "Priority Among Concurrent Events"; "VM Exits Induced by …" under "Event Injection" and "Other Causes of VM Exits"
  */
 import { ACTIVE, BLOCKED_BY_MOV_SS, FLAG_IF, HLT, MWAITING, SHUTDOWN, WAIT_SIPI } from '../processor.ts';
+import { emulateApicWrite } from './apic-write.ts';
 import { EXIT_CONTROL, PIN, PRIMARY } from './controls.ts';
 import { RF_KEEP } from './exit-info.ts';
 import { isNotification, processPostedInterrupts } from './posted-interrupts.ts';
 import { EVENT, INFO_VALID, REASON } from './reasons.ts';
-import { emulateApicWrite } from './virtual-apic.ts';
 import type { Vtx } from './vtx.ts';
 
 const NMI_VECTOR = 2;

@@ -43,12 +43,17 @@ test('IA32_VMX_MISC: unrestricted guest demands that exits store EFER.LMA', () =
   expect(low(0x485) & 0x20).toBe(0x20);
 });
 
-test('IA32_VMX_VMCS_ENUM tells the highest index: that of the TSC multiplier', () => {
-  expect(low(0x48a)).toBe(0x32);
+test('IA32_VMX_VMCS_ENUM tells the highest index: that of the PID-pointer table', () => {
+  expect(low(0x48a)).toBe(0x42);
 });
 
 test('an index that is no capability MSR is undefined', () => {
-  expect(readVmxMsr('pc', 0x492)).toBeUndefined();
+  expect(readVmxMsr('pc', 0x493)).toBeUndefined();
+});
+
+test('IA32_VMX_PROCBASED_CTLS3: IPI virtualization, and with SEAM the width of TD addresses', () => {
+  expect(msr(0x492)).toBe(0x10n);
+  expect(readVmxMsr('tdx-host', 0x492)).toBe(0x30n);
 });
 
 test('controls: a missing default-1 bit and an unknown bit are refused', () => {

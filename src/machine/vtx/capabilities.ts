@@ -7,7 +7,7 @@
 import { cr4Defined } from '../cpuid/cr4-bits.ts';
 import { CR0_PE, CR0_PG } from '../processor.ts';
 import { PROFILES, type Profile, type ProfileName } from '../profiles.ts';
-import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
+import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY, TERTIARY } from './controls.ts';
 import { FIELDS, type Field, highestIndex } from './fields.ts';
 import { VMCS_BYTES } from './vmcs.ts';
 
@@ -36,7 +36,7 @@ const PIN_WORD: ControlWord = {
   free: 0,
 };
 const PRIMARY_WORD: ControlWord = {
-  implemented: bitsOf(PRIMARY, PRIMARY.TERTIARY),
+  implemented: bitsOf(PRIMARY),
   default1: bitList(1, 4, 5, 6, 8, 13, 14, 15, 16, 26),
   free: PRIMARY.CR3_LOAD | PRIMARY.CR3_STORE,
 };
@@ -70,6 +70,8 @@ const SECONDARY_IMPLEMENTED: number =
   SECONDARY.EPT_VIOLATION_VE |
   SECONDARY.XSAVES |
   SECONDARY.TSC_SCALING;
+/** Of an ordinary VMCS: what a TD's may have beside them is the module's business. */
+const TERTIARY_IMPLEMENTED: number = TERTIARY.IPI_VIRTUALIZATION;
 /** VM function 0: EPTP switching. */
 const VM_FUNCTIONS = 1;
 
@@ -105,6 +107,7 @@ export class VmxCapabilities {
   readonly pin: AllowedControls = allowed(PIN_WORD);
   readonly primary: AllowedControls = allowed(PRIMARY_WORD);
   readonly secondary: AllowedControls = { mustBeOne: 0, mayBeOne: SECONDARY_IMPLEMENTED };
+  readonly tertiary: number = TERTIARY_IMPLEMENTED;
   readonly exit: AllowedControls = allowed(EXIT_WORD);
   readonly entry: AllowedControls = allowed(ENTRY_WORD);
   readonly vmFunctions: number = VM_FUNCTIONS;
@@ -119,7 +122,8 @@ export class VmxCapabilities {
   readonly slotOf: Int16Array = new Int16Array(0x4000).fill(-1);
   readonly msrs: ReadonlyMap<number, bigint>;
 
-  constructor(profile: Profile) {
+  /** @param seam the processors have SEAM mode */
+  constructor(profile: Profile, seam = false) {
     this.cr4Fixed1 = cr4Defined(profile.features);
     this.physicalAddressBits = profile.physicalAddressBits;
     this.linearAddressBits = profile.linearAddressBits;
@@ -145,6 +149,7 @@ export class VmxCapabilities {
       [0x48f, msrOf(this.exit.mustBeOne, this.exit.mayBeOne)],
       [0x490, msrOf(this.entry.mustBeOne, this.entry.mayBeOne)],
       [0x491, BigInt(VM_FUNCTIONS)],
+      [0x492, BigInt(TERTIARY_IMPLEMENTED | (seam ? TERTIARY.GPAW : 0))],
     ]);
   }
 
@@ -173,19 +178,24 @@ export class VmxCapabilities {
         return (this.entry.mayBeOne & mask) !== 0;
       case 'vmfunc':
         return (VM_FUNCTIONS & mask) !== 0;
-      default: // tertiary controls, secondary exit controls and SEAM are not offered
+      case 'ter':
+        return (this.tertiary & mask) !== 0;
+      default: // secondary exit controls and SEAM are not offered
         return false;
     }
   }
 }
 
 const capabilities: ReadonlyMap<ProfileName, VmxCapabilities> = new Map(
-  (Object.keys(PROFILES) as ProfileName[]).map((name) => [name, new VmxCapabilities(PROFILES[name])]),
+  (Object.keys(PROFILES) as ProfileName[]).map((name) => [
+    name,
+    new VmxCapabilities(PROFILES[name], name === 'tdx-host'),
+  ]),
 );
 
 /** The capabilities of a profile's processors. */
 export const vmxCapabilities = (profile: ProfileName): VmxCapabilities => capabilities.get(profile)!;
 
-/** A capability MSR (0x480 to 0x491); undefined for an index that is none. All are read-only. */
+/** A capability MSR (0x480 to 0x492); undefined for an index that is none. All are read-only. */
 export const readVmxMsr = (profile: ProfileName, index: number): bigint | undefined =>
   vmxCapabilities(profile).msrs.get(index);

@@ -83,8 +83,9 @@ export const ENTRY_CONTROL = {
   LOAD_EFER: 0x8000,
 } as const;
 
-/** Tertiary processor-based VM-execution controls; a TD's VMCS alone has them here. */
+/** Tertiary processor-based VM-execution controls. */
 export const TERTIARY = {
-  /** Guest-physical addresses of the TD have 52 bits: bit 51 says shared, not bit 47. @tdx "TD VMCS" (GPAW) */
+  IPI_VIRTUALIZATION: 0x10,
+  /** In a TD's VMCS alone. Guest-physical addresses of the TD have 52 bits: bit 51 says shared, not bit 47. @tdx "TD VMCS" (GPAW) */
   GPAW: 0x20,
 } as const;

@@ -45,7 +45,21 @@ describe('control words', () => {
     ['a pin control that must be 1 is 0', (v) => change(v, 'PIN_CONTROLS', 0, 0x10)],
     ['a pin control that must be 0 is 1', (v) => change(v, 'PIN_CONTROLS', 0x100)],
     ['a primary control that must be 1 is 0', (v) => change(v, 'PRIMARY_CONTROLS', 0, 2)],
-    ['a primary control that must be 0 is 1', (v) => change(v, 'PRIMARY_CONTROLS', PRIMARY.TERTIARY)],
+    ['a primary control that must be 0 is 1', (v) => change(v, 'PRIMARY_CONTROLS', 1)],
+    [
+      'a tertiary control that must be 0 is 1',
+      (v) => {
+        change(v, 'PRIMARY_CONTROLS', PRIMARY.TERTIARY);
+        set(v, 'TERTIARY_CONTROLS', 0x20);
+      },
+    ],
+    [
+      'a tertiary control above bit 31',
+      (v) => {
+        change(v, 'PRIMARY_CONTROLS', PRIMARY.TERTIARY);
+        set(v, 'TERTIARY_CONTROLS', 1n << 32n);
+      },
+    ],
     ['a secondary control that must be 0 is 1', (v) => secondary(v, SECONDARY.VMCS_SHADOWING)],
     ['an exit control that must be 1 is 0', (v) => change(v, 'EXIT_CONTROLS', 0, 1)],
     ['an exit control that must be 0 is 1', (v) => change(v, 'EXIT_CONTROLS', 0x1000)],
@@ -217,6 +231,33 @@ describe('APIC virtualization', () => {
     };
     expectSuccess((v) => accesses(v, 5));
     expectFailure((v) => accesses(v, 0x15));
+  });
+  const ipis = (v: Vtx): void => {
+    apicv(v);
+    change(v, 'PRIMARY_CONTROLS', PRIMARY.TERTIARY);
+    set(v, 'TERTIARY_CONTROLS', 0x10);
+    set(v, 'PID_POINTER_TABLE', FREE_PAGE + 8);
+    set(v, 'LAST_PID_POINTER_INDEX', 0xffff);
+  };
+  test('IPI virtualization: the TPR shadow, the table’s alignment and physical-address width, to its last entry', () => {
+    expectSuccess(ipis);
+    expectFailure((v) => {
+      ipis(v);
+      set(v, 'SECONDARY_CONTROLS', 0);
+      change(v, 'PIN_CONTROLS', 0, PIN.POSTED_INTERRUPTS);
+      change(v, 'PRIMARY_CONTROLS', 0, PRIMARY.TPR_SHADOW);
+    });
+    for (const bad of [FREE_PAGE + 4, TOO_HIGH, TOO_HIGH - 8n]) {
+      expectFailure((v) => {
+        ipis(v);
+        set(v, 'PID_POINTER_TABLE', bad);
+      });
+    }
+    expectSuccess((v) => {
+      ipis(v);
+      set(v, 'PID_POINTER_TABLE', TOO_HIGH - 16n);
+      set(v, 'LAST_PID_POINTER_INDEX', 1);
+    });
   });
   test('virtualization exceptions: the information address', () => {
     for (const bad of [UNALIGNED, TOO_HIGH]) {

@@ -6,7 +6,7 @@
 import { pushesErrorCode } from '../processor/events/event.ts';
 import { CR0_PE } from '../processor.ts';
 import { CR3_TARGETS, controlsAllowed, MSR_LIST_MAX } from './capabilities.ts';
-import { EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
+import { EXIT_CONTROL, PIN, PRIMARY, SECONDARY, TERTIARY } from './controls.ts';
 import { eptPointerValid } from './ept-pointer.ts';
 import { F } from './field-slots.ts';
 import { EVENT, INFO_ERROR_CODE, INFO_VALID } from './reasons.ts';
@@ -14,20 +14,28 @@ import { tdControlsValid } from './td-controls.ts';
 import { isMsrList, isPageAddress, isPhysical } from './value-checks.ts';
 import type { Vmcs } from './vmcs.ts';
 import type { Vtx } from './vtx.ts';
+import type { VtxState } from './vtx-state.ts';
 
 /** The secondary controls in force. */
 export const secondaryOf = (vmcs: Vmcs): number =>
   vmcs.low(F.PRIMARY_CONTROLS) & PRIMARY.SECONDARY ? vmcs.low(F.SECONDARY_CONTROLS) : 0;
 
-/** The primary controls without what only a TD's may have. */
-const primaryInCapabilities = ({ tdGuest }: Vtx, vmcs: Vmcs): number =>
-  tdGuest ? (vmcs.low(F.PRIMARY_CONTROLS) & ~PRIMARY.TERTIARY) >>> 0 : vmcs.low(F.PRIMARY_CONTROLS);
+/** The tertiary controls in force in an ordinary VMCS; a TD's are looked at with its other fields. */
+export const tertiaryOf = ({ tdGuest }: VtxState, vmcs: Vmcs): number =>
+  !tdGuest && vmcs.low(F.PRIMARY_CONTROLS) & PRIMARY.TERTIARY ? vmcs.low(F.TERTIARY_CONTROLS) : 0;
+
+function tertiaryAllowed(v: Vtx, vmcs: Vmcs): boolean {
+  const tertiary = tertiaryOf(v, vmcs);
+  if ((tertiary & ~v.capabilities.tertiary) !== 0) return false;
+  return v.tdGuest || !(vmcs.low(F.PRIMARY_CONTROLS) & PRIMARY.TERTIARY) || vmcs.high(F.TERTIARY_CONTROLS) === 0;
+}
 
 function wordsAllowed(v: Vtx, vmcs: Vmcs): boolean {
   const c = v.capabilities;
   return (
     controlsAllowed(vmcs.low(F.PIN_CONTROLS), c.pin) &&
-    controlsAllowed(primaryInCapabilities(v, vmcs), c.primary) &&
+    controlsAllowed(vmcs.low(F.PRIMARY_CONTROLS), c.primary) &&
+    tertiaryAllowed(v, vmcs) &&
     controlsAllowed(secondaryOf(vmcs), c.secondary) &&
     controlsAllowed(vmcs.low(F.EXIT_CONTROLS), c.exit) &&
     controlsAllowed(vmcs.low(F.ENTRY_CONTROLS), c.entry)
@@ -54,9 +62,18 @@ function primaryValid(v: Vtx, vmcs: Vmcs, primary: number): boolean {
     return false;
   }
   if (primary & PRIMARY.MSR_BITMAPS && !isPageAddress(v, vmcs, F.MSR_BITMAP)) return false;
-  if (!(primary & PRIMARY.TPR_SHADOW)) return (secondaryOf(vmcs) & NEEDS_TPR_SHADOW) === 0;
+  const ipis = (tertiaryOf(v, vmcs) & TERTIARY.IPI_VIRTUALIZATION) !== 0;
+  if (!(primary & PRIMARY.TPR_SHADOW)) return (secondaryOf(vmcs) & NEEDS_TPR_SHADOW) === 0 && !ipis;
+  if (ipis && !pidTableValid(v, vmcs)) return false;
   if (!isPageAddress(v, vmcs, F.VIRTUAL_APIC_ADDRESS)) return false;
   return (secondaryOf(vmcs) & SECONDARY.VIRTUAL_INTERRUPT_DELIVERY) !== 0 || vmcs.low(F.TPR_THRESHOLD) <= 15;
+}
+
+/** The whole PID-pointer table within the physical-address width. */
+function pidTableValid(v: Vtx, vmcs: Vmcs): boolean {
+  const table = F.PID_POINTER_TABLE;
+  if (vmcs.low(table) & 7 || !isPhysical(v, vmcs, table)) return false;
+  return vmcs.address(table) + vmcs.low(F.LAST_PID_POINTER_INDEX) * 8 < 2 ** (32 + v.addressShift);
 }
 
 /** APIC virtualization, and the notification of posted interrupts. */

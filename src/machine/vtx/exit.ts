@@ -42,6 +42,7 @@ export function leaveNonRoot(v: Vtx): void {
   v.pin = 0;
   v.primary = 0;
   v.secondary = 0;
+  v.tertiary = 0;
   v.entryControls = 0;
   v.exitControls = 0;
   v.exceptionBitmap = 0;

@@ -18,7 +18,7 @@ import {
 } from '../processor.ts';
 import { TIMER_SHIFT } from './capabilities.ts';
 import { ENTRY_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
-import { secondaryOf } from './entry-controls.ts';
+import { secondaryOf, tertiaryOf } from './entry-controls.ts';
 import { guestUsesPdptes, pdpteTable } from './entry-guest.ts';
 import { EPTP_ACCESSED_DIRTY } from './ept-pointer.ts';
 import { F } from './field-slots.ts';
@@ -40,6 +40,7 @@ export function loadControls(v: Vtx, vmcs: Vmcs): void {
   v.pin = vmcs.low(F.PIN_CONTROLS);
   v.primary = primary;
   v.secondary = secondary;
+  v.tertiary = tertiaryOf(v, vmcs);
   v.entryControls = vmcs.low(F.ENTRY_CONTROLS);
   v.exitControls = vmcs.low(F.EXIT_CONTROLS);
   v.exceptionBitmap = vmcs.low(F.EXCEPTION_BITMAP);

@@ -152,7 +152,7 @@ describe('VMREAD and VMWRITE', () => {
     expect(v.vmread(0x2010)).toBe(0x3333_3333_2222_2222n);
     expect(v.vmread(0x2011)).toBe(0x3333_3333n);
   });
-  test.each([0x4801, 0x681d, 0x0801, 0x7ffe, 0x1000, 0x8000, 0x2034, 0x2042])(
+  test.each([0x4801, 0x681d, 0x0801, 0x7ffe, 0x1000, 0x8000, 0x2040, 0x2044])(
     'encoding %i is unsupported: 12',
     (field) => {
       const v = validVmcs();

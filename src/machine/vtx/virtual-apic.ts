@@ -1,6 +1,6 @@
 /**
  * The virtual-APIC page and what the processor does with it: priorities, evaluation and delivery of virtual interrupts,
- * TPR, EOI and self-IPI virtualization, and the emulation of writes to the APIC-access page.
+ * TPR, EOI and self-IPI virtualization.
  *
  * Vectors lie in the page as in a local APIC: bit v & 1Fh of the word at ((v & E0h) >> 1), 16 bytes apart.
  *
@@ -25,7 +25,8 @@ export const VAPIC = {
 
 /** Words of VISR or VIRR. */
 const VECTOR_WORDS = 8;
-const CLASS = 0xf0;
+/** Priority class of a vector. */
+export const CLASS = 0xf0;
 
 /** Reads 32 bits of the virtual-APIC page. */
 export const readVirtual = (v: VtxState, offset: number): number => v.memory.read32(v.virtualApicPage + offset);
@@ -50,7 +51,8 @@ function setVirtual(v: VtxState, offset: number, vector: number, on: boolean): v
   writeVirtual(v, at, on ? bits | bit : bits & ~bit);
 }
 
-const delivers = (v: VtxState): boolean => (v.secondary & SECONDARY.VIRTUAL_INTERRUPT_DELIVERY) !== 0;
+/** Virtual-interrupt delivery is on. */
+export const delivers = (v: VtxState): boolean => (v.secondary & SECONDARY.VIRTUAL_INTERRUPT_DELIVERY) !== 0;
 
 /** A trap-like exit at the next boundary. */
 export function apicTrap(v: VtxState, reason: number, qualification: number): void {
@@ -140,43 +142,4 @@ export function enterVirtualApic(v: VtxState): void {
 /** Saves the guest interrupt status. */
 export function saveVirtualApic(v: VtxState): void {
   if (delivers(v)) v.current!.setLow(F.GUEST_INTERRUPT_STATUS, (v.svi << 8) | v.rvi);
-}
-
-// ------------------------------------------------------------------ writes to the APIC-access page
-
-/** All bits but the vector, the destination mode and the level: a self-IPI has the shorthand "self" and nothing else there. */
-const ICR_KIND = 0xffff_b700;
-const ICR_SELF = 0x4_0000;
-
-const isSelfIpi = (icr: number): boolean => (icr & ICR_KIND) >>> 0 === ICR_SELF && (icr & CLASS) !== 0;
-
-/** What follows a virtualized write, after the operation that made it. @sdm "APIC-Write Emulation" */
-export function emulateApicWrite(v: VtxState): void {
-  const offset = v.apicWrite;
-  v.apicWrite = -1;
-  switch (offset) {
-    case VAPIC.TPR:
-      writeVirtual(v, VAPIC.TPR, readVirtual(v, VAPIC.TPR) & 0xff);
-      virtualizeTpr(v);
-      break;
-    case VAPIC.EOI:
-      if (!delivers(v)) return apicTrap(v, REASON.APIC_WRITE, offset);
-      writeVirtual(v, VAPIC.EOI, 0);
-      virtualizeEoi(v);
-      break;
-    case VAPIC.ICR_LOW: {
-      const icr = readVirtual(v, VAPIC.ICR_LOW);
-      if (delivers(v) && isSelfIpi(icr)) virtualizeSelfIpi(v, icr & 0xff);
-      else apicTrap(v, REASON.APIC_WRITE, offset);
-      break;
-    }
-    case VAPIC.ICR_HIGH:
-    case VAPIC.ICR_HIGH + 1:
-    case VAPIC.ICR_HIGH + 2:
-    case VAPIC.ICR_HIGH + 3:
-      writeVirtual(v, VAPIC.ICR_HIGH, readVirtual(v, VAPIC.ICR_HIGH) & 0xff00_0000);
-      break;
-    default:
-      apicTrap(v, REASON.APIC_WRITE, offset);
-  }
 }

@@ -37,6 +37,8 @@ export class VtxState {
   pin = 0;
   primary = 0;
   secondary = 0;
+  /** Of an ordinary VMCS. */
+  tertiary = 0;
   entryControls = 0;
   exitControls = 0;
   exceptionBitmap = 0;

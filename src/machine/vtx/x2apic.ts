@@ -5,6 +5,7 @@
  */
 import { DONE, GP, type Outcome } from '../outcome.ts';
 import { SECONDARY } from './controls.ts';
+import { isUnicastIpi, virtualizeIpi, virtualizesIpis } from './ipi-virtualization.ts';
 import { REASON } from './reasons.ts';
 import { apicTrap, VAPIC, virtualizeEoi, virtualizeSelfIpi, virtualizeTpr, writeVirtual } from './virtual-apic.ts';
 import type { Vtx } from './vtx.ts';
@@ -13,6 +14,7 @@ const X2APIC_FIRST = 0x800;
 const X2APIC_LAST = 0x8ff;
 const TPR = 0x808;
 const EOI = 0x80b;
+const ICR = 0x830;
 const SELF_IPI = 0x83f;
 
 const inForce = (v: Vtx, index: number): boolean =>
@@ -25,9 +27,25 @@ export function readVirtualX2apic(v: Vtx, index: number): bigint | undefined {
   return v.memory.read64(v.virtualApicPage + ((index & 0xff) << 4));
 }
 
+/** ICR bits 31:20, 17:16 and 13. */
+const ICR_RESERVED = 0xfff3_2000n;
+
+function writeIcr(v: Vtx, value: bigint): Outcome {
+  if (value & ICR_RESERVED) return v.p.raise(GP, 0);
+  // all checks passed
+  const low = Number(value & 0xffff_ffffn);
+  const destination = Number(value >> 32n);
+  writeVirtual(v, VAPIC.ICR_LOW, low);
+  writeVirtual(v, VAPIC.ICR_LOW + 4, destination);
+  if (isUnicastIpi(low)) virtualizeIpi(v, low & 0xff, destination);
+  else apicTrap(v, REASON.APIC_WRITE, VAPIC.ICR_LOW);
+  return DONE;
+}
+
 /** WRMSR: DONE or FAULT, or undefined where it is not virtualized. */
 export function writeVirtualX2apic(v: Vtx, index: number, value: bigint): Outcome | undefined {
   if (!inForce(v, index)) return undefined;
+  if (index === ICR && virtualizesIpis(v)) return writeIcr(v, value);
   const delivery = (v.secondary & SECONDARY.VIRTUAL_INTERRUPT_DELIVERY) !== 0;
   if (index !== TPR && !(delivery && (index === EOI || index === SELF_IPI))) return undefined;
   if (value > (index === EOI ? 0n : 0xffn)) return v.p.raise(GP, 0);
