@@ -58,6 +58,8 @@ export async function runSession(
   const started = now();
   const status = options.status === true && process.stderr.isTTY === true ? new BootStatus(process.stderr) : undefined;
   const sink = new StreamSink(process.stdout, () => status?.stop());
+  // Firmware's debug port is not the guest's console.
+  if (config.firmware !== undefined) sink.debug = lines((text) => process.stderr.write(text));
   const guest = await startGuest(config, sink);
   const release = connect(environment, guest, options, say);
   status?.start(() => guest.statistics());
@@ -72,6 +74,17 @@ export async function runSession(
   if (options.quiet !== true && !SILENT_ENDS.includes(end.reason)) say(describeEnd(end));
   if (options.json === true) process.stderr.write(`${jsonReport(report, guest.stateHash())}\n`);
   return report;
+}
+
+/** Collects bytes and hands them over line by line. */
+function lines(write: (text: string) => void): (byte: number) => void {
+  let line = '';
+  return (byte) => {
+    line += String.fromCharCode(byte);
+    if (byte !== 0x0a) return;
+    write(line);
+    line = '';
+  };
 }
 
 /** Connects keyboard, signals and timeout; the result undoes it, on every way out. */

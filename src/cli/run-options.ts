@@ -11,8 +11,12 @@ export const RUN_ARGS = {
   append: { type: 'string', valueHint: 'STRING', default: '', description: 'kernel command line' },
   memory: { type: 'string', valueHint: 'SIZE', default: '256M', description: 'guest RAM' },
   cpus: { type: 'string', valueHint: 'N', default: '1', description: 'virtual CPUs' },
-  firmware: { type: 'string', valueHint: 'FILE', description: 'firmware image (not available yet)' },
-  disk: { type: 'string', valueHint: 'FILE', description: 'disk image (not available yet)' },
+  firmware: {
+    type: 'string',
+    valueHint: 'FILE',
+    description: 'bare: firmware image that runs from reset on, instead of a kernel',
+  },
+  disk: { type: 'string', valueHint: 'FILE', description: 'bare: hard disk image, up to four; changes are not kept' },
   clock: { type: 'string', valueHint: 'virtual|real', description: 'idle time: skipped, or as on the wall' },
   seed: { type: 'string', valueHint: 'N', default: '0', description: 'seed of all chance in the run' },
   reboot: { type: 'boolean', description: 'start again after a reset' },
@@ -27,7 +31,9 @@ export type RawRunOptions = { readonly [Name in keyof typeof RUN_ARGS]?: string 
 /** The checked options of a run. */
 export interface RunOptions {
   readonly type: 'vm' | 'td' | 'bare';
+  /** Empty only where there is firmware. */
   readonly kernel: string;
+  readonly firmware: string | undefined;
   readonly initrd: string | undefined;
   readonly append: string;
   readonly memorySize: number;
@@ -57,13 +63,9 @@ function text(options: RawRunOptions, name: keyof typeof RUN_ARGS): string | und
 export function checkRunOptions(options: RawRunOptions): RunOptions {
   const type = text(options, 'type') ?? 'vm';
   if (type !== 'vm' && type !== 'td' && type !== 'bare') throw usageError(`--type is vm, td or bare, not '${type}'`);
-  for (const name of ['firmware', 'disk'] as const) {
-    if (options[name] !== undefined) throw usageError(`--${name} is not available yet`);
-  }
-  const kernel = text(options, 'kernel');
-  if (kernel === undefined || kernel === '') {
-    throw usageError('--kernel FILE is missing', 'softvt demo needs none');
-  }
+  if (options.disk !== undefined && type !== 'bare')
+    throw usageError(`--disk needs --type bare; a ${type} has none yet`);
+  const { kernel, firmware } = checkStart(type, text(options, 'kernel') ?? '', text(options, 'firmware'));
   const clock = text(options, 'clock');
   if (clock !== undefined && clock !== 'virtual' && clock !== 'real') {
     throw usageError(`--clock is virtual or real, not '${clock}'`);
@@ -72,6 +74,7 @@ export function checkRunOptions(options: RawRunOptions): RunOptions {
   return {
     type,
     kernel,
+    firmware,
     initrd: text(options, 'initrd'),
     append: text(options, 'append') ?? '',
     memorySize: checkMemory(text(options, 'memory') ?? '256M', type === 'td' ? LEAST_TD_MEMORY : LEAST_MEMORY),
@@ -83,6 +86,21 @@ export function checkRunOptions(options: RawRunOptions): RunOptions {
     trace: text(options, 'trace'),
     json: options.json === true,
   };
+}
+
+/** What the guest begins with: a kernel, or firmware on a bare machine. */
+function checkStart(
+  type: string,
+  kernel: string,
+  firmware: string | undefined,
+): Pick<RunOptions, 'kernel' | 'firmware'> {
+  if (firmware !== undefined && type !== 'bare')
+    throw usageError(`--firmware needs --type bare; a ${type} has none yet`);
+  if (firmware !== undefined && kernel !== '') throw usageError('--firmware takes the place of --kernel');
+  if (firmware === undefined && kernel === '') {
+    throw usageError('--kernel FILE is missing', 'softvt demo needs none');
+  }
+  return { kernel, firmware };
 }
 
 function checkMemory(given: string, least: number): number {

@@ -39,6 +39,14 @@ export function checkArguments(command: string, rawArgs: readonly string[], args
   }
 }
 
+/** All values of an option that may be given several times, in order; the rest of the arguments has been checked. */
+export function optionValues(rawArgs: readonly string[], option: string): string[] {
+  return rawArgs.flatMap((word, n) => {
+    const [name, value] = splitOption(word);
+    return name === option ? [value ?? rawArgs[n + 1] ?? ''] : [];
+  });
+}
+
 function splitOption(word: string): [string, string | undefined] {
   const name = word.startsWith('--') ? word.slice(2) : '';
   const equals = name.indexOf('=');

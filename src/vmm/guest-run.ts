@@ -7,12 +7,18 @@ import type { ConsoleSink } from './serial-console.ts';
 export interface GuestConfig {
   /** A virtual machine, a Trust Domain, or code that runs on the machine itself; `vm` if not given. */
   readonly type?: 'vm' | 'td' | 'bare';
+  /** Empty where firmware starts the guest. */
   readonly kernel: Uint8Array;
   /** Name of the kernel in messages. */
   readonly kernelName: string;
   readonly initrd?: Uint8Array;
   readonly initrdName?: string;
   readonly commandLine: string;
+  /** Bare guests only: what runs from the reset vector on, instead of a kernel. */
+  readonly firmware?: Uint8Array;
+  readonly firmwareName?: string;
+  /** Bare guests only: contents of up to four hard disks; what the guest writes changes them. */
+  readonly disks?: readonly Uint8Array[];
   /** Bytes of RAM. */
   readonly memorySize: number;
   readonly cpus: number;

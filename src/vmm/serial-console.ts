@@ -18,6 +18,8 @@ const OUTPUT_LIMIT = 16 * 1024;
 export interface ConsoleSink {
   /** Takes output; the array is the sink's. */
   write(bytes: Uint8Array): void;
+  /** Takes what firmware writes to its debug port, byte by byte. */
+  debug?(byte: number): void;
   /** Undefined, or a promise for when more may be written. */
   readonly ready: Promise<void> | undefined;
 }
@@ -86,6 +88,11 @@ export class SerialConsole {
     if (this.#outputLength === 0) return;
     this.#sink.write(this.#output.slice(0, this.#outputLength));
     this.#outputLength = 0;
+  }
+
+  /** A byte written to the debug port. */
+  debug(byte: number): void {
+    this.#sink.debug?.(byte);
   }
 
   /** Undefined, or what to wait for before the guest may write on. */

@@ -37,6 +37,8 @@ export class StreamSink implements ConsoleSink {
   /** Called before the first write. */
   readonly #first: () => void;
   #used = false;
+  /** Takes what firmware writes to its debug port. */
+  debug?: (byte: number) => void;
 
   constructor(stream: OutputStream, first: () => void = () => {}) {
     this.#stream = stream;

@@ -1,5 +1,6 @@
 /** A machine without a host: guest code runs on its processors directly, among a PC's devices. */
 
+import { DebugConsole } from '../../devices/debug-console.ts';
 import { Machine } from '../../machine/machine.ts';
 import { reset } from '../../machine/processor/reset.ts';
 import { HLT, type Processor, SHUTDOWN, WAIT_SIPI } from '../../machine/processor.ts';
@@ -14,6 +15,8 @@ import { writeMpTable } from '../mp-table.ts';
 import { Board } from '../pc/board.ts';
 import type { SerialConsole } from '../serial-console.ts';
 import type { StateHash } from '../state-hash.ts';
+import { attachDisks } from './disks.ts';
+import { attachFirmwareDevices, checkFirmware, shadow } from './firmware.ts';
 import { InterruptControllers, virtualWire } from './interrupt-controllers.ts';
 import { enterAt } from './processor-entry.ts';
 import { processorState } from './processor-state.ts';
@@ -38,7 +41,10 @@ export class BareMachine {
   constructor(console: SerialConsole, config: GuestConfig) {
     const { cpus, memorySize, seed, epochSeconds } = config;
     this.#console = console;
-    this.machine = new Machine({ processors: cpus, ramSize: memorySize, profile: 'pc', seed });
+    const { firmware, firmwareName = 'firmware' } = config;
+    if (firmware !== undefined) checkFirmware(firmware, firmwareName);
+    const rom = firmware === undefined ? {} : { rom: firmware };
+    this.machine = new Machine({ processors: cpus, ramSize: memorySize, profile: 'pc', seed, ...rom });
     const { machine } = this;
     this.#board = new Board({
       clock: machine.clock,
@@ -50,6 +56,9 @@ export class BareMachine {
     });
     machine.ports = this.#board.ports;
     this.#controllers = new InterruptControllers(machine);
+    new DebugConsole({ transmit: (byte) => console.debug(byte) }).attach(machine.ports);
+    const pci = attachFirmwareDevices(machine.ports, cpus, memorySize);
+    attachDisks(pci, machine.ports, (irq, level) => this.#controllers.setIrq(irq, level), config.disks ?? []);
     // Whom a processor waits for gets the rest of its turn.
     machine.onSpin = () => {
       machine.turnOver = true;
@@ -58,7 +67,12 @@ export class BareMachine {
       machine.activate(p);
       reset(p);
     }
-    this.#load(config);
+    if (firmware === undefined) this.#load(config);
+    else {
+      // The bootstrap processor starts in it, at the reset vector.
+      const { address, bytes } = shadow(firmware);
+      machine.memory.writeBytes(address, bytes);
+    }
   }
 
   /** Ends the guest; only the first end counts. */
