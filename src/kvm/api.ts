@@ -43,6 +43,7 @@ import {
 import { type KvmMsi, kvmSetGsiRouting, kvmSignalMsi } from './x86/irq_comm.ts';
 import type { X86Vcpu, X86Vm } from './x86/kvm_host.ts';
 import { MSRS_TO_SAVE } from './x86/msr.ts';
+import { type KvmMsrFilter, kvmVmIoctlSetMsrFilter } from './x86/msr_filter.ts';
 import { kvmVmIoctlGetClock, kvmVmIoctlSetClock } from './x86/pvclock.ts';
 import { kvmVmIoctlSetTscKhz } from './x86/tsc.ts';
 import type { KvmTdxCmd } from './x86/uapi_tdx.ts';
@@ -220,6 +221,10 @@ export class Vm {
   /** KVM_IOEVENTFD */
   ioeventfd(args: KvmIoeventfdArgs): Errno {
     return this.#gone() || kvmIoeventfd(this.kvm, args);
+  }
+  /** KVM_X86_SET_MSR_FILTER */
+  setMsrFilter(filter: KvmMsrFilter): Errno {
+    return this.#gone() || kvmVmIoctlSetMsrFilter(this.kvm, filter);
   }
   /** KVM_GET_CLOCK */
   getClock(): ReturnType<typeof kvmVmIoctlGetClock> {

@@ -17,6 +17,7 @@ import type { KvmLapic } from './lapic.ts';
 import { MmuLock } from './mmu/mmu_lock.ts';
 import { SHADOW_MMIO_VALUE } from './mmu/spte.ts';
 import type { TdpMmu } from './mmu/tdp_mmu.ts';
+import type { KvmMsrFilter } from './msr_filter.ts';
 import type { KvmPv } from './pvclock.ts';
 import type { VcpuVt } from './vmx/common.ts';
 
@@ -100,6 +101,7 @@ export interface KvmQueuedInterrupt {
 
 /** MSRs that user space emulates. @upstream KVM_MSR_EXIT_REASON_* */
 export const KVM_MSR_EXIT_REASON_INVAL = 1;
+export const KVM_MSR_EXIT_REASON_FILTER = 4;
 
 /** A segment register as KVM hands it around. @upstream struct kvm_segment */
 export interface KvmSegment {
@@ -329,6 +331,8 @@ export class KvmArch {
   hypercallExitEnabled = 0n;
   /** KVM_MSR_EXIT_REASON_* that exit to user space. */
   userSpaceMsrMask = 0;
+  /** MSRs that the guest may not access; null for none. */
+  msrFilter: KvmMsrFilter | null = null;
   /** KVM_CAP_X86_DISABLE_EXITS */
   hltInGuest = false;
   pauseInGuest = false;

@@ -9,7 +9,14 @@ import { guestCpuidHas } from './cpuid_caps.ts';
 import { setEfer } from './cr.ts';
 import { kvmApicBase } from './irqchip_mode.ts';
 import { kvmRegisterRead32, kvmRegisterWrite32 } from './kvm_cache_regs.ts';
-import { KVM_MSR_EXIT_REASON_INVAL, VCPU_REGS_RAX, VCPU_REGS_RCX, VCPU_REGS_RDX, type X86Vcpu } from './kvm_host.ts';
+import {
+  KVM_MSR_EXIT_REASON_FILTER,
+  KVM_MSR_EXIT_REASON_INVAL,
+  VCPU_REGS_RAX,
+  VCPU_REGS_RCX,
+  VCPU_REGS_RDX,
+  type X86Vcpu,
+} from './kvm_host.ts';
 import {
   MSR_KVM_POLL_CONTROL,
   MSR_KVM_SYSTEM_TIME,
@@ -24,6 +31,7 @@ import {
   kvmX2apicMsrRead,
   kvmX2apicMsrWrite,
 } from './lapic.ts';
+import { kvmMsrAllowed } from './msr_filter.ts';
 import { kvmWriteSystemTime, kvmWriteWallClock } from './pvclock.ts';
 import { kvmReadL1Tsc, kvmSynchronizeTsc, kvmVcpuWriteTscOffset } from './tsc.ts';
 
@@ -329,21 +337,23 @@ function completeRdmsr(vcpu: X86Vcpu, value: bigint): void {
 /** Exit reason RDMSR. @upstream kvm_emulate_rdmsr() */
 export function kvmEmulateRdmsr(vcpu: X86Vcpu): number {
   const index = kvmRegisterRead32(vcpu, VCPU_REGS_RCX);
-  const value = kvmGetMsr(vcpu, index);
+  const allowed = kvmMsrAllowed(vcpu, index, false);
+  const value = allowed ? kvmGetMsr(vcpu, index) : undefined;
   if (value !== undefined) {
     trace.kvm_msr?.(false, index, value, false);
     completeRdmsr(vcpu, value);
     return vcpu.kvm.ops.completeEmulatedMsr(vcpu, false);
   }
-  if (vcpu.kvm.arch.userSpaceMsrMask & KVM_MSR_EXIT_REASON_INVAL) return exitRdmsr(vcpu, index);
+  const reason = allowed ? KVM_MSR_EXIT_REASON_INVAL : KVM_MSR_EXIT_REASON_FILTER;
+  if (vcpu.kvm.arch.userSpaceMsrMask & reason) return exitRdmsr(vcpu, index, reason);
   trace.kvm_msr?.(false, index, 0n, true);
   return vcpu.kvm.ops.completeEmulatedMsr(vcpu, true);
 }
 
-function exitRdmsr(vcpu: X86Vcpu, index: number): number {
+function exitRdmsr(vcpu: X86Vcpu, index: number, reason: number): number {
   const exit = vcpu.run.rdmsr;
   exit.error = 0;
-  exit.reason = KVM_MSR_EXIT_REASON_INVAL;
+  exit.reason = reason;
   exit.index = index;
   exit.data = 0n;
   vcpu.run.setExit(exit);
@@ -360,13 +370,15 @@ export function kvmEmulateWrmsr(vcpu: X86Vcpu): number {
   const index = kvmRegisterRead32(vcpu, VCPU_REGS_RCX);
   const value =
     BigInt(kvmRegisterRead32(vcpu, VCPU_REGS_RAX)) | (BigInt(kvmRegisterRead32(vcpu, VCPU_REGS_RDX)) << 32n);
-  const done = kvmSetMsr(vcpu, index, value, false);
+  const allowed = kvmMsrAllowed(vcpu, index, true);
+  const done = allowed && kvmSetMsr(vcpu, index, value, false);
   trace.kvm_msr?.(true, index, value, !done);
   if (done) return vcpu.kvm.ops.completeEmulatedMsr(vcpu, false);
-  if (vcpu.kvm.arch.userSpaceMsrMask & KVM_MSR_EXIT_REASON_INVAL) {
+  const reason = allowed ? KVM_MSR_EXIT_REASON_INVAL : KVM_MSR_EXIT_REASON_FILTER;
+  if (vcpu.kvm.arch.userSpaceMsrMask & reason) {
     const exit = vcpu.run.wrmsr;
     exit.error = 0;
-    exit.reason = KVM_MSR_EXIT_REASON_INVAL;
+    exit.reason = reason;
     exit.index = index;
     exit.data = value;
     vcpu.run.setExit(exit);

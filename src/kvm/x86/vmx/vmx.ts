@@ -106,7 +106,7 @@ import {
 import { APIC_MODE_CONTROLS, APICV_CONTROLS, vmxPinBasedExecCtrl, vmxSetVirtualApicMode } from './vmx_apicv.ts';
 import { vmxWriteTscMultiplier, vmxWriteTscOffset } from './vmx_controls.ts';
 import { VmxHardware } from './vmx_hardware.ts';
-import { initMsrBitmap, vmxPrepareSwitchToHost } from './vmx_msr.ts';
+import { initMsrBitmap, vmxInterceptFilteredMsrs, vmxPrepareSwitchToHost } from './vmx_msr.ts';
 import { setCr0GuestHostMask, setCr4GuestHostMask } from './vmx_state.ts';
 import type { VmxModuleParameters } from './x86_ops.ts';
 
@@ -416,6 +416,7 @@ export const vmxHasEmulatedMsr = (index: number): boolean =>
 export function vmxRecalcIntercepts(vcpu: X86Vcpu): void {
   const vmx = toVmx(vcpu);
   initMsrBitmap(vmx);
+  vmxInterceptFilteredMsrs(vcpu);
   controlsSet(vmx, SECONDARY_VM_EXEC_CONTROL, vmxSecondaryExecControl(vcpu));
   vmxSetVirtualApicMode(vcpu);
 }

@@ -6,6 +6,7 @@
 import { readMsr, writeMsr } from '../../../machine/msr/msr.ts';
 import { VCPU_SREG_FS, VCPU_SREG_GS, type X86Vcpu } from '../kvm_host.ts';
 import { kvmGetMsrCommon, kvmSetMsrCommon } from '../msr.ts';
+import { kvmMsrAllowed } from '../msr_filter.ts';
 import { toVmx, type VcpuVmx, VMX_URET_MSRS, vmxReadGuestSegBase, vmxWriteGuestSegBase } from './vcpu_vmx.ts';
 import {
   GUEST_IA32_DEBUGCTL,
@@ -51,6 +52,15 @@ export function initMsrBitmap(vmx: VcpuVmx): void {
   for (const index of PASSTHROUGH) {
     setIntercept(vmx, index, false, false);
     setIntercept(vmx, index, true, false);
+  }
+}
+
+/** What user space forbids exits, so that it can be refused. */
+export function vmxInterceptFilteredMsrs(vcpu: X86Vcpu): void {
+  if (vcpu.kvm.arch.msrFilter === null) return;
+  for (const index of [MSR_IA32_TSC, ...PASSTHROUGH]) {
+    for (const write of [false, true])
+      if (!kvmMsrAllowed(vcpu, index, write)) setIntercept(toVmx(vcpu), index, write, true);
   }
 }
 
