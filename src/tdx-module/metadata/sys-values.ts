@@ -5,6 +5,7 @@
  */
 import type { Processor } from '../../machine/processor.ts';
 import type { TdxModule } from '../module.ts';
+import type { CpuidConfig } from '../objects/system-state.ts';
 import { CONFIG_FLAGS } from '../objects/tdcs.ts';
 import { PAMT_ENTRY_SIZE } from '../objects/tdmr.ts';
 import { TDCS_BASE_PAGES } from '../objects/tdr.ts';
@@ -64,8 +65,9 @@ const CPUID_SIGNATURE = 1;
 
 type Value = (module: TdxModule, p: Processor, index: number) => bigint | number;
 
-const cpuidConfig = (p: Processor, i: number): { leaf: bigint; values: readonly [bigint, bigint] } | undefined =>
-  cpuidConfigMetadata(p)[i];
+/** A configurable CPUID leaf: the processor's bits do not change, so they are looked at once. */
+const cpuidConfig = ({ system }: TdxModule, p: Processor, i: number): CpuidConfig | undefined =>
+  (system.cpuidConfig ??= cpuidConfigMetadata(p))[i];
 
 /** Fields that are not 0. */
 const VALUES: Partial<Readonly<Record<SysFieldName, Value>>> = {
@@ -100,8 +102,8 @@ const VALUES: Partial<Readonly<Record<SysFieldName, Value>>> = {
   CONFIG_FLAGS_FIXED1: () => CONFIG_FLAGS_FIXED1,
   MAX_VCPUS_PER_TD: () => MAX_VCPUS_PER_TD,
   NUM_CPUID_CONFIG: () => CPUID_CONFIG_LEAVES.length,
-  CPUID_CONFIG_LEAVES: (_module, p, i) => cpuidConfig(p, i)?.leaf ?? 0,
-  CPUID_CONFIG_VALUES: (_module, p, i) => cpuidConfig(p, i >> 1)?.values[(i & 1) as 0 | 1] ?? 0,
+  CPUID_CONFIG_LEAVES: (module, p, i) => cpuidConfig(module, p, i)?.leaf ?? 0,
+  CPUID_CONFIG_VALUES: (module, p, i) => cpuidConfig(module, p, i >> 1)?.values[(i & 1) as 0 | 1] ?? 0,
 };
 
 /** An element of a global field. */
