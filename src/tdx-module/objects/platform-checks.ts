@@ -6,9 +6,9 @@
  * @tdx "TDX Module Lifecycle", Platform Configuration Checks
  */
 import type { Processor } from '../../machine/processor.ts';
-import { EXIT_CONTROL, PRIMARY, SECONDARY } from '../../machine/vtx/controls.ts';
 import type { Platform } from '../platform.ts';
 import { STATUS, status } from '../status.ts';
+import { TD_VMCS_CONTROLS } from '../virtualization/td-vmcs.ts';
 import type { Outputs } from './call.ts';
 
 const IA32_MTRRCAP = 0xfe;
@@ -20,9 +20,6 @@ const IA32_TME_ACTIVATE = 0x982;
 const IA32_MKTME_KEYID_PARTITIONING = 0x87;
 const SMRR_BASE = 0x1f2;
 const SMRR_MASK = 0x1f3;
-const TRUE_PRIMARY_CONTROLS = 0x48e;
-const SECONDARY_CONTROLS = 0x48b;
-const TRUE_EXIT_CONTROLS = 0x48f;
 
 /** IA32_MISC_ENABLE bit 22: CPUID pretends to have few leaves. */
 const LIMIT_CPUID = 1n << 22n;
@@ -106,15 +103,9 @@ function checkCpuid(platform: Platform, p: Processor, out: Outputs): bigint | nu
   return checkTopology(platform, p);
 }
 
-/** Controls without which no TD VMCS can be made. */
-const REQUIRED: readonly (readonly [msr: number, controls: number])[] = [
-  [TRUE_PRIMARY_CONTROLS, PRIMARY.HLT | PRIMARY.MSR_BITMAPS | PRIMARY.TSC_OFFSETTING | PRIMARY.SECONDARY],
-  [TRUE_EXIT_CONTROLS, EXIT_CONTROL.SAVE_EFER | EXIT_CONTROL.LOAD_EFER | EXIT_CONTROL.SAVE_PAT | EXIT_CONTROL.LOAD_PAT],
-  [SECONDARY_CONTROLS, SECONDARY.EPT | SECONDARY.UNRESTRICTED_GUEST | SECONDARY.TSC_SCALING],
-];
-
+/** The processor offers every control that TD VMCSs use. */
 function checkVmx(platform: Platform, p: Processor): bigint | null {
-  for (const [msr, controls] of REQUIRED) {
+  for (const [msr, controls] of TD_VMCS_CONTROLS) {
     const mayBeOne = Number(platform.msr(p, msr) >> 32n);
     if (controls & ~mayBeOne) return status(STATUS.INCORRECT_MSR_VALUE, msr);
   }

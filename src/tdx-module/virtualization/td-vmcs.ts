@@ -48,6 +48,15 @@ const EXIT_CONTROLS: number =
   EXIT_CONTROL.LOAD_EFER;
 const ENTRY_CONTROLS: number = ENTRY_CONTROL.LOAD_DEBUG | ENTRY_CONTROL.LOAD_PAT | ENTRY_CONTROL.LOAD_EFER;
 
+/** Controls that the processor must offer for TDs, by their capability MSRs. */
+export const TD_VMCS_CONTROLS: readonly (readonly [capabilityMsr: number, controls: number])[] = [
+  [0x48d, PIN_CONTROLS | PIN.POSTED_INTERRUPTS],
+  [0x48e, PRIMARY_CONTROLS],
+  [0x48b, SECONDARY_CONTROLS],
+  [0x48f, EXIT_CONTROLS],
+  [0x490, ENTRY_CONTROLS],
+];
+
 /** EFER of a TD: SCE, LME, NXE; LMA follows paging. */
 export const INITIAL_EFER = 0x901;
 const FLAT = 0xffff_ffff;
