@@ -61,8 +61,16 @@ const NAMES: Readonly<Record<number, string>> = {
   64: 'XRSTORS',
   67: 'UMWAIT',
   68: 'TPAUSE',
+  69: 'LOADIWK',
+  70: 'ENCLV',
+  72: 'ENQCMD',
+  73: 'ENQCMDS',
   74: 'BUS_LOCK',
   75: 'NOTIFY',
+  76: 'SEAMCALL',
+  77: 'TDCALL',
+  76: 'SEAMCALL',
+  77: 'TDCALL',
 };
 
 const FAILED_ENTRY = 0x8000_0000;

@@ -1,7 +1,6 @@
 /** `softvt demo` (npm start): a VM and a TD of the same kernel, side by side on one host, and what tells them apart. */
 
 import { readFileSync } from 'node:fs';
-import { basename } from 'node:path';
 import { type CommandDef, defineCommand } from 'citty';
 import { SoftvtError } from '../../util/errors.ts';
 import { exitCode } from '../../vmm/guest-end.ts';
@@ -35,11 +34,11 @@ export const fetchDemoImages: DemoImages = async () => {
   const { buildInitramfs, ensureBusybox, ensureImage, progressWriter } = await import('../images/index.ts');
   const writer = progressWriter(process.stderr);
   try {
-    const { vmlinuz } = await ensureImage(IMAGE, { progress: writer.listener });
+    const { vmlinuz, version } = await ensureImage(IMAGE, { progress: writer.listener });
     const busybox = await ensureBusybox({ progress: writer.listener });
     return {
       kernel: readFileSync(vmlinuz),
-      kernelName: basename(vmlinuz),
+      kernelName: `Linux ${version}`,
       initrd: buildInitramfs({ busybox: readFileSync(busybox), init: 'poweroff' }),
       initrdName: 'busybox initramfs',
     };
