@@ -176,7 +176,6 @@ export const STATUS = {
   GLA_NOT_CANONICAL: 0xc000_1160,
   UNINITIALIZE_ERROR: 0xffff_ffff,
 } as const;
-export type StatusCode = (typeof STATUS)[keyof typeof STATUS];
 
 /** What an invalid or busy operand is called in bits 31:0. @tdx "ABI Reference: Constants", Operand IDs */
 export const OPERAND = {
@@ -231,7 +230,6 @@ export const OPERAND = {
   KET: 187,
   WBCACHE: 188,
 } as const;
-export type OperandId = (typeof OPERAND)[keyof typeof OPERAND];
 
 /** The value for RAX. @param details bits 31:0: operand id, MSR index, field … */
 export const status = (code: number, details = 0): bigint => (BigInt(code) << 32n) | BigInt(details >>> 0);
