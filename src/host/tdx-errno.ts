@@ -6,7 +6,7 @@
  *
  * @upstream arch/x86/include/asm/shared/tdx_errno.h, arch/x86/include/asm/tdx.h
  */
-import { EACCES, EAGAIN, EBUSY, EINVAL, EIO, ENODEV, EOPNOTSUPP, type Errno } from './errno.ts';
+import { EACCES, EIO, ENODEV, EOPNOTSUPP, type Errno } from './errno.ts';
 
 /** What of RAX tells codes apart. @upstream TDX_SEAMCALL_STATUS_MASK */
 export const TDX_SEAMCALL_STATUS_MASK = 0xffff_ffff_0000_0000n;
@@ -23,20 +23,12 @@ export const TDX_NON_RECOVERABLE_TD_WRONG_APIC_MODE = 0x6000_0007_0000_0000n;
 export const TDX_INTERRUPTED_RESUMABLE = 0x8000_0003_0000_0000n;
 export const TDX_OPERAND_INVALID = 0xc000_0100_0000_0000n;
 export const TDX_OPERAND_BUSY = 0x8000_0200_0000_0000n;
-export const TDX_PREVIOUS_TLB_EPOCH_BUSY = 0x8000_0201_0000_0000n;
 export const TDX_SYS_BUSY = 0x8000_0202_0000_0000n;
 export const TDX_RND_NO_ENTROPY = 0x8000_0203_0000_0000n;
-export const TDX_PAGE_METADATA_INCORRECT = 0xc000_0300_0000_0000n;
-export const TDX_SYS_LP_INIT_DONE = 0xc000_0503_0000_0000n;
 export const TDX_VCPU_NOT_ASSOCIATED = 0x8000_0702_0000_0000n;
 export const TDX_KEY_GENERATION_FAILED = 0x8000_0800_0000_0000n;
-export const TDX_KEY_STATE_INCORRECT = 0xc000_0811_0000_0000n;
-export const TDX_KEY_CONFIGURED = 0x0000_0815_0000_0000n;
 export const TDX_NO_HKID_READY_TO_WBCACHE = 0x0000_0821_0000_0000n;
 export const TDX_FLUSHVP_NOT_DONE = 0x8000_0824_0000_0000n;
-export const TDX_EPT_WALK_FAILED = 0xc000_0b00_0000_0000n;
-export const TDX_EPT_ENTRY_STATE_INCORRECT = 0xc000_0b0d_0000_0000n;
-export const TDX_METADATA_FIELD_NOT_READABLE = 0xc000_0c02_0000_0000n;
 
 /** The kernel's own: bit 63 and a class of all ones. @upstream TDX_SW_ERROR */
 export const TDX_SW_ERROR: bigint = TDX_ERROR | 0xff00_0000_0000n;
@@ -61,22 +53,6 @@ export function tdxInitErrno(rax: bigint): Errno {
   if (rax === TDX_SEAMCALL_GP) return -EOPNOTSUPP;
   if (rax === TDX_SEAMCALL_UD) return -EACCES;
   return -EIO;
-}
-
-/** What a failed SEAMCALL on behalf of a TD is to user space, where nothing more special holds. */
-export function tdxCallErrno(rax: bigint): Errno {
-  switch (tdxStatus(rax)) {
-    case TDX_SUCCESS:
-      return 0;
-    case TDX_OPERAND_BUSY:
-      return -EBUSY;
-    case TDX_RND_NO_ENTROPY:
-      return -EAGAIN;
-    case TDX_OPERAND_INVALID:
-      return -EINVAL;
-    default:
-      return -EIO;
-  }
 }
 
 /** A status as messages show it. */

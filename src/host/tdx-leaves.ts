@@ -31,7 +31,6 @@ export const TDH = {
   MNG_KEY_FREEID: 20,
   MNG_INIT: 21,
   VP_INIT: 22,
-  PHYMEM_PAGE_RDMD: 24,
   VP_RD: 26,
   PHYMEM_PAGE_RECLAIM: 28,
   MEM_PAGE_REMOVE: 29,
@@ -130,9 +129,6 @@ export const tdhMemPageRemove = (cpus: Cpus, tdr: Hpa, gpa: Gpa, level: number):
 /** RCX: page type, RDX: owner, R8: size. */
 export const tdhPhymemPageReclaim = (cpus: Cpus, page: Hpa): SeamcallResult =>
   seamcall(cpus.current, TDH.PHYMEM_PAGE_RECLAIM, { rcx: page });
-/** RCX: page type. */
-export const tdhPhymemPageRdmd = (cpus: Cpus, page: Hpa): SeamcallResult =>
-  seamcall(cpus.current, TDH.PHYMEM_PAGE_RDMD, { rcx: page });
 export const tdhPhymemCacheWb = (cpus: Cpus, resume: boolean): bigint =>
   seamcall(cpus.current, TDH.PHYMEM_CACHE_WB, { rcx: resume ? 1 : 0 }).rax;
 /** @upstream tdh_phymem_page_wbinvd_hkid(), tdh_phymem_page_wbinvd_tdr() with the global KeyID */

@@ -69,8 +69,6 @@ const NAMES: Readonly<Record<number, string>> = {
   75: 'NOTIFY',
   76: 'SEAMCALL',
   77: 'TDCALL',
-  76: 'SEAMCALL',
-  77: 'TDCALL',
 };
 
 const FAILED_ENTRY = 0x8000_0000;

@@ -43,7 +43,6 @@ export function cpuidValuesField(leaf: number, subleaf: number | null, element: 
 
 // ---- TD_PARAMS
 
-export const TD_PARAMS_SIZE = 1024;
 /** Offsets of its members. */
 export const TD_PARAMS = {
   attributes: 0,
@@ -63,8 +62,6 @@ export const TDX_CONFIG_FLAGS_MAX_GPAW = 1n;
 export const TDX_CONFIG_FLAGS_NO_RBP_MOD = 4n;
 /** Unit of TSC_FREQUENCY: 25 MHz. */
 export const TDX_TSC_KHZ_UNIT = 25_000;
-export const TDX_MIN_TSC_FREQUENCY_KHZ = 100_000;
-export const TDX_MAX_TSC_FREQUENCY_KHZ = 10_000_000;
 
 /** MR.EXTEND measures this much. */
 export const TDX_EXTENDMR_CHUNKSIZE = 256;
@@ -75,15 +72,9 @@ export const TDX_EXTENDMR_CHUNKSIZE = 256;
 export const TDX_EXT_EXIT_QUAL_TYPE_MASK = 0xfn;
 export const TDX_EXT_EXIT_QUAL_TYPE_PENDING_EPT_VIOLATION = 6n;
 
-/** Exit reasons that a TDG.VP.VMCALL has besides those of instructions. */
-export const EXIT_REASON_TDCALL = 77;
+/** An SMI other than by I/O; VMs never exit for it. */
 export const EXIT_REASON_OTHER_SMI = 6;
 
-export {
-  TDVMCALL_GET_QUOTE,
-  TDVMCALL_GET_TD_VM_CALL_INFO,
-  TDVMCALL_SETUP_EVENT_NOTIFY_INTERRUPT,
-} from '../../virt/kvm_run.ts';
 export const TDVMCALL_MAP_GPA = 0x10001;
 export const TDVMCALL_REPORT_FATAL_ERROR = 0x10003;
 

@@ -16,7 +16,6 @@ import { PG_LEVEL_4K } from '../mmu/tdp_mmu.ts';
 import { vmxHandleEptViolationCommon } from './common.ts';
 import {
   EXIT_REASON_OTHER_SMI,
-  EXIT_REASON_TDCALL,
   TDX_EXT_EXIT_QUAL_TYPE_MASK,
   TDX_EXT_EXIT_QUAL_TYPE_PENDING_EPT_VIOLATION,
 } from './tdx_arch.ts';
@@ -41,6 +40,7 @@ import {
   EXIT_REASON_IO_INSTRUCTION,
   EXIT_REASON_MSR_READ,
   EXIT_REASON_MSR_WRITE,
+  EXIT_REASON_TDCALL,
   EXIT_REASON_TRIPLE_FAULT,
   EXIT_REASON_VMCALL,
   INTR_INFO_VECTOR_MASK,

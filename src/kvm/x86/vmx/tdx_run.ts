@@ -23,7 +23,6 @@ import { trace } from '../../../util/trace.ts';
 import type { X86Vcpu } from '../kvm_host.ts';
 import { EXIT_FASTPATH_EXIT_HANDLED, EXIT_FASTPATH_NONE, type Fastpath, type KvmExitInfo } from '../kvm_x86_ops.ts';
 import { piTestOn } from './pi_desc.ts';
-import { EXIT_REASON_TDCALL } from './tdx_arch.ts';
 import { toTdx, type VcpuTdx } from './tdx_types.ts';
 import {
   EXIT_REASON_CPUID,
@@ -33,6 +32,7 @@ import {
   EXIT_REASON_IO_INSTRUCTION,
   EXIT_REASON_MSR_READ,
   EXIT_REASON_MSR_WRITE,
+  EXIT_REASON_TDCALL,
   EXIT_REASON_VMCALL,
 } from './vmcs.ts';
 
