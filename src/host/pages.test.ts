@@ -54,6 +54,30 @@ describe('PageAllocator', () => {
     expect(memory.read32(page + 8)).toBe(0);
   });
 
+  test('any number of pages in one piece: blocks are cut and come back whole', () => {
+    const [pages, memory] = allocator();
+    const free = pages.freePages;
+    const small = [pages.alloc(PAGE_OWNER.user)!, pages.alloc(PAGE_OWNER.user, 3)!];
+    for (const count of [1, 3, 1027, 700]) {
+      const start = pages.allocContig(PAGE_OWNER.tdx, count)!;
+      expect(pages.count(PAGE_OWNER.tdx)).toBe(count);
+      for (let i = 0; i < count; i++) expect(pages.ownerOf(start + i * 4096)).toBe(PAGE_OWNER.tdx);
+      expect(pages.ownerOf(start + count * 4096)).not.toBe(PAGE_OWNER.tdx);
+      memory.write32(start, 0xdeadbeef);
+      pages.freeContig(start, count);
+      expect(pages.count(PAGE_OWNER.tdx)).toBe(0);
+    }
+    pages.free(small[0]!);
+    pages.free(small[1]!, 3);
+    expect(pages.freePages).toBe(free);
+    const all = pages.allocContig(PAGE_OWNER.kernel, free)!;
+    expect(memory.read32(all)).toBe(0);
+    expect(pages.freePages).toBe(0);
+    expect(pages.allocContig(PAGE_OWNER.kernel, 1)).toBeUndefined();
+    pages.freeContig(all, free);
+    for (let i = 0; i < 7; i++) expect(pages.alloc(PAGE_OWNER.user, HUGE_ORDER)).toBeDefined();
+  });
+
   test('every page knows its owner', () => {
     const [pages] = allocator();
     const page = pages.alloc(PAGE_OWNER.ept)!;
