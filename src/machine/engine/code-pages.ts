@@ -63,12 +63,12 @@ export class CodePages {
   /** Called when a page's regions cannot be entered any more. */
   onRegionsGone: (page: CodePage) => void = () => {};
   /** Entries after which a record is hot; 0 for never. */
-  readonly #threshold: number;
+  readonly threshold: number;
   readonly #byTable: CodePage[] = [];
 
   /** @param threshold entries after which a record is hot, at most 65535; 0 for as late as can be */
   constructor(memory: PhysicalMemory, handlers: Handlers, threshold = 0) {
-    this.#threshold = threshold;
+    this.threshold = threshold;
     this.#memory = memory;
     this.#handlers = handlers;
     this.#live = new Uint8Array(memory.backedSize / 4096);
@@ -228,7 +228,13 @@ export class CodePages {
 
   /** Starts counting the entries of a record. */
   resetCounter(record: number): void {
-    this.#memory.view.setUint16((record >>> 3) + ENTRY_COUNTERS, 0x10000 - this.#threshold, true);
+    this.#memory.view.setUint16((record >>> 3) + ENTRY_COUNTERS, 0x10000 - this.threshold, true);
+  }
+
+  /** How often a record has been entered, below the threshold. */
+  entriesOf(record: number): number {
+    const counter = this.#memory.view.getUint16((record >>> 3) + ENTRY_COUNTERS, true);
+    return (counter + this.threshold) & 0xffff;
   }
 
   /** Drops everything. */

@@ -7,8 +7,10 @@ import { ASSIST } from '../../isa/row.ts';
 import { type Effects, effectsOf } from './probe.ts';
 
 /** Most instructions of a region, and of a block. */
-const MAX_INSNS = 250;
+const MAX_INSNS = 400;
 const MAX_BLOCK = 64;
+/** Most blocks that one indirect jump or return is compared with. */
+const MAX_TARGETS = 16;
 
 export interface Step {
   readonly insn: Insn;
@@ -25,10 +27,10 @@ export interface Edge {
 
 /**
  * How a block ends: `fall` goes on at edges[0] without a transfer; `jump` and `branch` (edges: taken, not taken) transfer;
- * `call` goes to edges[0], outside; `dynamic` has left through its semantics; `interpret` leaves at edges[0], which the
- * interpreter must execute.
+ * `call` goes to edges[0]; `indirect` goes to the edge that has the offset it computed, or leaves; `dynamic` has left through its
+ * semantics; `interpret` leaves at edges[0], which the interpreter must execute.
  */
-export type BlockEnd = 'fall' | 'jump' | 'branch' | 'call' | 'dynamic' | 'interpret';
+export type BlockEnd = 'fall' | 'jump' | 'branch' | 'call' | 'indirect' | 'dynamic' | 'interpret';
 
 export interface Block {
   readonly offset: number;
@@ -60,6 +62,8 @@ export interface PageView {
   decode(offset: number): Insn | null;
   /** Whether an offset is worth following as a target. */
   wanted(offset: number): boolean;
+  /** Where control has come often, the most frequent first: among them the targets of jump tables. */
+  hotEntries(): readonly number[];
 }
 
 /** Whether an instruction can be part of a region. */
@@ -81,7 +85,7 @@ interface Draft {
 export function buildRegion(entryOffset: number, page: PageView): Region | null {
   const first = page.decode(entryOffset);
   if (first === null || !translatable(first)) return null;
-  const leaders = findLeaders(entryOffset, page);
+  const { leaders, returns, tables } = findLeaders(entryOffset, page);
   const drafts = new Map<number, Draft>();
   let insns = 0;
   for (const offset of leaders) {
@@ -89,6 +93,14 @@ export function buildRegion(entryOffset: number, page: PageView): Region | null 
     if (draft.steps.length === 0) continue;
     insns += draft.steps.length;
     drafts.set(offset, draft);
+  }
+  // A return goes behind one of the calls that the region contains, a jump table to where control often comes.
+  for (const draft of drafts.values()) {
+    if (draft.end !== 'dynamic') continue;
+    const { flow, implicitMemory } = draft.steps.at(-1)!.insn.row.operation;
+    const targets = flow === 'return' ? returns : implicitMemory ? [] : tables;
+    draft.targets = [...targets].filter((offset) => drafts.has(offset)).slice(0, MAX_TARGETS);
+    if (draft.targets.length > 0) draft.end = 'indirect';
   }
   const blocks = new Map<number, Block>();
   for (const draft of drafts.values()) {
@@ -107,7 +119,7 @@ export function buildRegion(entryOffset: number, page: PageView): Region | null 
     });
   }
   for (const draft of drafts.values()) {
-    const inside = draft.end === 'fall' || draft.end === 'jump' || draft.end === 'branch';
+    const inside = draft.end !== 'interpret';
     blocks.get(draft.offset)!.edges = draft.targets.map((offset) => ({
       offset,
       block: inside ? (blocks.get(offset) ?? null) : null,
@@ -142,8 +154,18 @@ function successors(block: Block): Set<Block> {
 
 const inPage = (offset: number): boolean => offset >= 0 && offset < 4096;
 
-function findLeaders(entry: number, page: PageView): Set<number> {
+interface Leaders {
+  readonly leaders: Set<number>;
+  /** Behind calls whose target is in the page. */
+  readonly returns: Set<number>;
+  /** Possible targets of indirect jumps, if there is one. */
+  readonly tables: readonly number[];
+}
+
+function findLeaders(entry: number, page: PageView): Leaders {
   const leaders = new Set([entry]);
+  const returns = new Set<number>();
+  let tables: readonly number[] = [];
   const pending = [entry];
   let left = MAX_INSNS;
   const follow = (offset: number): void => {
@@ -157,16 +179,26 @@ function findLeaders(entry: number, page: PageView): Set<number> {
       const insn = page.decode(at);
       if (insn === null || !translatable(insn)) break;
       left--;
-      const { flow } = insn.row.operation;
+      const { flow, implicitMemory } = insn.row.operation;
       const target = at + insn.displacement;
       at += insn.length;
       if (flow === 'next') continue;
-      if ((flow === 'jump' || flow === 'branch') && inPage(target) && page.wanted(target)) follow(target);
+      const direct = flow === 'jump' || flow === 'branch' || flow === 'call';
+      const inside = direct && inPage(target) && page.wanted(target);
+      if (inside) follow(target);
       if (flow === 'branch') follow(at);
+      if (flow === 'call' && inside && inPage(at) && page.wanted(at)) {
+        returns.add(at);
+        follow(at);
+      }
+      if (flow === 'indirect' && !implicitMemory && tables.length === 0) {
+        tables = page.hotEntries();
+        for (const offset of tables) follow(offset);
+      }
       break;
     }
   }
-  return leaders;
+  return { leaders, returns, tables };
 }
 
 function readBlock(start: number, page: PageView, leaders: ReadonlySet<number>): Draft {

@@ -17,6 +17,10 @@ export interface BlockEmitter {
   emitBlock(block: Block): void;
   /** Before a backward edge: leaves if the budget may not last for another round. */
   checkBudget(to: Block): void;
+  /** Leaves whether an indirect block goes to an edge on the stack. */
+  goesTo(edge: Edge): void;
+  /** Leaves the region by an indirect block that goes to none of its edges. */
+  leaveIndirectly(block: Block): void;
   /** Leaves the region by an edge. */
   leaveBy(block: Block, edge: Edge): void;
 }
@@ -77,6 +81,14 @@ function emitEnd(e: BlockEmitter, block: Block, goInside: (to: Block) => void): 
     code.out.u8(0x05);
     go(block.edges[1]!);
     code.end();
+  } else if (block.end === 'indirect') {
+    for (const edge of block.edges) {
+      e.goesTo(edge);
+      code.block(0x04, 'then');
+      go(edge);
+      code.end();
+    }
+    e.leaveIndirectly(block);
   } else if (block.end !== 'dynamic') go(block.edges[0]!);
   code.out.u8(0x00);
 }

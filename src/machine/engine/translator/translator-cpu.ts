@@ -82,7 +82,7 @@ export interface RegionSite {
 const IP = 0,
   TLB = 1;
 /** Keys of mutable state: 0 to 15 are GPRs. */
-const KEY = { kind: 16, a: 17, b: 18, left: 19, vector: 20, x87: 21, words: 22, page: 23, next: 24 };
+const KEY = { kind: 16, a: 17, b: 18, left: 19, vector: 20, x87: 21, words: 22, page: 23, next: 24, offset: 25 };
 
 export class TranslatorCpu extends Cpu implements BlockEmitter {
   flagsWanted = true;
@@ -99,6 +99,8 @@ export class TranslatorCpu extends Cpu implements BlockEmitter {
   readonly #left: number;
   readonly #page: number;
   readonly #next: number;
+  /** Offset that an indirect block goes to, from the page's first byte. */
+  readonly #offset: number;
   readonly #why: number;
   #step!: Step;
   #block!: Block;
@@ -134,6 +136,7 @@ export class TranslatorCpu extends Cpu implements BlockEmitter {
     this.#left = code.newLocal(I32);
     this.#page = code.newLocal(I64);
     this.#next = code.newLocal(I32);
+    this.#offset = code.newLocal(I64);
     this.#why = code.newLocal(I32);
     this.target = code.newLocal(I32);
   }
@@ -257,6 +260,17 @@ export class TranslatorCpu extends Cpu implements BlockEmitter {
       this.#goOn(record);
     }
     code.flush();
+  }
+
+  goesTo(edge: Edge): void {
+    this.code.out.getLocal(this.#offset).i64(BigInt(edge.offset)).u8(0x51);
+  }
+
+  leaveIndirectly(block: Block): void {
+    this.#block = block;
+    this.#flagsInMemory = false;
+    this.#transfer(add(this.#pageRip(), this.code.local(64, this.#offset)));
+    this.code.flush();
   }
 
   /** The flags are still in memory when control comes from outside. */
@@ -424,13 +438,16 @@ export class TranslatorCpu extends Cpu implements BlockEmitter {
   /** The block's edge leaves. */
   call(): void {}
   jumpTo(target: Expr<64>): void {
-    this.#transfer(target);
+    if (this.#block.end !== 'indirect') return this.#transfer(target);
+    // The block's edges, or leaveIndirectly, do the rest.
+    const { code } = this;
+    code.assign(KEY.offset, sub(target, this.#pageRip()), () => code.out.setLocal(this.#offset));
   }
   callTo(target: Expr<64>): void {
-    this.#transfer(target);
+    this.jumpTo(target);
   }
   returnTo(target: Expr<64>): void {
-    this.#transfer(target);
+    this.jumpTo(target);
   }
 
   /** Leaves to an offset of the code segment, through the execute TLB. */

@@ -14,11 +14,14 @@ import { COLD_BASE } from '../interpreter.ts';
 import { ENTRY_COUNTERS, RAM_BASE } from '../layout.ts';
 import { ModuleBuilder } from '../wasm.ts';
 import { translatorDefaults } from './defaults.ts';
-import { buildRegion, type Region } from './region.ts';
+import { buildRegion, type PageView, type Region } from './region.ts';
 import { TranslatorCpu } from './translator-cpu.ts';
 
 /** Regions per module. */
 const BATCH = 16;
+/** An entry counts as hot, where jump tables are concerned, from this part of the threshold on. */
+const HOT_SHARE = 16;
+const MOST_HOT_ENTRIES = 16;
 /** Most regions in use: about 100 MB of machine code and bookkeeping. */
 const MAX_LIVE = 12_000;
 
@@ -136,7 +139,7 @@ export class Translator {
     this.stats.milliseconds += performance.now() - started;
   }
 
-  #viewOf(page: CodePage): { decode(offset: number): Insn | null; wanted(offset: number): boolean } {
+  #viewOf(page: CodePage): PageView {
     const { bytes, view } = this.#memory;
     const known = new Map<number, Insn | null>();
     const base = RAM_BASE + page.page;
@@ -151,7 +154,24 @@ export class Translator {
         return insn;
       },
       wanted: (offset) => view.getUint32(page.table + offset * 4, true) !== 0,
+      hotEntries: () => this.#hotEntries(page),
     };
+  }
+
+  #hotEntries(page: CodePage): number[] {
+    const { view } = this.#memory;
+    const entries: { offset: number; count: number }[] = [];
+    for (let offset = 0; offset < 4096; offset++) {
+      const record = view.getUint32(page.table + offset * 4, true);
+      if (record === 0) continue;
+      const isRegion = this.#handlers.isRegion(view.getUint16(record, true));
+      const count = isRegion ? this.#pages.threshold : this.#pages.entriesOf(record);
+      if (count * HOT_SHARE >= this.#pages.threshold) entries.push({ offset, count });
+    }
+    return entries
+      .sort((a, b) => b.count - a.count || a.offset - b.offset)
+      .slice(0, MOST_HOT_ENTRIES)
+      .map(({ offset }) => offset);
   }
 
   /** The interpreter's records of a region's instructions, or null where making them has dropped everything. */
