@@ -102,6 +102,52 @@ describe('a CPU that the module has not seen', () => {
   });
 });
 
+describe('two packages', () => {
+  /** CPUs 0 and 1 are in one, 2 and 3 in the other, which the module does not know of. */
+  function twoPackages(): TdxHostLab {
+    const machine = new Machine({ processors: 4, ramSize: 48 << 20, profile: 'tdx-host' });
+    const tdxModule = installTdxModule(machine);
+    const seam = new SeamRecorder(tdxModule);
+    const perPackage = ['SYS_KEY_CONFIG', 'MNG_KEY_CONFIG', 'PHYMEM_CACHE_WB'];
+    seam.intercept = ({ name, cpu: id }) => (id >= 2 && perPackage.includes(name) ? 0n : undefined);
+    machine.seam.install(seam);
+    const host = new Host(machine);
+    host.tdx.packageOf = ({ id }) => id >> 1;
+    const log: string[] = [];
+    host.log = (message) => void log.push(message);
+    const module = ok(vtInit(host));
+    return { host, tdxModule, seam, module, kvm: ok(Kvm.open(host)), log };
+  }
+  const cpusOf = ({ seam }: TdxHostLab, name: string): number[] =>
+    seam.calls.filter((call) => call.name === name).map((call) => call.cpu);
+
+  test('keys are configured, and caches written back, by one CPU of each', () => {
+    const two = twoPackages();
+    new TdLab({}, two).close();
+    for (const name of ['SYS_KEY_CONFIG', 'MNG_KEY_CONFIG', 'PHYMEM_CACHE_WB'])
+      expect(cpusOf(two, name)).toEqual([0, 2]);
+  });
+  test('the last CPU of a package stays online as long as a TD has a KeyID: −EBUSY', () => {
+    const two = twoPackages();
+    const other = new TdLab({}, two);
+    const { cpus } = two.host;
+    expect(cpus.down(cpus.possible[3]!)).toBe(0);
+    expect(cpus.down(cpus.possible[2]!)).toBe(-16);
+    expect(cpus.possible[2]!.processor.vtx.inVmx).toBe(true);
+    other.close();
+    expect(cpus.down(cpus.possible[2]!)).toBe(0);
+  });
+  test('without an online CPU in each package no TD is made: −EIO', () => {
+    const two = twoPackages();
+    const { cpus } = two.host;
+    for (const id of [2, 3]) cpus.down(cpus.possible[id]!);
+    expect(() => new TdLab({}, two)).toThrow('errno 5');
+    expect(two.host.tdx.keyIds.inUse).toBe(0);
+    cpus.up(cpus.possible[2]!);
+    new TdLab({}, two).close();
+  });
+});
+
 test('suspend and resume: the TD is flushed everywhere and goes on', async () => {
   expect(lab.host.power.suspend()).toBe(0);
   expect([0, 1, 2].map((id) => tdxAssociatedCount(cpu(id)))).toEqual([0, 0, 0]);
