@@ -69,7 +69,7 @@ export class Machine {
     this.random = new Random(options.seed ?? 0);
     const { translator = translatorDefaults.mode, translatorThreshold = translatorDefaults.threshold } = options;
     this.engine = new Engine(this, translator === 'on' ? translatorThreshold : 0);
-    this.memory.pageWritten = (page) => this.engine.pageWritten(page);
+    this.memory.pageWritten = (page, offset, length) => this.engine.pageWritten(page, offset, length);
     this.memory.keyed.ownerChanges = (page) => {
       dropPage(this, page);
       this.engine.pageWritten(page);

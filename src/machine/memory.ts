@@ -32,8 +32,11 @@ export class PhysicalMemory {
   readonly romBase: number;
   /** Devices behind the other addresses. */
   bus: PhysicalBus | null = null;
-  /** Told the page-aligned address of each page the host, a device or firmware changes, so that decoded code is dropped. */
-  pageWritten: (page: Hpa) => void = () => {};
+  /**
+   * Told the page-aligned address of each page the host, a device or firmware changes, so that decoded code is dropped; and
+   * which of its bytes, if not all.
+   */
+  pageWritten: (page: Hpa, offset?: number, length?: number) => void = () => {};
   /** Upper bits of addresses are KeyIDs. */
   readonly hasKeyIds: boolean;
   /** The same memory by KeyID. */
@@ -96,7 +99,7 @@ export class PhysicalMemory {
   write8(hpa: Hpa, value: number): void {
     if (!this.#plain(hpa, 1)) return this.#write(hpa, 1, BigInt(value));
     this.view.setUint8(RAM_BASE + hpa, value);
-    this.pageWritten(hpa - (hpa % 4096));
+    this.pageWritten(hpa - (hpa % 4096), hpa % 4096, 1);
   }
   write16(hpa: Hpa, value: number): void {
     if (!this.#plain(hpa, 2)) return this.#write(hpa, 2, BigInt(value));
@@ -168,7 +171,9 @@ export class PhysicalMemory {
   }
 
   #written(hpa: Hpa, length: number): void {
-    for (let page = hpa - (hpa % 4096); page < hpa + length; page += 4096) this.pageWritten(page);
+    const first = hpa - (hpa % 4096);
+    if (hpa + length <= first + 4096) return this.pageWritten(first, hpa % 4096, length);
+    for (let page = first; page < hpa + length; page += 4096) this.pageWritten(page);
   }
 
   #read(hpa: Hpa, size: number): bigint {

@@ -19,6 +19,13 @@ const TABLE_SIZE = 4096 * 4;
 /** A run is decoded this far ahead; what follows is decoded when it is reached. */
 const MAX_RUN = 48;
 
+/** Times that a page loses its code before it is looked at more closely what is written there. */
+const MANY_DROPS = 16;
+/** Writes beside the code after which the page is taken for data again, until the next time. */
+const MANY_SPARED = 10_000;
+/** Longest instruction. */
+const MAX_LENGTH = 15;
+
 /** A record whose handler is a region. */
 export interface RegionEntry {
   readonly record: number;
@@ -48,6 +55,9 @@ export class CodePages {
   readonly #pages: Map<number, CodePage> = new Map();
   /** Per page of RAM and ROM: how many code sizes have decoded code in it. */
   readonly #live: Uint8Array;
+  /** Per page: how often it has lost its code, up to MANY_DROPS; and writes since that have spared it. */
+  readonly #drops: Uint8Array;
+  readonly #spared: Uint16Array;
   #nextTable = CODE_AREA;
   #nextRecord = RECORDS;
   /** Start of each run and the code page it belongs to, ascending. */
@@ -72,6 +82,8 @@ export class CodePages {
     this.#memory = memory;
     this.#handlers = handlers;
     this.#live = new Uint8Array(memory.backedSize / 4096);
+    this.#drops = new Uint8Array(memory.ramSize / 4096);
+    this.#spared = new Uint16Array(memory.ramSize / 4096);
   }
 
   hasCode(page: Hpa): boolean {
@@ -98,9 +110,19 @@ export class CodePages {
     return found.table;
   }
 
-  /** Forgets the decoded code of a page. */
-  pageWritten(page: Hpa): void {
-    if (this.#live[page / 4096] === 0 || page >= this.#memory.ramSize) return;
+  /**
+   * Bytes of a page have changed: forgets its decoded code. Where that happens often, as in programs of 16-bit code with
+   * their data beside it, only a write into an instruction counts.
+   */
+  pageWritten(page: Hpa, offset = 0, length = 4096): void {
+    const frame = page / 4096;
+    if (this.#live[frame] === 0 || page >= this.#memory.ramSize) return;
+    if (this.#drops[frame]! < MANY_DROPS) this.#drops[frame]!++;
+    else if (!this.#isCode(page, offset, length)) {
+      if (++this.#spared[frame]! < MANY_SPARED) return;
+      this.#drops[frame] = 0;
+      this.#spared[frame] = 0;
+    }
     for (let i = 0; i < 3; i++) {
       const found = this.#pages.get(page * 4 + i);
       if (found === undefined || !found.live) continue;
@@ -110,6 +132,24 @@ export class CodePages {
       this.#memory.bytes.fill(0, found.table, found.table + TABLE_SIZE);
     }
     this.#live[page / 4096] = 0;
+  }
+
+  /** Whether some of the bytes belong to a decoded instruction. */
+  #isCode(page: Hpa, offset: number, length: number): boolean {
+    const { view } = this.#memory;
+    for (let i = 0; i < 3; i++) {
+      const found = this.#pages.get(page * 4 + i);
+      if (found === undefined || !found.live) continue;
+      if (found.crossings.length > 0 && offset < MAX_LENGTH) return true;
+      for (let at = Math.max(0, offset - MAX_LENGTH + 1); at < offset + length; at++) {
+        const record = view.getUint32(found.table + at * 4, true);
+        if (record === 0) continue;
+        // What is no instruction, or goes on in the next page, has no length.
+        const size = view.getUint16(record + 6, true) >>> 12 || MAX_LENGTH;
+        if (at + size > offset) return true;
+      }
+    }
+    return false;
   }
 
   #dropRegions(page: CodePage): void {
@@ -314,7 +354,8 @@ export class CodePages {
       view.setUint32(this.#nextRecord, end, true);
       view.setUint16(this.#nextRecord + 6, endOffset & 0xfff, true);
       view.setUint32(this.#nextRecord + 8, page.table + endOffset * 4, true);
-      if (run.length === 0) view.setUint32(page.table + endOffset * 4, this.#nextRecord, true);
+      const isPlace = end === SPECIAL.straddle || end === SPECIAL.undefined;
+      if (run.length === 0 || isPlace) view.setUint32(page.table + endOffset * 4, this.#nextRecord, true);
       this.#nextRecord += RECORD_SIZE;
     }
     handlers.compileQueue();

@@ -240,8 +240,8 @@ export class Engine {
   codePage(page: Hpa, size: CodeSize): number {
     return this.pages.tableOf(page, size);
   }
-  pageWritten(page: Hpa): void {
-    this.pages.pageWritten(page);
+  pageWritten(page: Hpa, offset?: number, length?: number): void {
+    this.pages.pageWritten(page, offset, length);
   }
   decodeBytes(bytes: Uint8Array, size: CodeSize): Insn | string {
     return decode(bytes, 0, bytes.length, size);

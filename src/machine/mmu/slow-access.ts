@@ -195,7 +195,7 @@ function commit(p: Processor, shot: Shot): void {
   const { stage, first, firstKey, firstLength, second, secondKey, size, write, apic } = shot;
   if (write) {
     if (stage === 0) {
-      engine.pageWritten(first - (first & 0xfff));
+      engine.pageWritten(first - (first & 0xfff), first & 0xfff, size);
     } else {
       writeFrom(p, stage, first, firstKey, firstLength);
       if (second >= 0) writeFrom(p, stage + firstLength, second, secondKey, size - firstLength);

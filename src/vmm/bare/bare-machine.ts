@@ -18,6 +18,7 @@ import type { StateHash } from '../state-hash.ts';
 import { attachDisks } from './disks.ts';
 import { attachFirmwareDevices, checkFirmware, shadow } from './firmware.ts';
 import { InterruptControllers, virtualWire } from './interrupt-controllers.ts';
+import { IsaPorts } from './isa-ports.ts';
 import { enterAt } from './processor-entry.ts';
 import { processorState } from './processor-state.ts';
 
@@ -53,6 +54,7 @@ export class BareMachine {
       console,
       epochSeconds,
       memorySize,
+      ports: new IsaPorts(machine.clock),
     });
     machine.ports = this.#board.ports;
     this.#controllers = new InterruptControllers(machine);

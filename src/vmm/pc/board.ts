@@ -23,13 +23,16 @@ export interface BoardOptions {
   /** What the RTC shows when the clock is 0, in seconds since 1970. */
   readonly epochSeconds: number;
   readonly memorySize: number;
+  /** Where the devices answer; a bus of their own if not given. */
+  readonly ports?: PortBus;
 }
 
 /** All port devices of a VM, on their bus. Ports that nobody has read as all ones. */
 export class Board {
-  readonly ports: PortBus = new PortBus();
+  readonly ports: PortBus;
 
   constructor(options: BoardOptions) {
+    this.ports = options.ports ?? new PortBus();
     const { clock, setIrq, end, console: serial, epochSeconds, memorySize } = options;
     const line =
       (irq: number) =>
