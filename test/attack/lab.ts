@@ -191,8 +191,21 @@ export function pageOf(td: Td, gpa: number): Hpa {
   return Number(td.expect(TDH.MEM_SEPT_RD, { rcx: gpa }).rcx & 0xf_ffff_ffff_f000n);
 }
 
+/** What became of the TD under attack. */
+export type Fate = 'goes on' | 'dies' | 'waits' | 'fooled';
+
+/** Where attacks happen. */
+export interface Scene {
+  /** Whether another attack fits. */
+  readonly hasRoom: boolean;
+  /** The attempt is over. @returns what became of the victim, null if there was none */
+  release(): Fate | null | Promise<Fate | null>;
+  /** Whether the others did not notice. */
+  othersGoOn(): boolean | Promise<boolean>;
+}
+
 /** One attempt. */
-export interface Attack {
+export interface Attack<S extends Scene = Lab> {
   readonly name: string;
   /** What must come of it, word for word. */
   readonly must: string;
@@ -201,19 +214,19 @@ export interface Attack {
    * never fooled.
    */
   readonly then?: 'dies' | 'waits';
-  run(lab: Lab): string;
+  run(scene: S): string | Promise<string>;
 }
 
 /** Attempts of one kind. */
-export interface Family {
+export interface Family<S extends Scene = Lab> {
   readonly name: string;
-  readonly attacks: readonly Attack[];
+  readonly attacks: readonly Attack<S>[];
 }
 
 /** How many TDs an attack may make beside the victim. */
 const ROOM = 6;
 
-export class Lab {
+export class Lab implements Scene {
   readonly host: TdHost;
   readonly bystander: Server;
   #victim: Server | null = null;
@@ -233,12 +246,16 @@ export class Lab {
     return (this.#victim ??= new Server(this.host).start());
   }
   /** The attempt is over. @returns what became of the victim, if there was one */
-  release(): 'goes on' | 'dies' | 'waits' | 'fooled' | null {
+  release(): Fate | null {
     this.host.module.hooks.lockHeld = () => false;
     const victim = this.#victim;
     this.#victim = null;
     if (victim === null) return null;
     return victim.dead ? 'dies' : victim.condition();
+  }
+
+  othersGoOn(): boolean {
+    return this.bystander.goesOn();
   }
 
   status(leaf: number, operands: Operands = {}): string {
