@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { Host } from '../../src/host/index.ts';
 import { Kvm, vtInit } from '../../src/kvm/index.ts';
 import { tdxAssociatedCount } from '../../src/kvm/x86/vmx/tdx_vcpu.ts';
+import { assemble } from '../../src/machine/isa/assembler/assemble.ts';
 import { Machine } from '../../src/machine/machine.ts';
 import { installTdxModule } from '../../src/tdx-module/module.ts';
 import { ok } from './lab.ts';
@@ -200,5 +201,59 @@ test('an NMI is left with the module, once, however many come', async () => {
   expect(writes).toEqual([(32n << 56n) | 11n, 1n]);
   const { arch } = td.vcpu.vcpu;
   expect([arch.nmiPending, arch.nmiQueued, arch.nmiInjected]).toEqual([0, 0, false]);
+  td.close();
+});
+
+test('a VM and a TD take turns on one CPU, and neither sees the other’s registers', async () => {
+  // x87 and SYSENTER MSRs live on the processor while the VM is loaded.
+  const code = `
+    bits 16
+    org 0xf000
+  start:
+    fninit
+    fldpi
+    mov ecx, 0x175
+    mov eax, 0x12345678
+    xor edx, edx
+    wrmsr
+    mov ecx, 0xc0000082
+    mov eax, 0x55aa55aa
+    wrmsr
+    out 0x80, al
+    fstp tword [0x500]
+    mov eax, [0x504]
+    out 0x80, eax
+    mov ecx, 0x175
+    rdmsr
+    out 0x80, eax
+    mov ecx, 0xc0000082
+    rdmsr
+    out 0x80, eax
+    times 0xff0-($-start) db 0
+    jmp start
+    times 0x1000-($-start) db 0`;
+  const vm = ok(lab.kvm.createVm(0));
+  const memory = vm.mm.mmap(0x2000);
+  vm.setUserMemoryRegion({ slot: 0, flags: 0, guestPhysAddr: 0, memorySize: 4096, userspaceAddr: memory });
+  vm.setUserMemoryRegion({
+    slot: 1,
+    flags: 0,
+    guestPhysAddr: 0xffff_f000,
+    memorySize: 4096,
+    userspaceAddr: memory + 4096,
+  });
+  vm.mm.write(memory + 4096, assemble(code, 16).bytes);
+  const vcpu = ok(vm.createVcpu(0));
+  vcpu.setCpuid2(lab.kvm.getSupportedCpuid());
+  const out: number[] = [];
+  for (let i = 0; i < 4; i++) {
+    const exit = ok(await vcpu.run());
+    if (exit.kind !== 'io') throw new Error(exit.kind);
+    if (exit.size === 4) out.push(new DataView(exit.data.buffer, exit.data.byteOffset).getUint32(0, true));
+    expect((await td.call({ 0: VP_INFO }))[1]).toBe(48n);
+  }
+  expect(out).toEqual([0xc90f_daa2, 0x1234_5678, 0x55aa_55aa]);
+  vm.close();
+  vm.mm.exit();
   td.close();
 });

@@ -3,7 +3,7 @@
  *
  * Before a page comes back no processor may have a translation of it: it is blocked, the TD's TLB epoch advances, vCPUs
  * leave the guest, and only then is it removed. A call that finds a lock of the module taken has met a vCPU inside the TD:
- * all are kept out, and it is made once more.
+ * all are kept out while it is made again.
  *
  * @upstream arch/x86/kvm/vmx/tdx.c tdx_sept_*(), tdx_track(), tdx_mem_page_*()
  */
@@ -85,7 +85,7 @@ function kickVcpus(td: KvmTdx): void {
   for (const vcpu of td.kvm.vcpus) if (vcpu.mode === IN_GUEST_MODE) kvmVcpuKick(vcpu);
 }
 
-/** Once, and with all vCPUs out once more. @upstream tdh_do_no_vcpus() */
+/** Once, and again with all vCPUs out. @upstream tdh_do_no_vcpus() */
 function doNoVcpus(td: KvmTdx, call: () => bigint): bigint {
   const rax = call();
   return tdxOperandBusy(rax) ? withoutVcpus(td, () => tdxRetryBusy(call)) : rax;
