@@ -43,6 +43,7 @@ export class Host {
     this.cpus = new Cpus(machine.processors);
     this.power = new Power(this.cpus);
     this.interrupts = new Interrupts(this.cpus);
+    machine.interruptArrived = ({ index }) => this.interrupts.arrived(this.cpus.possible[index]!);
     this.timers = new HostTimers(machine.clock);
     this.timers.interrupt = () => this.#interruptGuest();
     this.interrupts.setHandler(LOCAL_TIMER_VECTOR, () => this.timers.run());

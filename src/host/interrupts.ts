@@ -6,7 +6,6 @@
  * such a vector is raised only where leaving a guest is the point. Vectors that an idle CPU must act on run their handler
  * right away when no guest is on that CPU.
  */
-import { NON_ROOT } from '../machine/vtx/operation.ts';
 import type { Cpu, Cpus } from './cpus.ts';
 import { POSTED_INTR_VECTOR, POSTED_INTR_WAKEUP_VECTOR, RESCHEDULE_VECTOR } from './vectors.ts';
 
@@ -35,11 +34,15 @@ export class Interrupts {
 
   /** Sends a fixed interrupt to a CPU. */
   raise(cpu: Cpu, vector: number): void {
-    if (this.#immediate.has(vector) && cpu.processor.vtx.operation !== NON_ROOT) {
-      this.#cpus.smpCallFunctionSingle(cpu, (target) => this.#handlers.get(vector)?.(target));
-      return;
-    }
     cpu.processor.apic.accept(FIXED, vector, false);
+  }
+
+  /** An interrupt waits at a CPU that runs no guest. */
+  arrived(cpu: Cpu): void {
+    const { apic } = cpu.processor;
+    if (!this.#immediate.has(apic.pendingVector)) return;
+    const vector = apic.acknowledge();
+    this.#cpus.smpCallFunctionSingle(cpu, (target) => this.handle(target, vector));
   }
 
   /** Handles a vector that a VM exit acknowledged, up to and including the EOI. */

@@ -58,6 +58,8 @@ export class Machine {
   readonly apicBus: ApicBus = new ApicBus();
   /** The 8259s and I/O APICs of a bare machine. */
   platform: InterruptPlatform = NO_PLATFORM;
+  /** Told when an interrupt waits at a processor that runs no guest: root software in TypeScript has nobody else to tell it. */
+  interruptArrived: (p: Processor) => void = () => {};
 
   constructor(options: MachineOptions) {
     if (!(options.processors >= 1 && options.processors <= MAX_PROCESSORS)) {

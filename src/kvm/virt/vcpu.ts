@@ -4,7 +4,7 @@
  * @upstream virt/kvm/kvm_main.c kvm_vm_ioctl_create_vcpu(), vcpu_load(), kvm_vcpu_block()
  */
 import { EEXIST, EINVAL, EIO, type Errno } from '../../host/errno.ts';
-import type { RunResult } from './arch_hooks.ts';
+import { RUN_BLOCK, type RunResult } from './arch_hooks.ts';
 import type { Kvm, KvmVcpu } from './kvm_host.ts';
 
 /** vCPU ids are below this many times the number of vCPUs. */
@@ -79,5 +79,8 @@ export function kvmVcpuIoctlRun(vcpu: KvmVcpu): RunResult {
     return -EIO;
   }
   vcpuLoad(vcpu);
-  return kvm.arch_hooks.kvmArchVcpuIoctlRun(vcpu);
+  const result = kvm.arch_hooks.kvmArchVcpuIoctlRun(vcpu);
+  // Who waits is not on its CPU: interrupts that come without KVM's doing must know that they have to wake it.
+  if (result === RUN_BLOCK) vcpuUnload(vcpu);
+  return result;
 }

@@ -314,6 +314,8 @@ export class KvmArch {
   apicvInhibitReasons = 1;
   /** The host page behind the guest's APIC page while accesses to it are virtualized; −1 without. */
   apicAccessPage: Hpa = -1;
+  /** By vCPU id, where interrupts are posted; −1 without. @upstream struct kvm_vmx pid_table */
+  pidTable: Hpa = -1;
   /** Devices that send interrupts to vCPUs by themselves. @upstream assigned_device_count */
   assignedDeviceCount = 0;
 

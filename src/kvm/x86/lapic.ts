@@ -412,8 +412,13 @@ export function kvmApicWriteNodecode(vcpu: X86Vcpu, offset: number): void {
   const register = offset & 0xff0;
   const value = apic.register(register);
   trace.kvm_apic?.(true, register, BigInt(value));
-  if (apic.mode === 'x2apic') apic.writeMsr(0x800 + (register >> 4), BigInt(value));
-  else apic.mmioWrite(register, 4, value);
+  if (apic.mode === 'x2apic') {
+    // The ICR is one register of 64 bits.
+    const high = register === APIC.ICR ? BigInt(apic.register(APIC.ICR + 4)) : 0n;
+    apic.writeMsr(0x800 + (register >> 4), (high << 32n) | BigInt(value));
+  } else {
+    apic.mmioWrite(register, 4, value);
+  }
   registerWritten(apic, register);
 }
 

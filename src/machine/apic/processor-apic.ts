@@ -22,6 +22,8 @@ export const NO_PLATFORM: InterruptPlatform = {
 /** Mutable holder of the platform, shared by all processors of a machine. */
 export interface PlatformSlot {
   platform: InterruptPlatform;
+  /** An interrupt waits at a processor that is not in VMX non-root operation. */
+  interruptArrived: (p: Processor) => void;
 }
 
 /** IA32_APIC_BASE: enabled, in x2APIC mode. */
@@ -50,7 +52,10 @@ export class ProcessorApic extends LocalApic {
       // CPUID leaf 15 names the crystal clock, so the timer counts its cycles.
       busCycleNs: 1e9 / profile.crystalHz,
       owner: {
-        pendingChanged: wake,
+        pendingChanged: (vector) => {
+          wake();
+          if (vector >= 0 && !p.vtx.nonRoot) slot.interruptArrived(p);
+        },
         sendIpi: (message, shorthand) => void bus.sendIpi(this, message, shorthand),
         endOfInterrupt: (vector, broadcast) => slot.platform.endOfInterrupt(vector, broadcast),
         nmi: () => {

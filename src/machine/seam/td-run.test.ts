@@ -347,7 +347,7 @@ describe('the host', () => {
     p.machine.memory.write32(region, p.machine.memory.read32(0x1000));
     expect(p.vtx.vmptrld(withKeyId(region, HKID))).not.toBe(VM_SUCCEED);
     p.vtx.vmptrld(region);
-    for (const field of [0x203c, 0x4026, 0x2034]) {
+    for (const field of [0x203c, 0x4026]) {
       expect(p.vtx.vmread(field)).toBeUndefined();
       expect(p.vtx.vmwrite(field, 1)).toBe(VM_FAIL_VALID);
     }

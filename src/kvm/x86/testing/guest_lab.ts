@@ -49,6 +49,10 @@ export interface GuestOptions {
   readonly vcpus?: number;
   /** Module parameter: APIC virtualization, on if not given. */
   readonly enableApicv?: boolean;
+  /** Module parameter: interrupts between vCPUs are sent by the hardware, on if not given. */
+  readonly enableIpiv?: boolean;
+  /** Processors of the machine, 1 if not given. */
+  readonly processors?: number;
 }
 
 const KVM_CAP_SPLIT_IRQCHIP = 121;
@@ -72,8 +76,9 @@ export class GuestLab {
   readonly #ram: number;
 
   constructor(code: string, options: GuestOptions = {}) {
-    this.host = new Host(new Machine({ processors: 1, ramSize: 32 << 20, profile: 'pc' }));
-    ok(vtInit(this.host, { enableApicv: options.enableApicv ?? true }));
+    this.host = new Host(new Machine({ processors: options.processors ?? 1, ramSize: 32 << 20, profile: 'pc' }));
+    const { enableApicv = true, enableIpiv = true } = options;
+    ok(vtInit(this.host, { enableApicv, enableIpiv }));
     const kvm = ok(Kvm.open(this.host));
     this.vm = ok(kvm.createVm());
     if (options.irqchip === 'split') this.vm.enableCap(KVM_CAP_SPLIT_IRQCHIP, [24n]);

@@ -4,7 +4,7 @@
  * @upstream arch/x86/kvm/vmx/capabilities.h, vmx.c setup_vmcs_config()
  */
 import { EIO, type Errno } from '../../../host/errno.ts';
-import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from '../../../machine/vtx/controls.ts';
+import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY, TERTIARY } from '../../../machine/vtx/controls.ts';
 
 const MSR_IA32_VMX_BASIC = 0x480;
 const MSR_IA32_VMX_PINBASED_CTLS = 0x481;
@@ -14,6 +14,7 @@ const MSR_IA32_VMX_ENTRY_CTLS = 0x484;
 const MSR_IA32_VMX_MISC = 0x485;
 const MSR_IA32_VMX_PROCBASED_CTLS2 = 0x48b;
 const MSR_IA32_VMX_EPT_VPID_CAP = 0x48c;
+const MSR_IA32_VMX_PROCBASED_CTLS3 = 0x492;
 
 /** The controls KVM will use on every CPU. @upstream struct vmcs_config, struct vmx_capability */
 export interface VmcsConfig {
@@ -22,6 +23,7 @@ export interface VmcsConfig {
   readonly pinBased: number;
   readonly cpuBased: number;
   readonly secondary: number;
+  readonly tertiary: number;
   readonly vmexit: number;
   readonly vmentry: number;
   readonly misc: number;
@@ -56,7 +58,8 @@ const OPTIONAL_CPU: number =
   PRIMARY.MONITOR_TRAP_FLAG |
   PRIMARY.MSR_BITMAPS |
   PRIMARY.PAUSE |
-  PRIMARY.SECONDARY;
+  PRIMARY.SECONDARY |
+  PRIMARY.TERTIARY;
 const OPTIONAL_SECONDARY: number =
   SECONDARY.VIRTUALIZE_APIC_ACCESSES |
   SECONDARY.VIRTUALIZE_X2APIC |
@@ -74,6 +77,7 @@ const OPTIONAL_SECONDARY: number =
   SECONDARY.RDSEED |
   SECONDARY.XSAVES |
   SECONDARY.TSC_SCALING;
+const OPTIONAL_TERTIARY: number = TERTIARY.IPI_VIRTUALIZATION;
 const REQUIRED_EXIT: number = EXIT_CONTROL.SAVE_DEBUG | EXIT_CONTROL.HOST_64 | EXIT_CONTROL.ACKNOWLEDGE_INTERRUPT;
 const OPTIONAL_EXIT: number =
   EXIT_CONTROL.SAVE_PAT |
@@ -119,6 +123,8 @@ export function setupVmcsConfig(read: ReadMsr): VmcsConfig | Errno {
     if (adjusted === undefined) return -EIO;
     secondary = adjusted;
   }
+  // A 64-bit word of which all bits may be 0.
+  const tertiary = cpuBased & PRIMARY.TERTIARY ? OPTIONAL_TERTIARY & low(read(MSR_IA32_VMX_PROCBASED_CTLS3) ?? 0n) : 0;
   if (!(cpuBased & PRIMARY.TPR_SHADOW))
     secondary &= ~(
       SECONDARY.APIC_REGISTER_VIRTUALIZATION |
@@ -145,6 +151,7 @@ export function setupVmcsConfig(read: ReadMsr): VmcsConfig | Errno {
     pinBased: pinBased >>> 0,
     cpuBased: cpuBased >>> 0,
     secondary: secondary >>> 0,
+    tertiary,
     vmexit,
     vmentry,
     misc: low(read(MSR_IA32_VMX_MISC) ?? 0n),
@@ -177,4 +184,6 @@ const APICV: number =
 /** Everything of APIC virtualization is there. @upstream cpu_has_vmx_apicv() */
 export const cpuHasVmxApicv = (config: VmcsConfig): boolean =>
   cpuHasVmxTprShadow(config) && (config.secondary & APICV) === APICV && (config.pinBased & PIN.POSTED_INTERRUPTS) !== 0;
+/** @upstream cpu_has_vmx_ipiv() */
+export const cpuHasVmxIpiv = (config: VmcsConfig): boolean => (config.tertiary & TERTIARY.IPI_VIRTUALIZATION) !== 0;
 export const cpuHasVmxPle = (config: VmcsConfig): boolean => (config.secondary & SECONDARY.PAUSE_LOOP) !== 0;

@@ -28,6 +28,8 @@ export abstract class VcpuVt {
   guestStateLoaded = false;
   /** Where interrupts are posted; null without an in-kernel APIC. */
   piDesc: PiDesc | null = null;
+  /** Other vCPUs' processors post here by themselves. @upstream vmx_can_use_ipiv() */
+  usesIpiv = false;
 }
 
 /** Whether a VM is a trust domain. @upstream is_td() */

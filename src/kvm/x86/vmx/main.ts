@@ -80,6 +80,7 @@ import {
   vmxVcpuCreate,
   vmxVcpuFree,
   vmxVcpuLoad,
+  vmxVcpuPrecreate,
   vmxVcpuPreRun,
   vmxVcpuPut,
   vmxVcpuReset,
@@ -94,6 +95,7 @@ import {
   vmxSetApicAccessPageAddr,
   vmxSetVirtualApicMode,
   vmxSyncPirToIrr,
+  vmxVmDestroy,
 } from './vmx_apicv.ts';
 import {
   vmxFlushTlbAll,
@@ -232,11 +234,12 @@ function vtVmPreDestroy(kvm: X86Vm): void {
 /** Last step: a TD's control pages are reclaimed; a VM's memory is all KVM's own. */
 function vtVmDestroy(kvm: X86Vm): void {
   if (isTd(kvm)) tdxVmDestroy(kvm);
+  else vmxVmDestroy(kvm);
 }
 
-/** Nothing to allocate once per VM. */
-function vtVcpuPrecreate(_kvm: X86Vm): Errno {
-  return 0;
+/** What the vCPUs of a VM share; those of a TD share nothing of KVM's. */
+function vtVcpuPrecreate(kvm: X86Vm): Errno {
+  return isTd(kvm) ? 0 : vmxVcpuPrecreate(kvm);
 }
 
 /** A TD's register state lives in its TDVPS, out of KVM's reach; a VM's lives in a VMCS. */

@@ -69,7 +69,7 @@ export function vcpuToPiDesc(vcpu: X86Vcpu): PiDesc {
  *
  * @upstream vmx_needs_pi_wakeup()
  */
-const vmxNeedsPiWakeup = (vcpu: X86Vcpu): boolean => vcpu.kvm.arch.assignedDeviceCount > 0;
+const vmxNeedsPiWakeup = (vcpu: X86Vcpu): boolean => vcpu.vt.usesIpiv || vcpu.kvm.arch.assignedDeviceCount > 0;
 
 /** The vCPU is on `cpu`: notifications go there. @upstream vmx_vcpu_pi_load() */
 export function vmxVcpuPiLoad(vcpu: X86Vcpu, cpu: Cpu): void {

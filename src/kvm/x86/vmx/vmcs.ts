@@ -10,6 +10,7 @@ import type { Hpa } from '../../../util/address.ts';
 // ---- fields
 export const VIRTUAL_PROCESSOR_ID = 0x0000;
 export const POSTED_INTR_NV = 0x0002;
+export const LAST_PID_POINTER_INDEX = 0x0008;
 export const GUEST_ES_SELECTOR = 0x0800;
 export const GUEST_INTR_STATUS = 0x0810;
 export const HOST_ES_SELECTOR = 0x0c00;
@@ -29,6 +30,8 @@ export const EPT_POINTER = 0x201a;
 export const EOI_EXIT_BITMAP0 = 0x201c;
 export const XSS_EXIT_BITMAP = 0x202c;
 export const TSC_MULTIPLIER = 0x2032;
+export const TERTIARY_VM_EXEC_CONTROL = 0x2034;
+export const PID_POINTER_TABLE = 0x2042;
 export const GUEST_PHYSICAL_ADDRESS = 0x2400;
 export const VMCS_LINK_POINTER = 0x2800;
 export const GUEST_IA32_DEBUGCTL = 0x2802;

@@ -30,6 +30,7 @@ import {
   cpuHasVmxApicv,
   cpuHasVmxEpt,
   cpuHasVmxFlexpriority,
+  cpuHasVmxIpiv,
   cpuHasVmxMsrBitmap,
   cpuHasVmxPle,
   cpuHasVmxTprShadow,
@@ -103,7 +104,16 @@ import {
   vmcsWrite,
   XSS_EXIT_BITMAP,
 } from './vmcs.ts';
-import { APIC_MODE_CONTROLS, APICV_CONTROLS, vmxPinBasedExecCtrl, vmxSetVirtualApicMode } from './vmx_apicv.ts';
+import {
+  APIC_MODE_CONTROLS,
+  APICV_CONTROLS,
+  vmxAllocIpivPidTable,
+  vmxPinBasedExecCtrl,
+  vmxSetPidTableEntry,
+  vmxSetTertiaryExecControl,
+  vmxSetVirtualApicMode,
+  vmxWritePidTable,
+} from './vmx_apicv.ts';
 import { vmxWriteTscMultiplier, vmxWriteTscOffset } from './vmx_controls.ts';
 import { VmxHardware } from './vmx_hardware.ts';
 import { initMsrBitmap, vmxInterceptFilteredMsrs, vmxPrepareSwitchToHost } from './vmx_msr.ts';
@@ -150,6 +160,7 @@ export function vmxHardwareSetup(host: Host): Errno {
   if (!cpuHasVmxEpt(hw.config) || !cpuHasVmxUnrestrictedGuest(hw.config)) return -EOPNOTSUPP;
   if (!cpuHasVmxMsrBitmap(hw.config)) return -EOPNOTSUPP;
   setEnableApicv(host, hw.parameters.enableApicv !== false && cpuHasVmxApicv(hw.config));
+  hw.enableIpiv = enableApicv(host) && hw.parameters.enableIpiv !== false && cpuHasVmxIpiv(hw.config);
   piInit(host);
   return hw.allocKvmArea();
 }
@@ -180,6 +191,9 @@ export function vmxRebooting(host: Host): void {
 
 // ---- vCPU life cycle
 
+/** What the VM's vCPUs share. @upstream vmx_vcpu_precreate() */
+export const vmxVcpuPrecreate = (kvm: X86Vm): Errno => vmxAllocIpivPidTable(vmxHardware(kvm.host.cpus), kvm);
+
 /** @upstream vmx_vcpu_create() */
 export function vmxVcpuCreate(vcpu: X86Vcpu): Errno {
   const hw = hardwareOf(vcpu);
@@ -205,6 +219,7 @@ export function vmxVcpuCreate(vcpu: X86Vcpu): Errno {
     piDesc.nv = POSTED_INTR_VECTOR;
     // Until the vCPU is loaded there is nobody to notify.
     piSetSn(piDesc);
+    vmxSetPidTableEntry(vcpu, true);
   }
   initMsrBitmap(vmx);
   return 0;
@@ -214,6 +229,7 @@ export function vmxVcpuCreate(vcpu: X86Vcpu): Errno {
 export function vmxVcpuFree(vcpu: X86Vcpu): void {
   const vmx = toVmx(vcpu);
   const { pages } = vmx.hw.host;
+  vmxSetPidTableEntry(vcpu, false);
   vmx.hw.freeVpid(vmx.vpid);
   vmx.hw.freeLoadedVmcs(vmx.loadedVmcs);
   pages.free(vmx.msrBitmap);
@@ -298,6 +314,8 @@ function initVmcs(vcpu: X86Vcpu): void {
   controlsSet(vmx, PIN_BASED_VM_EXEC_CONTROL, vmxPinBasedExecCtrl(vcpu));
   controlsSet(vmx, CPU_BASED_VM_EXEC_CONTROL, vmxExecControl(vcpu));
   controlsSet(vmx, SECONDARY_VM_EXEC_CONTROL, vmxSecondaryExecControl(vcpu));
+  vmxSetTertiaryExecControl(vcpu);
+  vmxWritePidTable(vcpu);
   if (cpuHasVmxPle(config)) {
     vmcsWrite(v, PLE_GAP, KVM_DEFAULT_PLE_GAP);
     vmx.pleWindow = KVM_VMX_DEFAULT_PLE_WINDOW;

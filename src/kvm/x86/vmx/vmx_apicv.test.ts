@@ -6,8 +6,8 @@ import { SECONDARY } from '../../../machine/vtx/controls.ts';
 import { Kvm, type Vcpu } from '../../api.ts';
 import { APICV_INHIBIT_REASON, kvmApicvActivated } from '../apicv.ts';
 import { KVM_GUESTDBG_BLOCKIRQ, KVM_GUESTDBG_ENABLE } from '../guest_debug.ts';
-import type { X86Vcpu } from '../kvm_host.ts';
-import { GuestLab, type GuestOptions, ok } from '../testing/guest_lab.ts';
+import { KVM_MP_STATE_RUNNABLE, type X86Vcpu } from '../kvm_host.ts';
+import { bytesOf, CODE, GuestLab, type GuestOptions, ok } from '../testing/guest_lab.ts';
 import { controlsGet, toVmx } from './vcpu_vmx.ts';
 import { SECONDARY_VM_EXEC_CONTROL } from './vmcs.ts';
 
@@ -82,11 +82,12 @@ describe('in x2APIC mode', () => {
     expect(x86(lab).kvm.arch.apicvInhibitReasons).toBe(1 << APICV_INHIBIT_REASON.disabled);
   });
 
-  test('the ICR and the timer’s count still exit; a register that cannot be read is #GP', async () => {
+  test('an ICR that is no plain IPI and the timer’s count exit; a register that cannot be read is #GP', async () => {
     const code = `${ENTER_X2APIC}${wrmsr(0x830, 0x4_0040)}${rdmsr(0x839)} b0 02 ${out('82')}${rdmsr(0x80b)} ${HLT}`;
     const lab = labWith(code);
     await nextOut(lab.vcpu, lab);
-    expect(exits(lab, WRMSR)).toBe(3);
+    expect(exits(lab, WRMSR)).toBe(2);
+    expect(exits(lab, APIC_WRITE)).toBe(1);
     expect(exits(lab, RDMSR)).toBe(1);
     lab.interrupts([13]);
     expect(await nextOut(lab.vcpu, lab)).toBe('out 80/1 0d');
@@ -217,6 +218,80 @@ describe('posting', () => {
     expect(await nextOut(lab.vcpu, lab)).toBe('out 82/1 02');
     expect(await nextOut(lab.vcpu, lab)).toBe('out 80/1 41');
     expect(await nextOut(lab.vcpu, lab)).toBe('out 83/1 03');
+  });
+});
+
+describe('interrupts between vCPUs', () => {
+  /** The other vCPU, in 64-bit mode and running `code`. */
+  const start = (lab: GuestLab, code: string): Vcpu => {
+    const other = lab.vcpus[1]!;
+    lab.write(CODE + 0x800, bytesOf(code));
+    lab.enterLongMode(other);
+    other.setRegs({ ...ok(other.getRegs()), rip: BigInt(CODE + 0x800), rflags: 2n });
+    other.setMpState(KVM_MP_STATE_RUNNABLE);
+    return other;
+  };
+  const MODES = [
+    ['x2APIC', ENTER_X2APIC, wrmsr(0x1b, 0xfee0_0c00) + wrmsr(0x80f, 0x1ff), wrmsr(0x830, 0x4050, 0), END_X2APIC],
+    [
+      'xAPIC',
+      store(0xfee0_00f0, 0x1ff),
+      store(0xfee0_00f0, 0x1ff),
+      store(0xfee0_0310, 0) + store(0xfee0_0300, 0x4050),
+      store(0xfee0_00b0, 0),
+    ],
+  ] as const;
+
+  test.each(MODES)('%s: a halted vCPU is woken without an exit of the sender for the ICR', async (...mode) => {
+    const [, enable, enableOther, send, end] = mode;
+    const lab = labWith(`${enable} b0 01 ${out('81')} ${STI_HLT_FOREVER}`, { vcpus: 2 });
+    lab.interrupts([0x50], end);
+    const other = start(lab, `${enableOther} b0 02 ${out('82')} ${send} b0 03 ${out('83')} ${HLT}`);
+    expect(await nextOut(lab.vcpu, lab)).toBe('out 81/1 01');
+    const waiting = nextOut(lab.vcpu, lab);
+    expect(await nextOut(other, lab)).toBe('out 82/1 02');
+    const before = [WRMSR, APIC_WRITE].map((reason) => other.vcpu.exitCounts[reason]);
+    expect(await nextOut(other, lab)).toBe('out 83/1 03');
+    expect([WRMSR, APIC_WRITE].map((reason) => other.vcpu.exitCounts[reason])).toEqual(before);
+    expect(await waiting).toBe('out 80/1 50');
+  });
+
+  test.each([1, 2])(
+    'a halted vCPU is woken on %i host processors, one that is out takes it when it comes',
+    async (processors) => {
+      const lab = labWith(`${ENTER_X2APIC} b0 01 ${out('81')} fb ${HLT} b0 04 ${out('84')} fa 90 fb 90 ${HLT}`, {
+        vcpus: 2,
+        processors,
+      });
+      const send = wrmsr(0x830, 0x4050, 0);
+      const other = start(
+        lab,
+        `${wrmsr(0x1b, 0xfee0_0c00)}${wrmsr(0x80f, 0x1ff)} b0 02 ${out('82')} ${send} b0 03 ${out('83')} ${send} b0 05 ${out('85')} ${HLT}`,
+      );
+      expect(await nextOut(lab.vcpu, lab)).toBe('out 81/1 01');
+      const waiting = nextOut(lab.vcpu, lab);
+      expect(await nextOut(other, lab)).toBe('out 82/1 02');
+      const sent = nextOut(other, lab);
+      expect(await waiting).toBe('out 80/1 50');
+      expect(await sent).toBe('out 83/1 03');
+      expect(await nextOut(lab.vcpu, lab)).toBe('out 84/1 04');
+      // It is out, in user space's hands, when the second one is sent.
+      expect(await nextOut(other, lab)).toBe('out 85/1 05');
+      expect(await nextOut(lab.vcpu, lab)).toBe('out 80/1 50');
+    },
+  );
+
+  test('by the module parameter they exit', async () => {
+    const lab = labWith(`${ENTER_X2APIC}${wrmsr(0x830, 0x4050, 0)} fb 90 ${HLT}`, { enableIpiv: false });
+    expect(await nextOut(lab.vcpu, lab)).toBe('out 80/1 50');
+    expect(exits(lab, WRMSR)).toBe(3);
+    expect(x86(lab).kvm.arch.pidTable).toBe(-1);
+  });
+
+  test('to several, or to a vCPU that does not exist: KVM does it', async () => {
+    const all = labWith(`${ENTER_X2APIC}${wrmsr(0x830, 0x8_4050)}${wrmsr(0x830, 0x4050, 77)} fb 90 ${HLT}`);
+    expect(await nextOut(all.vcpu, all)).toBe('out 80/1 50');
+    expect(exits(all, APIC_WRITE)).toBe(2);
   });
 });
 

@@ -6,12 +6,23 @@
  *
  * @upstream arch/x86/kvm/vmx/vmx.c
  */
-import { PIN, SECONDARY } from '../../../machine/vtx/controls.ts';
+import { ENOMEM, type Errno } from '../../../host/errno.ts';
+import { PAGE_OWNER } from '../../../host/pages.ts';
+import { PIN, PRIMARY, SECONDARY, TERTIARY } from '../../../machine/vtx/controls.ts';
+import { PAGE_SIZE } from '../../../util/address.ts';
 import { trace } from '../../../util/trace.ts';
 import { kvmMakeRequest, kvmVcpuKick } from '../../virt/kvm_host.ts';
+import { KVM_MAX_VCPU_IDS } from '../../virt/vcpu.ts';
 import { APICV_INHIBIT_REASON, kvmVcpuApicvActive } from '../apicv.ts';
 import { kvmEmulateInstruction } from '../emulate.ts';
-import { KVM_REQ_APIC_PAGE_RELOAD, KVM_REQ_EVENT, KVM_REQ_TLB_FLUSH_CURRENT, type X86Vcpu } from '../kvm_host.ts';
+import { irqchipInKernel } from '../irqchip_mode.ts';
+import {
+  KVM_REQ_APIC_PAGE_RELOAD,
+  KVM_REQ_EVENT,
+  KVM_REQ_TLB_FLUSH_CURRENT,
+  type X86Vcpu,
+  type X86Vm,
+} from '../kvm_host.ts';
 import { kvmApicSetEoiAccelerated, kvmApicWriteNodecode, kvmLapicSetEoi } from '../lapic.ts';
 import { kvmSkipEmulatedInstruction } from '../skip.ts';
 import { piClearOn, piTestOn, vmxDeliverPostedInterruptCommon } from './posted_intr.ts';
@@ -20,11 +31,15 @@ import {
   APIC_ACCESS_ADDR,
   EOI_EXIT_BITMAP0,
   GUEST_INTR_STATUS,
+  LAST_PID_POINTER_INDEX,
+  PID_POINTER_TABLE,
   PIN_BASED_VM_EXEC_CONTROL,
   SECONDARY_VM_EXEC_CONTROL,
+  TERTIARY_VM_EXEC_CONTROL,
   vmcsRead32,
   vmcsWrite,
 } from './vmcs.ts';
+import type { VmxHardware } from './vmx_hardware.ts';
 import { setIntercept } from './vmx_msr.ts';
 
 /** What keeps a VM from APIC virtualization with this backend; ends of interrupts can exit, so the timer does not. @upstream VMX_REQUIRED_APICV_INHIBITS */
@@ -48,12 +63,62 @@ const X2APIC_REGISTERS = 0x40;
 const X2APIC_TPR = 0x808;
 const X2APIC_EOI = 0x80b;
 const X2APIC_TMCCT = 0x839;
+const X2APIC_ICR = 0x830;
 const X2APIC_SELF_IPI = 0x83f;
+const PID_TABLE_ENTRY_VALID = 1n;
+const PID_TABLE_ENTRY_BYTES = 8;
 
 /** @upstream vmx_pin_based_exec_ctrl() */
 export function vmxPinBasedExecCtrl(vcpu: X86Vcpu): number {
   const pin = toVmx(vcpu).hw.config.pinBased & ~PIN.PREEMPTION_TIMER;
   return kvmVcpuApicvActive(vcpu) ? pin : pin & ~PIN.POSTED_INTERRUPTS;
+}
+
+// ------------------------------------------------------------------ interrupts between vCPUs
+
+const pidTableOrder = (kvm: X86Vm): number => {
+  const pages = Math.ceil(((kvm.arch.maxVcpuIds || KVM_MAX_VCPU_IDS) * PID_TABLE_ENTRY_BYTES) / PAGE_SIZE);
+  return Math.ceil(Math.log2(pages));
+};
+
+/** The table of the VM, before its first vCPU. @upstream vmx_alloc_ipiv_pid_table() */
+export function vmxAllocIpivPidTable(hw: VmxHardware, kvm: X86Vm): Errno {
+  if (!hw.enableIpiv || !irqchipInKernel(kvm) || kvm.arch.pidTable >= 0) return 0;
+  const table = hw.host.pages.alloc(PAGE_OWNER.kernel, pidTableOrder(kvm));
+  if (table === undefined) return -ENOMEM;
+  kvm.arch.pidTable = table;
+  return 0;
+}
+/** @upstream vmx_vm_destroy() */
+export function vmxVmDestroy(kvm: X86Vm): void {
+  if (kvm.arch.pidTable >= 0) kvm.host.pages.free(kvm.arch.pidTable, pidTableOrder(kvm));
+  kvm.arch.pidTable = -1;
+}
+
+/** Says where interrupts for the vCPU are posted, or (`present` false) that it is gone. */
+export function vmxSetPidTableEntry(vcpu: X86Vcpu, present: boolean): void {
+  const vmx = toVmx(vcpu);
+  const { pidTable } = vcpu.kvm.arch;
+  if (pidTable < 0 || vmx.piDesc === null) return;
+  const entry = present ? BigInt(vmx.piDesc.hpa) | PID_TABLE_ENTRY_VALID : 0n;
+  vmx.hw.host.machine.memory.write64(pidTable + vcpu.vcpuId * PID_TABLE_ENTRY_BYTES, entry);
+  vmx.usesIpiv = present;
+}
+
+/** The table and its end. */
+export function vmxWritePidTable(vcpu: X86Vcpu): void {
+  const vmx = toVmx(vcpu);
+  if (!vmx.usesIpiv) return;
+  vmcsWrite(vmx.v, PID_POINTER_TABLE, vcpu.kvm.arch.pidTable);
+  vmcsWrite(vmx.v, LAST_PID_POINTER_INDEX, (vcpu.kvm.arch.maxVcpuIds || KVM_MAX_VCPU_IDS) - 1);
+}
+
+/** @upstream vmx_tertiary_exec_control() */
+export function vmxSetTertiaryExecControl(vcpu: X86Vcpu): void {
+  const vmx = toVmx(vcpu);
+  if (!(vmx.hw.config.cpuBased & PRIMARY.TERTIARY)) return;
+  const on = vmx.usesIpiv && kvmVcpuApicvActive(vcpu);
+  controlsSet(vmx, TERTIARY_VM_EXEC_CONTROL, on ? TERTIARY.IPI_VIRTUALIZATION : 0);
 }
 
 /** x2APIC registers that the guest reaches without an exit, by the controls. @upstream vmx_update_msr_bitmap_x2apic() */
@@ -72,6 +137,7 @@ export function vmxUpdateMsrBitmapX2apic(vcpu: X86Vcpu): void {
   setIntercept(vmx, X2APIC_TPR, true, !x2apic);
   setIntercept(vmx, X2APIC_EOI, true, !apicv);
   setIntercept(vmx, X2APIC_SELF_IPI, true, !apicv);
+  setIntercept(vmx, X2APIC_ICR, true, !(apicv && vmx.usesIpiv));
 }
 
 /** @upstream vmx_set_virtual_apic_mode() */
@@ -107,6 +173,7 @@ export function vmxRefreshApicvExecCtrl(vcpu: X86Vcpu): void {
   controlsSet(vmx, PIN_BASED_VM_EXEC_CONTROL, vmxPinBasedExecCtrl(vcpu));
   const controls = controlsGet(vmx, SECONDARY_VM_EXEC_CONTROL) & ~APICV_CONTROLS;
   controlsSet(vmx, SECONDARY_VM_EXEC_CONTROL, kvmVcpuApicvActive(vcpu) ? controls | APICV_CONTROLS : controls);
+  vmxSetTertiaryExecControl(vcpu);
   vmxUpdateMsrBitmapX2apic(vcpu);
 }
 

@@ -21,6 +21,8 @@ export class VmxHardware {
   /** The boot CPU's configuration, which every CPU must match. */
   readonly config: VmcsConfig;
   readonly parameters: VmxModuleParameters;
+  /** The processors send interrupts between vCPUs. @upstream enable_ipiv */
+  enableIpiv = false;
   /** VMXON region of each possible CPU (per_cpu vmxarea). */
   readonly vmxarea: Hpa[] = [];
   /** VMCSs that are active on each CPU (loaded_vmcss_on_cpu); made before anything is enabled. */

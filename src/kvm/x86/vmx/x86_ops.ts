@@ -10,6 +10,8 @@ import type { Host } from '../../../host/host.ts';
 export interface VmxModuleParameters {
   /** Default true: APIC virtualization and posted interrupts where the processors have them. @upstream enable_apicv */
   readonly enableApicv?: boolean;
+  /** Default true: interrupts between vCPUs are sent by the hardware. Needs enableApicv. @upstream enable_ipiv */
+  readonly enableIpiv?: boolean;
 }
 
 /** The VMX backend. */
