@@ -1,11 +1,15 @@
 /** A host kernel that means ill: it reads and writes memory, and lies about what it asked of the TDX module. */
-import { KVM_MEMORY_ATTRIBUTE_PRIVATE } from '../kvm/td-lab.ts';
-import { ASK, type KvmScene, type KvmServer, NOWHERE, SECRET_PAGE } from './kvm-lab.ts';
+import { withKeyId } from '../../src/machine/seam/key-id.ts';
+import type { Hpa } from '../../src/util/address.ts';
+import { INIT_CPUID, KVM_MEMORY_ATTRIBUTE_PRIVATE } from '../kvm/td-lab.ts';
+import { ASK, type KvmScene, type KvmServer, NOWHERE, SECRET_PAGE, SHARED_PAGE, sharedAlias } from './kvm-lab.ts';
 import type { Attack, Family } from './lab.ts';
 
 const CODE_PAGE = 0x1_0000;
 const RESET_PAGE_FILE = 1;
+const RDX = 2;
 const R8 = 8;
+const ADDRESS = 0xf_ffff_ffff_f000n;
 
 const hex = (value: bigint): string => `0x${value.toString(16)}`;
 
@@ -48,6 +52,20 @@ const without = (step: string, then: 'dies' | 'waits'): Attack<KvmScene> => ({
     return `${asked}, ${owned}, VM ${victim.td.vm.kvm.vmBugged ? 'bugged' : 'fine'}`;
   },
 });
+
+/** The kernel makes a shared page of the victim something else; it is asked to read it before and afterwards. */
+async function throughShared(scene: KvmScene, forge: (entry: bigint, frame: Hpa) => bigint): Promise<string> {
+  const victim = await scene.victim();
+  const alias = sharedAlias(SHARED_PAGE);
+  await victim.ask(ASK.WRITE, alias, 0x5an);
+  const before = (await victim.ask(ASK.READ, alias)).result;
+  if (!scene.forgeShared(victim, SHARED_PAGE, (entry) => forge(entry, scene.bystander.frame(SECRET_PAGE))))
+    return 'no entry found';
+  // A new epoch takes what processors kept of the old entry.
+  scene.move(victim);
+  const { done, result } = await victim.ask(ASK.READ, alias);
+  return `${hex(before)}, then ${done ? hex(result) : 'no answer'}`;
+}
 
 export const kernel: Family<KvmScene> = {
   name: 'host kernel, beside and under KVM',
@@ -204,6 +222,53 @@ export const kernel: Family<KvmScene> = {
         scene.move(victim);
         await victim.ask(ASK.NOTHING);
         return status >> 63n === 1n ? 'refused' : 'entered';
+      },
+    },
+    {
+      name: 'an old page put back with its content of then: the guest sees what it wrote last, or nothing',
+      must: '0x2 0x0',
+      async run(scene) {
+        const victim = await scene.victim();
+        const { memory } = scene.lab.host.machine;
+        await victim.ask(ASK.ACCEPT, NOWHERE);
+        await victim.ask(ASK.WRITE, NOWHERE, 1n);
+        const old = memory.read64(victim.frame(NOWHERE));
+        await victim.ask(ASK.WRITE, NOWHERE, 2n);
+        const { result } = await victim.ask(ASK.READ, NOWHERE);
+        take(victim, NOWHERE);
+        memory.write64(victim.frame(NOWHERE), old);
+        give(victim, NOWHERE);
+        await victim.ask(ASK.ACCEPT, NOWHERE);
+        return `${hex(result)} ${hex((await victim.ask(ASK.READ, NOWHERE)).result)}`;
+      },
+    },
+    {
+      name: 'shared EPT that leads to a private page of the bystander: it reads as zeros',
+      must: '0x5a, then 0x0',
+      run: (scene) => throughShared(scene, (entry, frame) => (entry & ~ADDRESS) | BigInt(frame)),
+    },
+    {
+      name: 'shared EPT with the bystander’s KeyID: no access at all',
+      must: '0x5a, then no answer',
+      then: 'dies',
+      run: (scene) =>
+        throughShared(scene, (entry, frame) => (entry & ~ADDRESS) | BigInt(withKeyId(frame, scene.bystander.keyId))),
+    },
+    {
+      name: 'a new TD with the KeyID of one that runs',
+      must: 'refused',
+      async run(scene) {
+        const victim = await scene.victim();
+        let status = 0n;
+        scene.observe(
+          'MNG_CREATE',
+          (p) => p.setGpr(RDX, BigInt(victim.keyId)),
+          (p) => {
+            status = p.gpr(0);
+          },
+        );
+        const errno = scene.initialize({ attributes: 0n, xfam: 3n, cpuid: INIT_CPUID });
+        return status >> 63n === 1n && errno < 0 ? 'refused' : 'made';
       },
     },
     {

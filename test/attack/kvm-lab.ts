@@ -29,7 +29,10 @@ export const SECRET_PAGE = 0x8000;
 export const SECRET = 0x5ec2_e7a7_1e57_0002n;
 /** Private memory that nothing is at yet. */
 export const NOWHERE = 0x8_0000;
+/** Shared memory beside the mailbox, and where the guest sees it. */
+export const SHARED_PAGE: number = SHARED + 0x1000;
 const SHARED_ALIAS = 0x80_0000_0000n;
+export const sharedAlias = (gpa: number): bigint => SHARED_ALIAS + BigInt(gpa);
 const RESULT = 128;
 const DONE_PORT = 0x80;
 const MIB = 1 << 20;
@@ -152,9 +155,8 @@ export class KvmServer {
     const { memslots } = this.td.vm.kvm;
     return memslots.find((slot) => slot.baseGfn === 0)!.userspaceAddr + gpa;
   }
-  /** Address of the TD's root page. */
-  get tdr(): bigint {
-    return BigInt(toKvmTdx(this.td.vm.kvm).tdr!);
+  get keyId(): number {
+    return toKvmTdx(this.td.vm.kvm).hkid;
   }
   close(): void {
     this.td.close();
@@ -284,5 +286,26 @@ export class KvmScene implements Scene {
     for (const file of [...td.files].reverse()) file.close();
     td.vm.mm.exit();
     return isDeepStrictEqual(this.#resources(), before) ? 'as before' : 'something stays';
+  }
+
+  /**
+   * The kernel rewrites the entry of a TD's shared EPT that leads to a page of the VMM's memory.
+   *
+   * @returns whether there was one
+   */
+  forgeShared({ td }: KvmServer, gpa: number, entryOf: (entry: bigint) => bigint): boolean {
+    const { pages, machine } = this.lab.host;
+    const { memory } = machine;
+    const frame = td.vm.mm.faultIn(td.shared + gpa - SHARED)!;
+    for (let table = 0; table < memory.ramSize; table += 4096) {
+      if (pages.ownerOf(table) !== PAGE_OWNER.ept) continue;
+      for (let at = table; at < table + 4096; at += 8) {
+        const entry = memory.read64(at);
+        if ((entry & 7n) === 0n || Number(entry & 0xf_ffff_ffff_f000n) !== frame) continue;
+        memory.write64(at, entryOf(entry));
+        return true;
+      }
+    }
+    return false;
   }
 }

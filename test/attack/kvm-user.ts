@@ -1,7 +1,7 @@
 /** User space that means ill: all it has is KVM's API. */
 import type { GuestMemfd } from '../../src/kvm/virt/guest_memfd.ts';
 import { KVM_MEMORY_ATTRIBUTE_PRIVATE, type TdLab } from '../kvm/td-lab.ts';
-import { ASK, type KvmScene, type KvmServer, NOWHERE, SECRET_PAGE } from './kvm-lab.ts';
+import { ASK, type KvmScene, type KvmServer, NOWHERE, SECRET_PAGE, sharedAlias } from './kvm-lab.ts';
 import type { Attack, Family } from './lab.ts';
 
 const GMEM_SLOT = 4;
@@ -10,6 +10,8 @@ const FREE_SLOT = 9;
 const AWAY = 0x40_0000;
 const IDENTITY_LEAF = 0x21n;
 const PUNCH_HOLE = 3;
+/** EFER, STAR, LSTAR, S_CET. */
+const MSRS = [0xc000_0080, 0xc000_0081, 0xc000_0082, 0x6a2];
 
 /** What an ioctl gave: an errno, or that there was more. */
 const given = (result: unknown): string => (typeof result === 'number' ? `${result}` : 'given');
@@ -73,6 +75,43 @@ export const userSpace: Family<KvmScene> = {
     state('read the local APIC', ({ vcpu }) => vcpu.getLapic()),
     state('set the local APIC', ({ vcpu }) => vcpu.setLapic(new Uint8Array(1024))),
     state('another TSC frequency', ({ vcpu }) => vcpu.setTscKhz(1)),
+    {
+      name: 'set MSRs that are the guest’s',
+      must: '0 0 0 0',
+      async run(scene) {
+        const { vcpu } = (await scene.victim()).td;
+        return MSRS.map((index) => vcpu.setMsrs([{ index, data: 0n }])).join(' ');
+      },
+    },
+    {
+      name: 'one vCPU run by two threads: one after the other',
+      must: 'io io',
+      async run(scene) {
+        const { vcpu } = (await scene.victim()).td;
+        const exits = await Promise.all([vcpu.run(), vcpu.run()]);
+        return exits.map((exit) => (typeof exit === 'number' ? `${exit}` : exit.kind)).join(' ');
+      },
+    },
+    {
+      name: 'keep a mapping of a page that became private: it shows what was shared, not what is private',
+      must: 'before 5a, then 5a; guest 0x0, 0x77',
+      async run(scene) {
+        const victim = await scene.victim();
+        const { mm } = victim.td.vm;
+        const hva = victim.hva(NOWHERE);
+        convert(victim, NOWHERE, 0n);
+        await victim.ask(ASK.WRITE, sharedAlias(NOWHERE), 0x5an);
+        const before = mm.read(hva, 1)![0]!;
+        convert(victim, NOWHERE, KVM_MEMORY_ATTRIBUTE_PRIVATE);
+        await victim.ask(ASK.ACCEPT, NOWHERE);
+        const { result } = await victim.ask(ASK.READ, NOWHERE);
+        await victim.ask(ASK.WRITE, NOWHERE, 0x77n);
+        const then = mm.read(hva, 1)![0]!;
+        mm.write(hva, Uint8Array.of(0xee));
+        const after = (await victim.ask(ASK.READ, NOWHERE)).result;
+        return `before ${before.toString(16)}, then ${then.toString(16)}; guest 0x${result.toString(16)}, 0x${after.toString(16)}`;
+      },
+    },
     {
       name: 'walk the guest’s page tables',
       must: 'nothing told',
