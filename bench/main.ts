@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- kernels|boot|startup …]`: softvt beside the emulators that are installed, as tables and one line of JSON.
+ * `npm run bench [-- kernels|boot|startup|td …]`: softvt beside the emulators that are installed, as tables and one line of JSON.
  *
  * SOFTVT_BENCH_QEMU names another QEMU; SOFTVT_BENCH_KERNEL and SOFTVT_BENCH_INITRD name other files to boot.
  */
@@ -9,8 +9,9 @@ import { peers, SOFTVT } from './emulators.ts';
 import { type GuestBenchResult, printGuestBenches, runGuestBenches } from './guest-benches.ts';
 import { compileGuest } from './guest-image.ts';
 import { printStartUp, runStartUp, type StartUpResult } from './start-up.ts';
+import { printTdBench, runTdBench, type TdResult } from './td.ts';
 
-const PARTS = ['startup', 'kernels', 'boot'] as const;
+const PARTS = ['startup', 'kernels', 'boot', 'td'] as const;
 const ROUNDS = 2;
 
 const unknown = process.argv.slice(2).filter((word) => !(PARTS as readonly string[]).includes(word));
@@ -27,7 +28,7 @@ console.log(
 );
 if (typeof images === 'string') console.log(`no kernels, no peers: ${images}`);
 
-const report: { startup?: StartUpResult; kernels?: GuestBenchResult[]; boot?: BootResults } = {};
+const report: { startup?: StartUpResult; kernels?: GuestBenchResult[]; boot?: BootResults; td?: TdResult } = {};
 if (wanted('startup')) {
   report.startup = await runStartUp();
   printStartUp(report.startup);
@@ -39,5 +40,9 @@ if (wanted('kernels') && typeof images !== 'string') {
 if (wanted('boot')) {
   report.boot = await runBoots(emulators);
   printBoots(report.boot);
+}
+if (wanted('td')) {
+  report.td = await runTdBench();
+  printTdBench(report.td);
 }
 console.log(`\n${JSON.stringify(report)}`);
