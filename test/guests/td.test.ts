@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { USERSPACE_MARKER } from '../../src/cli/images/index.ts';
+import { Machine, verifyReport } from '../../src/index.ts';
 import { type GuestFiles, guestFiles, reportOf, softvt, tdreportFiles } from './softvt.ts';
 
 const MINUTES = 60_000;
@@ -83,6 +84,14 @@ describe.each(KERNELS)('%s as a TD', (name) => {
       expect(report.readBigUInt64LE(512)).toBe(1n << 28n);
       expect(report.readBigUInt64LE(520) & 3n).toBe(3n);
       expect(reportOf(result).rtmr).toEqual([0, 1, 2, 3].map((n) => at(720 + 48 * n, 48)));
+      // The platform that signed it follows from the seed.
+      const platform = new Machine({ processors: 1, ramSize: 1 << 20, profile: 'tdx-host', seed: 0 });
+      expect(verifyReport(platform, report)).toBe(true);
+      for (const byte of [0, 130, 240, 300, 540]) {
+        const forged = Uint8Array.from(report);
+        forged[byte]! ^= 1;
+        expect(verifyReport(platform, forged)).toBe(false);
+      }
     },
     10 * MINUTES,
   );
