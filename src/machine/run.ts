@@ -15,7 +15,7 @@ import { handleMiss } from './mmu/miss.ts';
 import { DE, DONE, FAULT, GP, JUMPED, MF, type Outcome, UD, VMEXIT } from './outcome.ts';
 import { deliverFault } from './processor/events/deliver.ts';
 import { pollEvents } from './processor/events/poll.ts';
-import { beginStep, endStep, stepNeeded } from './processor/events/step.ts';
+import { beginStep, endShadow, endStep, stepNeeded } from './processor/events/step.ts';
 import { advanceRip } from './processor/rip.ts';
 import { ACTIVE, type Processor } from './processor.ts';
 import { fpuAvailable } from './system/fpu-access.ts';
@@ -68,7 +68,12 @@ export function runProcessor(p: Processor, deadline: number): Stop {
     );
     clock.retire(engine.executed);
     if (reason === EXIT.budget) continue;
-    if (settle(p, handle(p, reason))) return STOP.vmExit;
+    // An STI that was the last of the run shadows the instruction that is next.
+    const shadow = p.interruptShadow;
+    const outcome = handle(p, reason);
+    const complete = outcome === JUMPED || (outcome === DONE && reason === EXIT.assist);
+    if (shadow !== 0 && complete) endShadow(p, shadow);
+    if (settle(p, outcome)) return STOP.vmExit;
   }
 }
 

@@ -149,6 +149,14 @@ handler:
   out 0x20, al
   iretd`;
 
+test('an interrupt ends the HLT behind an STI', async () => {
+  // The first tick has been taken when the loop begins; nothing waits when it sets IF.
+  const source = TICKS.replace('wait:\n  hlt', 'wait:\n  cli\n  nop\n  sti\n  hlt');
+  const { end, text } = await run(source);
+  expect(end).toEqual({ reason: 'power-off' });
+  expect(text).toBe('...');
+});
+
 test('timer interrupts come through the 8259, and idle time is skipped', async () => {
   const { end, text, statistics } = await run(TICKS);
   expect(end).toEqual({ reason: 'power-off' });

@@ -63,8 +63,13 @@ export function beginStep(p: Processor): number {
  * traced, ask for the trap themselves.
  */
 export function endStep(p: Processor, token: number): void {
-  p.interruptShadow &= ~(token & 3);
+  endShadow(p, token & 3);
   if (token & TRAPPED && p.flagsRest & FLAG_TF) p.pendingDebug |= DR6_BS;
+}
+
+/** After an instruction that had the shadows `bits` over it: what waited for it can come. */
+export function endShadow(p: Processor, bits: number): void {
+  p.interruptShadow &= ~bits;
   p.eventsPending = true;
 }
 
