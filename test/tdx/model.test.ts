@@ -546,7 +546,7 @@ function play(steps: readonly Step[]): number {
 /** Seeds of fast-check: what found something once stays. */
 const SEEDS = [20_251, 7];
 /** For long searches. */
-const RUNS = Number(process.env['SOFTVT_MODEL_RUNS'] ?? 20);
+const RUNS = Number(process.env['SOFTVT_MODEL_RUNS'] ?? 30);
 const FIRST_SEED = process.env['SOFTVT_MODEL_SEED'];
 
 describe('A module against the model', () => {
