@@ -325,12 +325,6 @@ export function kvmLapicSetTpr(vcpu: X86Vcpu, cr8: number): void {
   vcpu.arch.apic?.setTpr((cr8 & 15) << 4);
 }
 
-/** The whole task-priority register. */
-export function kvmLapicTpr(vcpu: X86Vcpu): number {
-  const { apic } = vcpu.arch;
-  return apic === null ? 0 : apic.tpr;
-}
-
 /** The guest may have changed the task priority in its register page, without an exit. */
 export function kvmLapicTprWritten(vcpu: X86Vcpu): void {
   vcpu.arch.apic?.taskPriorityWritten();

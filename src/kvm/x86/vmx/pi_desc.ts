@@ -116,8 +116,6 @@ export function piClearPir(desc: PiDesc): void {
 export const piTestOn = (desc: PiDesc): boolean => (desc.control & ON) !== 0;
 /** @upstream pi_test_and_set_on() */
 export const piTestAndSetOn = (desc: PiDesc): boolean => testAndSet(desc, ON);
-/** @upstream pi_test_and_clear_on() */
-export const piTestAndClearOn = (desc: PiDesc): boolean => testAndClear(desc, ON);
 /** @upstream pi_set_on() */
 export function piSetOn(desc: PiDesc): void {
   testAndSet(desc, ON);

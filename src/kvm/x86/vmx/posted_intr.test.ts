@@ -12,6 +12,7 @@ import type { KvmX86Ops } from '../kvm_x86_ops.ts';
 import { kvmCreateLapic } from '../lapic.ts';
 import { VcpuVt } from './common.ts';
 import {
+  kvmArchEndAssignment,
   kvmArchStartAssignment,
   type PiDesc,
   piApicvPreStateRestore,
@@ -191,5 +192,9 @@ describe('loading and putting', () => {
     vmxVcpuPiLoad(vcpu, host.cpu);
     expect(desc.nv).toBe(POSTED_INTR_VECTOR);
     expect(desc.ndst).toBe(0);
+    kvmArchEndAssignment(vcpu.kvm);
+    vcpu.cpu = host.cpu;
+    vmxVcpuPiPut(vcpu);
+    expect(desc.nv).toBe(POSTED_INTR_VECTOR);
   });
 });
