@@ -64,7 +64,7 @@ describe('Scheduler', () => {
   test('a task that spins gives up its slice if another one could run, and else goes on', () => {
     const { sched, interrupts } = make();
     const [one, two] = [new Task('a', CPU), new Task('b', CPU)];
-    sched.enter(one);
+    void sched.enter(one);
     sched.spinning();
     expect([one.needResched, interrupts()]).toEqual([false, 0]);
     void sched.enter(two);
