@@ -36,10 +36,7 @@ export const SHIM_END = 0x1_0000_0000;
 export const SHIM_SIZE = 0x8000;
 export const SHIM_ADDRESS: number = SHIM_END - SHIM_SIZE;
 /** The multiprocessor wake-up mailbox is the shim's first page. */
-export const MAILBOX_ADDRESS: number = SHIM_ADDRESS;
-
-/** The bit of a guest-physical address that means shared memory, with 48-bit guest addresses. */
-export const SHARED_BIT: number = 2 ** 47;
+export const MAILBOX_ADDRESS: number = SHIM_END - SHIM_SIZE;
 
 /** E820 address range types that only firmware with ACPI tables has. @see ACPI "Address Range Types" */
 export const E820_ACPI = 3;
