@@ -208,8 +208,9 @@ function vtPostHardwareEnableSetup(host: Host): Errno {
   return tdxBackend.tdxBringup(host, vmxLackingForTdx(host));
 }
 
-/** What TDs need of VMX beyond what VMs do, or null. */
+/** What keeps VMX from carrying TDs, or null. */
 function vmxLackingForTdx(host: Host): string | null {
+  if (vmxHardware(host.cpus).parameters.tdx === false) return 'it is switched off by the parameter tdx';
   // KVM counts on shared EPT being written with accessed and dirty flags, as the module does on its own.
   if (!cpuHasVmxEptAdBits(vmxHardware(host.cpus).config)) return 'EPT has no accessed and dirty flags';
   // Posting is the only way to give a TD an interrupt.

@@ -6,12 +6,14 @@
 import type { Errno } from '../../../host/errno.ts';
 import type { Host } from '../../../host/host.ts';
 
-/** Parameters of the module that concern VMX. */
+/** Parameters of the module that concern its backends. */
 export interface VmxModuleParameters {
   /** Default true: APIC virtualization and posted interrupts where the processors have them. @upstream enable_apicv */
   readonly enableApicv?: boolean;
   /** Default true: interrupts between vCPUs are sent by the hardware. Needs enableApicv. @upstream enable_ipiv */
   readonly enableIpiv?: boolean;
+  /** Default true: the TDX module is initialised where there is one. @upstream enable_tdx, the parameter `tdx` */
+  readonly tdx?: boolean;
 }
 
 /** The VMX backend. */
