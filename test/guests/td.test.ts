@@ -99,6 +99,20 @@ describe.each(KERNELS)('%s as a TD', (name) => {
 
 describe('6.12-cloud as a TD', () => {
   test(
+    'without a root file system it panics, which panic=-1 turns into a reset and exit code 1',
+    async ({ skip }) => {
+      const files = await guestFiles('6.12-cloud');
+      if (typeof files === 'string') return skip(files);
+      const args = ['run', '--type', 'td', '--kernel', files.vmlinuz, '--append', `${QUICK} panic=-1`];
+      const { code, stdout, stderr } = await softvt([...args, '--timeout', '600']);
+      expect(stdout).toContain('Kernel panic');
+      expect(stderr).toBe('softvt: the guest reset itself by port 0xcf9\n');
+      expect(code).toBe(1);
+    },
+    10 * MINUTES,
+  );
+
+  test(
     'has an interactive console: a shell runs what is typed and pasted',
     async ({ skip }) => {
       const shell = await guestFiles('6.12-cloud', 'shell');

@@ -103,6 +103,8 @@ describe('GetQuote', () => {
     ['half a page', 0, 0x800n, (1n << 63n) | 2n],
     ['nothing', 0, 0n, 1n << 63n],
     ['what is no memory', 0x8000, 0x1000n, 1n << 63n],
+    ['more than any quote needs', 0, 0x21000n, 1n << 63n],
+    ['all of the address space', 0, 0xffff_ffff_ffff_f000n, 1n << 63n],
     ['a buffer without a header', 0x1000, 0x1000n, 1n << 63n],
   ])('%s is refused', (_, gpa, size, status) => {
     const { memory, view } = fakeMemory();

@@ -30,6 +30,8 @@ const SUBFUNC_UNSUPPORTED = INVALID_OPERAND | 3n;
 /** Header of a quote request in shared memory: version, status, input length, output length. */
 const QUOTE_HEADER_SIZE = 24;
 const QUOTE_VERSION = 1n;
+/** Largest buffer for a quote: what a TD names here the VMM has to read. */
+const QUOTE_BUFFER_MAX = 128 * 1024;
 /** Statuses in that header. */
 export const QUOTE_SUCCESS = 0n;
 export const QUOTE_ERROR: bigint = 1n << 63n;
@@ -73,7 +75,8 @@ export function answerTdx(exit: TdxExit, memory: TdMemory, service: QuoteService
 
 function getQuote(gpa: number, size: number, memory: TdMemory, service: QuoteService): bigint {
   if (gpa % PAGE_SIZE !== 0 || size % PAGE_SIZE !== 0) return ALIGN_ERROR;
-  const buffer = size === 0 ? undefined : memory.readShared(gpa, size);
+  if (size === 0 || size > QUOTE_BUFFER_MAX) return INVALID_OPERAND;
+  const buffer = memory.readShared(gpa, size);
   if (buffer === undefined) return INVALID_OPERAND;
   const header = new DataView(buffer.buffer, buffer.byteOffset, QUOTE_HEADER_SIZE);
   const length = header.getUint32(16, true);
