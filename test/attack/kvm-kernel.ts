@@ -115,6 +115,17 @@ export const kernel: Family<KvmScene> = {
         return hex(got);
       },
     },
+    {
+      name: 'kill a TD: the host’s memory works afterwards, all of it',
+      must: 'dies, works',
+      async run(scene) {
+        const other = await scene.beside().start();
+        scene.lab.host.machine.memory.write64(other.frame(SECRET_PAGE), 0xeeen);
+        const fate = await other.condition();
+        other.close();
+        return `${fate}, ${scene.allMemoryWorks() ? 'works' : 'does not work'}`;
+      },
+    },
     without('MEM.RANGE.BLOCK', 'dies'),
     without('MEM.TRACK', 'dies'),
     {

@@ -219,6 +219,20 @@ export class KvmScene implements Scene {
     this.lab.host.pages.free(page);
   }
 
+  /** Writes to all memory that is free, and reads it back. */
+  allMemoryWorks(): boolean {
+    this.#attacks = ATTACKS;
+    const { memory } = this.lab.host.machine;
+    const all: Hpa[] = [];
+    while (this.lab.host.pages.freePages > 0) all.push(this.page());
+    for (const page of all) for (let at = 0; at < 4096; at += 512) memory.write64(page + at, BigInt(page + at));
+    const good = all.every(
+      (page) => memory.read64(page) === BigInt(page) && memory.read64(page + 512) === BigInt(page + 512),
+    );
+    for (const page of all) this.giveBack(page);
+    return good;
+  }
+
   /** Changes the operands of a leaf's calls, and sees what came of them; calls of `forgotten` are not made. */
   observe(
     leaf: string,
