@@ -2,16 +2,31 @@
 
 import { SoftvtError } from '../../util/errors.ts';
 
-/** One image: a meta package of a suite, resolved to the current package when it is fetched. */
-export interface CatalogEntry {
+interface ImageSource {
   /** What the user types. */
   readonly name: string;
   /** The suite's name below `dists/` on the mirror. */
   readonly suite: string;
   /** The package to start from; for a kernel the meta package that depends on the current image. */
   readonly package: string;
-  readonly kind: 'kernel' | 'busybox';
 }
+
+/** A kernel: a meta package of a suite, resolved to the current package when it is fetched. */
+interface KernelEntry extends ImageSource {
+  readonly kind: 'kernel';
+}
+
+/** One file of a package. */
+interface FileEntry extends ImageSource {
+  readonly kind: 'file';
+  /** Its path in the package; merged layouts have `usr` in front. */
+  readonly path: RegExp;
+  /** What it is called in the cache. */
+  readonly file: string;
+}
+
+/** One image. */
+export type CatalogEntry = KernelEntry | FileEntry;
 
 /** Every image, in the order `softvt images list` shows. */
 export const CATALOG: readonly CatalogEntry[] = [
@@ -21,8 +36,20 @@ export const CATALOG: readonly CatalogEntry[] = [
   { name: '6.1', suite: 'bookworm', package: 'linux-image-amd64', kind: 'kernel' },
   { name: '6.12', suite: 'trixie', package: 'linux-image-amd64', kind: 'kernel' },
   { name: '7.2', suite: 'sid', package: 'linux-image-amd64', kind: 'kernel' },
-  { name: 'busybox', suite: 'bookworm', package: 'busybox-static', kind: 'busybox' },
+  fileOf('busybox', 'busybox-static', /^(usr\/)?bin\/busybox$/, 'busybox'),
+  fileOf('seabios', 'seabios', /^usr\/share\/seabios\/bios\.bin$/, 'bios.bin'),
+  fileOf('grub', 'grub-rescue-pc', /^usr\/lib\/grub-rescue\/grub-rescue-floppy\.img$/, 'grub.img'),
+  fileOf('ipxe', 'ipxe', /^usr\/lib\/ipxe\/ipxe\.iso$/, 'ipxe.iso'),
+  fileOf('memtest86+', 'memtest86+', /^boot\/memtest86\+x64\.bin$/, 'memtest.bin'),
+  fileOf('xen', 'xen-hypervisor-4.17-amd64', /^boot\/xen-4\.17-amd64\.gz$/, 'xen.gz'),
 ];
+
+function fileOf(name: string, from: string, path: RegExp, file: string): FileEntry {
+  return { name, suite: 'bookworm', package: from, kind: 'file', path, file };
+}
+
+/** The packages of images that are one file. */
+export const FILE_PACKAGES: readonly string[] = CATALOG.filter(({ kind }) => kind === 'file').map((e) => e.package);
 
 /** The images that `softvt images fetch` without names brings: what the demo and the guest tests use. */
 export const DEFAULT_IMAGES: readonly string[] = ['6.1-cloud', '6.12-cloud', '7.2-cloud', 'busybox'];

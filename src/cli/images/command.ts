@@ -77,7 +77,7 @@ const fetchCommand = defineCommand({
     const entries = names.map(catalogEntry);
     await withStore({ refresh: true, offline: args.offline ?? false }, async (store) => {
       for (const entry of entries) {
-        if (entry.kind === 'busybox') await store.ensureBusybox();
+        if (entry.kind === 'file') await store.ensureFile(entry.name);
         else await store.ensureImage(entry.name, { modules: args.modules });
       }
     });
@@ -106,7 +106,7 @@ const pathCommand = defineCommand({
     const entry = catalogEntry(args.name);
     console.log(
       await withStore({ offline: args.offline ?? false }, async (store) =>
-        entry.kind === 'busybox' ? await store.ensureBusybox() : (await store.ensureImage(entry.name)).vmlinuz,
+        entry.kind === 'file' ? await store.ensureFile(entry.name) : (await store.ensureImage(entry.name)).vmlinuz,
       ),
     );
   },

@@ -23,3 +23,8 @@ export async function ensureImage(
 export async function ensureBusybox(options: ImageStoreOptions = {}): Promise<string> {
   return await openImageStore(options).ensureBusybox();
 }
+
+/** Path of an image that is no kernel (`seabios`, `grub` …), fetched if the cache does not have it. */
+export async function ensureFile(name: string, options: ImageStoreOptions = {}): Promise<string> {
+  return await openImageStore(options).ensureFile(name);
+}

@@ -47,6 +47,8 @@ export interface ImageStore {
   ensureImage(name: string, parts?: { readonly modules?: boolean }): Promise<GuestImage>;
   /** Path of a static busybox. */
   ensureBusybox(): Promise<string>;
+  /** Path of an image that is no kernel, by its short name. */
+  ensureFile(name: string): Promise<string>;
   /** Every catalog entry with what the cache holds of it. */
   list(): ImageStatus[];
   /** Hashes everything cached again. Returns one line per damaged file, empty if all is well. */
@@ -60,7 +62,7 @@ interface Resolution {
 }
 
 function resolve(entry: CatalogEntry, index: SuiteIndex): Resolution {
-  if (entry.kind === 'busybox') {
+  if (entry.kind === 'file') {
     const main = index.packages.get(entry.package);
     if (main === undefined) throw missingPackage(entry.package, entry.suite);
     return { main };
@@ -78,7 +80,7 @@ function kernelRelease(path: string): string | undefined {
 }
 
 function isMainFile(entry: CatalogEntry, path: string): boolean {
-  return entry.kind === 'busybox' ? /^(usr\/)?bin\/busybox$/.test(path) : kernelRelease(path) !== undefined;
+  return entry.kind === 'file' ? entry.path.test(path) : kernelRelease(path) !== undefined;
 }
 
 function isModule(path: string): boolean {
@@ -141,11 +143,12 @@ export function openImageStore(options: ImageStoreOptions = {}): ImageStore {
     const deb = basename(main.filename);
     progress({ kind: 'unpack', file: deb });
     const [found] = await unpackDeb(bytes, deb, (path) => isMainFile(entry, path));
-    if (found === undefined) throw new SoftvtError('ERR_SOFTVT_PACKAGE', `${deb} holds no ${entry.kind}`);
+    if (found === undefined)
+      throw new SoftvtError('ERR_SOFTVT_PACKAGE', `${deb} holds no ${entry.kind === 'file' ? entry.name : entry.kind}`);
     const version = (entry.kind === 'kernel' ? kernelRelease(found.path) : undefined) ?? main.version;
     // The package's version tells two builds of the same kernel release apart; ":" does not go everywhere in a path.
     const directory = join('images', entry.name, main.version.replaceAll(':', '_'));
-    const file = join(directory, entry.kind === 'kernel' ? 'vmlinuz' : 'busybox');
+    const file = join(directory, entry.kind === 'kernel' ? 'vmlinuz' : entry.file);
     writeAtomically(join(cache, file), found.data);
     return {
       name: entry.name,
@@ -203,6 +206,9 @@ export function openImageStore(options: ImageStoreOptions = {}): ImageStore {
     return manifest;
   };
 
+  const ensureFile = async (name: string): Promise<string> =>
+    join(cache, (await ensure(catalogEntry(name), false)).file);
+
   return {
     async ensureImage(name, parts = {}) {
       const entry = catalogEntry(name);
@@ -216,8 +222,9 @@ export function openImageStore(options: ImageStoreOptions = {}): ImageStore {
       };
     },
     async ensureBusybox() {
-      return join(cache, (await ensure(catalogEntry('busybox'), false)).file);
+      return await ensureFile('busybox');
     },
+    ensureFile,
     list() {
       return CATALOG.map((entry) => ({ entry, manifest: readManifest(cache, entry.name) }));
     },

@@ -4,6 +4,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { SoftvtError } from '../../util/errors.ts';
 import { writeAtomically } from './cache-files.ts';
+import { FILE_PACKAGES } from './catalog.ts';
 import { decompressXz } from './deb.ts';
 import { type DownloadPatience, downloadFile, fetchBytes } from './download.ts';
 import type { ImageEnvironment, Mirror } from './environment.ts';
@@ -26,7 +27,7 @@ const PACKAGES_PATH = 'main/binary-amd64/Packages.xz';
 const DAY_MS = 24 * 3600 * 1000;
 
 function isImagePackage(name: string): boolean {
-  return name === 'busybox-static' || isKernelPackage(name);
+  return FILE_PACKAGES.includes(name) || isKernelPackage(name);
 }
 
 /** Asks the mirrors in turn for the suite. */
@@ -84,13 +85,16 @@ async function checkedRelease(
 interface CachedList {
   /** SHA-256 of the `Packages.xz` it was made from. */
   readonly sha256: string;
+  /** The packages it was looked through for, beside kernels. */
+  readonly wanted?: readonly string[];
   readonly packages: readonly PackageEntry[];
 }
 
 function readCachedList(path: string, sha256: string): readonly PackageEntry[] | undefined {
   try {
     const list = JSON.parse(readFileSync(path, 'utf8')) as CachedList;
-    return list.sha256 === sha256 ? list.packages : undefined;
+    const complete = FILE_PACKAGES.every((name) => list.wanted?.includes(name));
+    return list.sha256 === sha256 && complete ? list.packages : undefined;
   } catch {
     return undefined;
   }
@@ -126,7 +130,7 @@ export async function fetchSuiteIndex(
   progress({ kind: 'unpack', file: `the package list of ${suite}` });
   const text = Buffer.from(await decompressXz(readFileSync(file), file)).toString('utf8');
   const packages = parsePackages(text, isImagePackage);
-  const list: CachedList = { sha256: expected.sha256, packages: [...packages.values()] };
+  const list: CachedList = { sha256: expected.sha256, wanted: FILE_PACKAGES, packages: [...packages.values()] };
   writeAtomically(listPath, JSON.stringify(list));
   rmSync(file, { force: true });
   return { suite, mirror, packages };
