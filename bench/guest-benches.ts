@@ -93,11 +93,17 @@ export function printGuestBenches(results: readonly GuestBenchResult[]): void {
   );
   printTable(
     'microseconds each, and how many (on emulators of a bare machine nothing exits)',
-    ['event', 'count', ...results.map(({ emulator }) => emulator)],
-    ofKind(ours, false).map(([name, { count }]) => [
+    [
+      'event',
+      'count',
+      ...results.map(({ emulator }) => emulator),
+      ...others.map(({ emulator }) => `faster than ${emulator}`),
+    ],
+    ofKind(ours, false).map(([name, { count, seconds }]) => [
       name,
       String(count),
       ...results.map(({ benches }) => figure(((benches[name]?.seconds ?? Number.NaN) / count) * 1e6)),
+      ...others.map(({ benches }) => figure((benches[name]?.seconds ?? Number.NaN) / seconds)),
     ]),
   );
   printTable(

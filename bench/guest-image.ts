@@ -1,7 +1,7 @@
 /** Compiles the bench guest and the disk loader with gcc. */
 
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -44,7 +44,8 @@ export function compileGuest(): GuestImages | string {
   try {
     const compile = (...args: string[]): Uint8Array => {
       const output = join(directory, 'out');
-      const { error, status, stderr } = spawnSync('gcc', [...FLAGS, '-o', output, ...args], {
+      const flags = args.includes('-c') ? FLAGS.filter((flag) => flag !== '-mgeneral-regs-only') : FLAGS;
+      const { error, status, stderr } = spawnSync('gcc', [...flags, '-o', output, ...args], {
         cwd: SOURCES,
         encoding: 'utf8',
       });
@@ -52,8 +53,10 @@ export function compileGuest(): GuestImages | string {
       if (status !== 0) throw new Error(`gcc cannot compile the guest: ${stderr.trim().split('\n')[0]}`);
       return readFileSync(output);
     };
+    const float = join(directory, 'float.o');
+    writeFileSync(float, compile('-m64', '-c', '-msse2', '-mfpmath=sse', '-fno-math-errno', 'float.c'));
     return {
-      guest: compile('-m64', '-Wl,-T,guest.ld', 'start.S', 'kernels.c', 'run.c'),
+      guest: compile('-m64', '-Wl,-T,guest.ld', 'start.S', 'kernels.c', 'run.c', float),
       bootSector: compile('-m32', '-Wl,-Ttext=0x7c00', '-Wl,-e,boot', 'disk.S'),
       diskLoader: compile('-m32', '-Os', '-Wl,-T,disk-loader.ld', 'disk-loader.c'),
     };

@@ -15,3 +15,6 @@ u64 kernel_fib(u64 n);
 u64 kernel_chase(u64 rounds);
 u64 kernel_interpreter(u64 rounds);
 u64 kernel_strings(u64 rounds);
+
+u64 float_scalar(u64 rounds);
+u64 float_packed(u64 rounds);

@@ -20,6 +20,9 @@
 #define TOUCH_PAGES 32768
 
 void fault_once(void);
+void system_calls(u64 rounds);
+u64 changed_code(u32 value);
+extern u8 changed_immediate[];
 
 static inline void outb(u8 value, u16 port)
 {
@@ -107,6 +110,33 @@ static u64 first_touch(u64 pages)
 	return 0;
 }
 
+/* SYSCALL, SWAPGS twice and SYSRET, from level 3. */
+static u64 system_call(u64 rounds)
+{
+	system_calls(rounds);
+	return 0;
+}
+
+/* INT n, handler and IRETQ. */
+static u64 interrupt(u64 rounds)
+{
+	for (; rounds > 0; rounds--)
+		__asm__ volatile("int $0x40");
+	return 0;
+}
+
+/* A function whose constant is changed before each call. */
+static u64 code_change(u64 rounds)
+{
+	u64 sum = 0;
+
+	for (; rounds > 0; rounds--) {
+		*(volatile u32 *)changed_immediate = rounds;
+		sum += changed_code(1);
+	}
+	return sum;
+}
+
 static const struct bench {
 	const char *name;
 	u64 (*run)(u64 count);
@@ -121,10 +151,15 @@ static const struct bench {
 	{ "chase", kernel_chase, 120000000 },
 	{ "interpreter", kernel_interpreter, 96000000 },
 	{ "strings", kernel_strings, 8000000 },
+	{ "float:scalar", float_scalar, 20000000 },
+	{ "float:packed", float_packed, 40000 },
 	{ "exit:cpuid", exit_cpuid, 200000 },
 	{ "exit:io", exit_io, 100000 },
 	{ "exit:mmio", exit_mmio, 50000 },
-	{ "page-fault", page_fault, 300000 },
+	{ "page-fault", page_fault, 1000000 },
+	{ "system-call", system_call, 1000000 },
+	{ "interrupt", interrupt, 1000000 },
+	{ "code-change", code_change, 300000 },
 	{ "first-touch", first_touch, TOUCH_PAGES },
 };
 

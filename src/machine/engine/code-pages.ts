@@ -10,7 +10,7 @@ import { decode, TRUNCATED } from '../isa/decode.ts';
 import type { Insn } from '../isa/insn.ts';
 import type { PhysicalMemory } from '../memory.ts';
 import type { Handlers } from './handlers.ts';
-import { CODE_AREA, ENTRY_COUNTERS, RAM_BASE, RECORDS, RECORDS_END } from './layout.ts';
+import { CODE_AREA, ENTRY_COUNTERS, JUMP_SOURCES, RAM_BASE, RECORDS, RECORDS_END } from './layout.ts';
 import { RECORD_SIZE, type Shaped, SPECIAL, writeRecord } from './record.ts';
 
 export type CodeSize = 16 | 32 | 64;
@@ -73,12 +73,12 @@ export class CodePages {
   /** Called when a page's regions cannot be entered any more. */
   onRegionsGone: (page: CodePage) => void = () => {};
   /** Entries after which a record is hot; 0 for never. */
-  readonly threshold: number;
+  readonly #threshold: number;
   readonly #byTable: CodePage[] = [];
 
   /** @param threshold entries after which a record is hot, at most 65535; 0 for as late as can be */
   constructor(memory: PhysicalMemory, handlers: Handlers, threshold = 0) {
-    this.threshold = threshold;
+    this.#threshold = threshold;
     this.#memory = memory;
     this.#handlers = handlers;
     this.#live = new Uint8Array(memory.backedSize / 4096);
@@ -268,13 +268,8 @@ export class CodePages {
 
   /** Starts counting the entries of a record. */
   resetCounter(record: number): void {
-    this.#memory.view.setUint16((record >>> 3) + ENTRY_COUNTERS, 0x10000 - this.threshold, true);
-  }
-
-  /** How often a record has been entered, below the threshold. */
-  entriesOf(record: number): number {
-    const counter = this.#memory.view.getUint16((record >>> 3) + ENTRY_COUNTERS, true);
-    return (counter + this.threshold) & 0xffff;
+    this.#memory.view.setUint16((record >>> 3) + ENTRY_COUNTERS, 0x10000 - this.#threshold, true);
+    this.#memory.view.setUint16((record >>> 3) + JUMP_SOURCES, 0, true);
   }
 
   /** Drops everything. */

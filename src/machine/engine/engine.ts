@@ -258,19 +258,15 @@ export class Engine {
   // ---- status flags of a state block
 
   statusFlags(block: number): number {
-    const view = this.#view;
-    const to = block - STATE;
-    return this.handlers.statusWord(
-      view.getInt32(CC_KIND + to, true),
-      view.getBigInt64(CC_A + to, true),
-      view.getBigInt64(CC_B + to, true),
-    );
+    return this.handlers.statusAt(block);
   }
   setStatusFlags(block: number, word: number): void {
     const view = this.#view;
     const to = block - STATE;
     view.setInt32(CC_KIND + to, flagsFromWordKind, true);
-    view.setBigInt64(CC_A + to, BigInt(word), true);
-    view.setBigInt64(CC_B + to, 0n, true);
+    view.setInt32(CC_A + to, word, true);
+    view.setInt32(CC_A + 4 + to, 0, true);
+    view.setInt32(CC_B + to, 0, true);
+    view.setInt32(CC_B + 4 + to, 0, true);
   }
 }

@@ -85,8 +85,8 @@ export class Handlers {
   #cold = 0;
   /** run(record or 0) → exit reason. */
   readonly run: (record: number) => number;
-  /** (kind, a, b) → status flags. */
-  readonly statusWord: (kind: number, a: bigint, b: bigint) => number;
+  /** Status flags of a state block. */
+  readonly statusAt: (block: number) => number;
 
   constructor(memory: WebAssembly.Memory) {
     this.#memory = memory;
@@ -94,7 +94,6 @@ export class Handlers {
     const { hot, support: supportModule, interpreter } = getCommon();
     const support = new WebAssembly.Instance(supportModule, { env: { memory } });
     this.#imports = { memory, table: this.#table, ...support.exports };
-    this.statusWord = support.exports['statusWord'] as (kind: number, a: bigint, b: bigint) => number;
     hot.forEach((body, i) => {
       const key = bodyKey(body);
       this.#byShape.set(key, SPECIAL_COUNT + i);
@@ -104,6 +103,7 @@ export class Handlers {
     });
     const instance = new WebAssembly.Instance(interpreter, { env: this.#imports });
     this.run = instance.exports['run'] as (record: number) => number;
+    this.statusAt = instance.exports['statusAt'] as (block: number) => number;
   }
 
   /** The handler of one instruction; call compileQueue() before its record may run. */

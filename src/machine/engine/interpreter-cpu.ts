@@ -42,6 +42,7 @@ import {
   FAULT_VA,
   FPR,
   GPR,
+  JUMP_SOURCES,
   PAGE_RIP,
   REASON,
   RIP,
@@ -319,7 +320,12 @@ export class InterpreterCpu extends Cpu {
 
   jumpTo(target: Expr<64>): void {
     this.#jumped = true;
+    const { flow, implicitMemory } = this.insn.row.operation;
+    const isTable = flow === 'indirect' && !implicitMemory;
+    const from = isTable ? this.code.let(add(this.#ip(), u32(this.#record))) : null;
     this.transfer(target);
+    // The translator wants to know where jump tables lead.
+    if (from !== null) this.code.store(shr(this.#ip(), u32(3)), truncate(shr(from, u32(4)), 16), JUMP_SOURCES);
     this.#countEntry();
     this.#stopIfOverBudget();
   }

@@ -2,13 +2,27 @@
  * Generates the interpreter: one function with a br_table over decoded records, and functions for what is rare.
  *
  * run(ip) → exit reason: starts at record `ip`, or at RIP when it is 0. See layout.ts for what it leaves where.
+ * statusAt(block) → the status flags of a state block.
  */
 import { Code } from '../isa/code.ts';
 import { importSupport } from '../isa/support.ts';
 import { InterpreterCpu, IP } from './interpreter-cpu.ts';
-import { BUDGET, CODE_MASK, EXIT, PAGE_RIP, REASON, RIP, STOPPED_AT, TLB_BASE } from './layout.ts';
+import {
+  BUDGET,
+  CC_A,
+  CC_B,
+  CC_KIND,
+  CODE_MASK,
+  EXIT,
+  PAGE_RIP,
+  REASON,
+  RIP,
+  STATE,
+  STOPPED_AT,
+  TLB_BASE,
+} from './layout.ts';
 import { type Shaped, SPECIAL, SPECIAL_COUNT } from './record.ts';
-import { I32, ModuleBuilder, type ValType } from './wasm.ts';
+import { Bytes, I32, ModuleBuilder, type ValType } from './wasm.ts';
 
 /** One instruction, or a fused pair. */
 export type HandlerBody = readonly Shaped[];
@@ -125,6 +139,15 @@ export function generateInterpreter(hot: readonly HandlerBody[]): Uint8Array<Arr
   code.end();
   out.getLocal(LEAVING);
   module.define(run, [I32], [I32], code.locals, out, 'run');
+  const flags = new Bytes();
+  flags
+    .getLocal(0)
+    .memory(0x28, CC_KIND - STATE)
+    .getLocal(0)
+    .memory(0x29, CC_A - STATE)
+    .getLocal(0)
+    .memory(0x29, CC_B - STATE);
+  module.define(module.declare(), [I32], [I32], [], flags.call(support.statusWord), 'statusAt');
   return module.build();
 }
 

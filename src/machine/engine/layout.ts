@@ -152,9 +152,13 @@ export const CODE_AREA = 0x2000000;
 export const RAM_BASE = 0x10000000;
 /** Where records begin; tables lie before them. */
 export const RECORDS: number = CODE_AREA + 6144 * 4096 * 4;
-export const RECORDS_END = 0xf000000;
+export const RECORDS_END = 0xe000000;
 /** Entry counters, u16: the counter of a record is at (record >>> 3) + ENTRY_COUNTERS. Wrapping to 0 means hot. */
 export const ENTRY_COUNTERS: number = RECORDS_END - (RECORDS >>> 3);
+/** Which indirect jump came to a record last, as a tag, u16: at (record >>> 3) + JUMP_SOURCES. */
+export const JUMP_SOURCES: number = ENTRY_COUNTERS + ((RECORDS_END - RECORDS) >>> 3);
+/** Tag of the record of a jump; 0 says nothing. */
+export const jumpTag = (record: number): number => (record >>> 4) & 0xffff;
 /** Most physical memory there can be. */
 export const MAX_RAM: number = 0x1_0000_0000 - RAM_BASE;
 

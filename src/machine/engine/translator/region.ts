@@ -10,7 +10,7 @@ import { type Effects, effectsOf } from './probe.ts';
 const MAX_INSNS = 400;
 const MAX_BLOCK = 64;
 /** Most blocks that one indirect jump or return is compared with. */
-const MAX_TARGETS = 16;
+const MAX_TARGETS = 32;
 
 export interface Step {
   readonly insn: Insn;
@@ -62,8 +62,8 @@ export interface PageView {
   decode(offset: number): Insn | null;
   /** Whether an offset is worth following as a target. */
   wanted(offset: number): boolean;
-  /** Where control has come often, the most frequent first: among them the targets of jump tables. */
-  hotEntries(): readonly number[];
+  /** Where the indirect jump at an offset has gone. */
+  targetsOf(offset: number): readonly number[];
 }
 
 /** Whether an instruction can be part of a region. */
@@ -158,14 +158,14 @@ interface Leaders {
   readonly leaders: Set<number>;
   /** Behind calls whose target is in the page. */
   readonly returns: Set<number>;
-  /** Possible targets of indirect jumps, if there is one. */
-  readonly tables: readonly number[];
+  /** Targets of indirect jumps. */
+  readonly tables: Set<number>;
 }
 
 function findLeaders(entry: number, page: PageView): Leaders {
   const leaders = new Set([entry]);
   const returns = new Set<number>();
-  let tables: readonly number[] = [];
+  const tables = new Set<number>();
   const pending = [entry];
   let left = MAX_INSNS;
   const follow = (offset: number): void => {
@@ -191,9 +191,11 @@ function findLeaders(entry: number, page: PageView): Leaders {
         returns.add(at);
         follow(at);
       }
-      if (flow === 'indirect' && !implicitMemory && tables.length === 0) {
-        tables = page.hotEntries();
-        for (const offset of tables) follow(offset);
+      if (flow === 'indirect' && !implicitMemory) {
+        for (const offset of page.targetsOf(at - insn.length)) {
+          tables.add(offset);
+          follow(offset);
+        }
       }
       break;
     }

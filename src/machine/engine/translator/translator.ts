@@ -11,7 +11,7 @@ import type { PhysicalMemory } from '../../memory.ts';
 import type { CodePage, CodePages } from '../code-pages.ts';
 import { FIRST_REGION, type Handlers } from '../handlers.ts';
 import { COLD_BASE } from '../interpreter.ts';
-import { ENTRY_COUNTERS, RAM_BASE } from '../layout.ts';
+import { ENTRY_COUNTERS, JUMP_SOURCES, jumpTag, RAM_BASE } from '../layout.ts';
 import { ModuleBuilder } from '../wasm.ts';
 import { translatorDefaults } from './defaults.ts';
 import { buildRegion, type PageView, type Region } from './region.ts';
@@ -19,9 +19,6 @@ import { TranslatorCpu } from './translator-cpu.ts';
 
 /** Regions per module. */
 const BATCH = 16;
-/** An entry counts as hot, where jump tables are concerned, from this part of the threshold on. */
-const HOT_SHARE = 16;
-const MOST_HOT_ENTRIES = 16;
 /** Most regions in use: about 100 MB of machine code and bookkeeping. */
 const MAX_LIVE = 12_000;
 
@@ -154,24 +151,20 @@ export class Translator {
         return insn;
       },
       wanted: (offset) => view.getUint32(page.table + offset * 4, true) !== 0,
-      hotEntries: () => this.#hotEntries(page),
+      targetsOf: (offset) => this.#targetsOf(page, offset),
     };
   }
 
-  #hotEntries(page: CodePage): number[] {
+  #targetsOf(page: CodePage, jump: number): number[] {
     const { view } = this.#memory;
-    const entries: { offset: number; count: number }[] = [];
+    const tag = jumpTag(view.getUint32(page.table + jump * 4, true));
+    const targets: number[] = [];
+    if (tag === 0) return targets;
     for (let offset = 0; offset < 4096; offset++) {
       const record = view.getUint32(page.table + offset * 4, true);
-      if (record === 0) continue;
-      const isRegion = this.#handlers.isRegion(view.getUint16(record, true));
-      const count = isRegion ? this.#pages.threshold : this.#pages.entriesOf(record);
-      if (count * HOT_SHARE >= this.#pages.threshold) entries.push({ offset, count });
+      if (record !== 0 && view.getUint16((record >>> 3) + JUMP_SOURCES, true) === tag) targets.push(offset);
     }
-    return entries
-      .sort((a, b) => b.count - a.count || a.offset - b.offset)
-      .slice(0, MOST_HOT_ENTRIES)
-      .map(({ offset }) => offset);
+    return targets;
   }
 
   /** The interpreter's records of a region's instructions, or null where making them has dropped everything. */

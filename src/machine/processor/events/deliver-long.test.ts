@@ -23,15 +23,16 @@ test('delivery through TLB entries and by walks come to the same, whatever gate,
       offset: seldom() ? pick(ODD_OFFSETS) : 0x8100n,
       type: seldom() ? pick([5, 6, 12]) : pick([14, 15]),
       present: !seldom(),
+      dpl: pick([0, 3]),
       ist: seldom() ? 1 : 0,
     };
     const rsp = (cpl === 0 ? STACK0 : STACK3) - (seldom() ? pick([0xfe8, 0x1000 - 40, 0x8001]) : random.below(64));
     const flags = 2 | (random.below(0x10000) & 0x4dd5 & (seldom() ? -1 : ~0x4100));
     const event = {
       vector,
-      type: random.below(2) === 0 ? EVENT.exception : EVENT.external,
+      type: pick([EVENT.exception, EVENT.external, EVENT.software, EVENT.softwareException]),
       errorCode: random.below(2) === 0 ? NO_ERROR : random.below(0x10000),
-      instructionLength: 0,
+      instructionLength: 2,
     };
     const outcomes = [false, true].map((warm) => {
       const l = new Lab('long', cpl);

@@ -13,7 +13,7 @@ import { enterCode, setCpl } from '../rip.ts';
 import { nullSegment } from '../segments/descriptor.ts';
 import { setSegment } from '../segments/load.ts';
 import { attributesOf, describes, findDescriptor, findInTable, segmentOfWords } from '../segments/raw-descriptor.ts';
-import { type Event, isSoftware } from './event.ts';
+import { type Event, isGateChecked, isSoftware } from './event.ts';
 
 const GATE_SIZE = 16;
 /** Type, S and P of the upper word's access byte: interrupt and trap gates. */
@@ -31,11 +31,13 @@ const canonical = (high: number, shift: number): boolean => {
 };
 
 /**
- * Delivers an event that the processor itself raised, if that is simple. Only in long mode.
+ * Delivers an event if that is simple. Only in long mode.
  * @param flags the RFLAGS image to push
  */
 export function deliverSimply(p: Processor, event: Event, flags: number): boolean {
-  if (isSoftware(event) || (p.cpl !== 0 && p.cpl !== 3) || flags & FLAG_VM) return false;
+  if ((p.cpl !== 0 && p.cpl !== 3) || flags & FLAG_VM) return false;
+  const ripLow = p.read32(RIP) + (isSoftware(event) ? event.instructionLength : 0);
+  if (ripLow > 0xffff_ffff) return false;
   const m = p.mmu;
   const { view } = p.machine.memory;
   const gate = findInTable(p, p.idtr, event.vector * GATE_SIZE, GATE_SIZE);
@@ -44,6 +46,7 @@ export function deliverSimply(p: Processor, event: Event, flags: number): boolea
   const middle = view.getUint32(gate + 4, true);
   const offsetHigh = view.getUint32(gate + 8, true);
   const kind = (middle >>> 8) & GATE_KIND;
+  if (isGateChecked(event) && ((middle >>> 13) & 3) < p.cpl) return false;
   if (kind !== GATE || (middle & 7) !== 0 || (view.getUint32(gate + 12, true) & 0x1f00) !== 0) return false;
   if (!canonical(offsetHigh, m.canonicalShift)) return false;
 
@@ -83,7 +86,7 @@ export function deliverSimply(p: Processor, event: Event, flags: number): boolea
     view.setUint32(to + 4, 0, true);
     to += 8;
   }
-  view.setUint32(to, p.read32(RIP), true);
+  view.setUint32(to, ripLow, true);
   view.setUint32(to + 4, p.read32(RIP + 4), true);
   view.setUint32(to + 8, code.selector, true);
   view.setUint32(to + 12, 0, true);

@@ -2,6 +2,7 @@
 import { RCX, RDX, RSP, SS } from '../../engine/layout.ts';
 import { implement } from '../../isa/handlers.ts';
 import type { Insn } from '../../isa/insn.ts';
+import { halves, splitLinear } from '../../mmu/halves.ts';
 import {
   IA32_FMASK,
   IA32_LSTAR,
@@ -25,7 +26,7 @@ import {
 } from '../../processor.ts';
 import { isCanonical } from '../canonical.ts';
 import { DR6_BS } from '../events/debug.ts';
-import { enterCode, loadFlags, nextRip } from '../rip.ts';
+import { enterCode, enterFlat64, loadFlags, nextRip } from '../rip.ts';
 import { setSegment } from '../segments/load.ts';
 
 const R11 = 11;
@@ -45,16 +46,23 @@ const data = (selector: number, dpl: number): Segment => flat(selector, DATA, dp
 
 const msr = (p: Processor, index: number): bigint => p.msrs.get(index) ?? 0n;
 
+/** The upper half of an MSR, without BigInt arithmetic: kernels and programs call each other often. */
+function upperHalf(p: Processor, index: number): number {
+  splitLinear(msr(p, index));
+  return halves[1]!;
+}
+
 implement('SYSCALL', (p: Processor, insn: Insn): Outcome => {
   if (!p.mode64 || !(p.efer & EFER_SCE)) return p.raise(UD);
   // all checks passed
   const flags = p.rflags;
-  const selector = Number((msr(p, IA32_STAR) >> 32n) & 0xffffn);
+  const selector = upperHalf(p, IA32_STAR) & 0xffff;
   p.setGpr(RCX, nextRip(p, insn.length));
-  p.setGpr(R11, BigInt(flags & ~FLAG_RF));
-  loadFlags(p, flags & ~(Number(msr(p, IA32_FMASK)) | FLAG_RF));
-  setSegment(p, SS, { ...data(selector + 8, 0), selector: (selector + 8) & 0xffff });
-  enterCode(p, code64(selector, 0), 0, msr(p, IA32_LSTAR));
+  p.setGpr32(R11, flags & ~FLAG_RF);
+  splitLinear(msr(p, IA32_FMASK));
+  loadFlags(p, flags & ~(halves[0]! | FLAG_RF));
+  enterFlat64(p, selector & 0xfffc, (selector + 8) & 0xffff, 0);
+  p.rip = msr(p, IA32_LSTAR);
   return JUMPED;
 });
 
@@ -65,12 +73,17 @@ implement('SYSRET', (p: Processor, insn: Insn): Outcome => {
   const rip = long ? p.gpr(RCX) : BigInt(p.gpr32(RCX));
   if (!isCanonical(p, rip)) return p.raise(GP, 0);
   // all checks passed
-  const selector = Number((msr(p, IA32_STAR) >> 48n) & 0xffffn);
-  loadFlags(p, (Number(p.gpr(R11) & 0x3c_7fd7n) & ~FLAG_RF) | 2);
+  const selector = upperHalf(p, IA32_STAR) >>> 16;
+  loadFlags(p, (p.gpr32(R11) & 0x3c_7fd7 & ~FLAG_RF) | 2);
   // The trap flag that it loads traps at once.
   if (p.flagsRest & FLAG_TF) p.pendingDebug |= DR6_BS;
+  if (long) {
+    enterFlat64(p, ((selector + 16) & 0xfffc) | 3, ((selector + 8) & 0xfffc) | 3, 3);
+    p.rip = rip;
+    return JUMPED;
+  }
   setSegment(p, SS, data(selector + 8, 3));
-  enterCode(p, long ? code64(selector + 16, 3) : code32(selector, 3), 3, rip);
+  enterCode(p, code32(selector, 3), 3, rip);
   return JUMPED;
 });
 
