@@ -79,7 +79,7 @@ function begin(vcpu: X86Vcpu): RunResult {
   run.flags = 0;
   if (arch.mpState === KVM_MP_STATE_UNINITIALIZED) {
     if (!vcpu.wantsToRun) return -EINTR;
-    if (kvmApicHasPendingInitOrSipi(vcpu)) return afterUninitializedBlock(vcpu);
+    if (kvmApicHasPendingInitOrSipi(vcpu) || vcpu.task.signalPending) return afterUninitializedBlock(vcpu);
     // Waits for INIT and SIPI of another vCPU.
     arch.blockedUninitialized = true;
     vcpu.running = true;
