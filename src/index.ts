@@ -33,6 +33,7 @@ const HOST_MEMORY: number = 32 * MIB;
 /** What a TDX module needs in addition: its metadata of all memory, and secure page tables. */
 const TDX_MEMORY: number = 32 * MIB;
 const MOST_PROCESSORS = 64;
+const PAGE_SIZE = 4096;
 
 /** What {@link createHost} builds. */
 export interface HostOptions {
@@ -103,8 +104,10 @@ function hostFor(configs: readonly GuestConfig[]): GuestHost {
     epochSeconds: first?.epochSeconds ?? 0,
     tdx: configs.some(({ type }) => type === 'td') ? 'module' : 'none',
   });
+  const { keyed } = host.machine.memory;
+  const ownersView = (page: number): Uint8Array => keyed.readBytes(page, keyed.ownerOf(page), PAGE_SIZE);
   const inspect = module === undefined ? {} : { inspectTd: (vm: VmmVm) => inspectTd(module, vm) };
-  return { host, kvm, noTdx: tdxState(host).reason, ...inspect };
+  return { host, kvm, noTdx: tdxState(host).reason, ownersView, ...inspect };
 }
 
 /** Starts a guest on a machine with KVM, or on a machine of its own if it is to run bare. Throws a SoftvtError if the input cannot be a guest. */

@@ -68,7 +68,7 @@ export interface GuestRun {
   /** There will be no more input. */
   endInput(): void;
   statistics(): GuestStatistics;
-  /** Hash over guest RAM and vCPU state, in hex; of a TD over what its host can see. Meaningful when the guest is over. */
+  /** Hash over guest RAM and vCPU state, in hex; of a TD over RAM and counts. Meaningful when the guest is over. */
   stateHash(): string;
   /** What the host reads in the page behind a guest-physical address; undefined where there is none. */
   hostView(gpa: number): Uint8Array | undefined;

@@ -24,6 +24,8 @@ export interface VmSurroundings {
   readonly kvm: VmmKvm;
   /** Where KVM cannot create TDs: why not. */
   readonly noTdx?: string;
+  /** A page as its owner reads it, private pages of TDs included: for state hashes. The host itself has no such thing. */
+  readonly ownersView?: (page: number) => Uint8Array;
   readonly console: SerialConsole;
 }
 

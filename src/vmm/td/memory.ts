@@ -84,14 +84,14 @@ export class TdMemory {
     return range.file.residentPage(index) ?? this.#vm.mm.residentPage(range.shared + index * PAGE_SIZE);
   }
 
-  /** Feeds the shared pages, which are all that the host can see, to a hash. */
+  /** Feeds every page that was ever touched, as `read` gives it, to a hash. */
   hash(hash: StateHash, read: (page: number) => Uint8Array): void {
-    for (const { gpa, size, shared } of this.#ranges) {
-      for (let at = 0; at < size; at += PAGE_SIZE) {
-        const page = this.#vm.mm.residentPage(shared + at);
+    for (const { gpa, size } of this.#ranges) {
+      for (let at = gpa; at < gpa + size; at += PAGE_SIZE) {
+        const page = this.hostPage(at);
         if (page === undefined) continue;
         const bytes = read(page);
-        hash.page((gpa + at) / PAGE_SIZE, new Int32Array(bytes.buffer, bytes.byteOffset, PAGE_SIZE / 4));
+        hash.page(at / PAGE_SIZE, new Int32Array(bytes.buffer, bytes.byteOffset, PAGE_SIZE / 4));
       }
     }
   }

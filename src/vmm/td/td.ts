@@ -136,10 +136,11 @@ export class TrustDomain implements RunnableGuest {
     return this.#memory.hostPage(gpa);
   }
 
-  /** Only shared memory and what KVM counts: registers and private memory are nobody's to see. */
+  /** Memory, of which the private pages count only where somebody can see them, and what is counted; never registers. */
   hash(hash: StateHash): void {
-    const { memory, clock } = this.#surroundings.host.machine;
-    this.#memory.hash(hash, (page) => memory.readBytes(page, PAGE_SIZE));
+    const { host, ownersView } = this.#surroundings;
+    const { memory, clock } = host.machine;
+    this.#memory.hash(hash, ownersView ?? ((page) => memory.readBytes(page, PAGE_SIZE)));
     hash.value([clock.instructions, this.exitCounts()]);
   }
 
