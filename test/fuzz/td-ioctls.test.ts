@@ -9,8 +9,8 @@ import { ok } from '../kvm/lab.ts';
 import { KVM_CAP_SPLIT_IRQCHIP, KVM_X86_TDX_VM, TdLab, type TdxHostLab, tdxHost } from '../kvm/td-lab.ts';
 import { anyBigint, anyNumber } from './lab.ts';
 
-const ROUNDS = 12;
-const STEPS = 60;
+const ROUNDS = 60;
+const STEPS = 80;
 const SLOT = 0x10_0000;
 
 /** One of two: mostly what makes sense, now and then anything. */
@@ -150,7 +150,8 @@ test('random histories: every call gives a value or an errno, other TDs go on, a
     const source = vm.mm.mmap(SLOT);
     vm.mm.write(source, Uint8Array.of(0xeb, 0xfe));
     const history: History = { lab, vm, vcpus: [], files: [], source };
-    const prologue = r.below(4) === 0 ? [] : ['split', 'initVm', 'createVcpu', 'initVcpu', 'slot', 'attributes'];
+    const prologue =
+      r.below(4) === 0 ? [] : ['split', 'initVm', 'createVcpu', 'initVcpu', 'slot', 'attributes', 'memory', 'memory'];
     for (let step = 0; step < STEPS; step++) {
       const name = prologue[step] ?? names[r.below(names.length)]!;
       const result = await STEP_BY_NAME[name]!(history, r);
@@ -165,6 +166,6 @@ test('random histories: every call gives a value or an errno, other TDs go on, a
     expect(inventory(), `round ${round}`).toEqual(before);
   }
   // The histories got far enough to mean something.
-  for (const name of ['initVm', 'initVcpu', 'memory', 'finalize', 'cpuid']) expect(reached).toContain(name);
+  for (const name of ['initVm', 'initVcpu', 'memory', 'finalize', 'cpuid', 'hole']) expect(reached).toContain(name);
   other.close();
 }, 120_000);
