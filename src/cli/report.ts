@@ -10,9 +10,9 @@ export interface RunReport {
   readonly wallSeconds: number;
 }
 
-/** The object of `--json`. `seamcalls` and `tdcalls` are those of TDs, `mrtd` and `rtmr` are there for TDs only. */
+/** The object of `--json`. `engine` is what the engine did (machine/engine/counters.ts); `seamcalls` and `tdcalls` are those of TDs, `mrtd` and `rtmr` are there for TDs only. */
 export function jsonReport({ end, statistics, wallSeconds }: RunReport, stateHash: string): string {
-  const { instructions, virtualSeconds, exits, tdx } = statistics;
+  const { instructions, virtualSeconds, exits, tdx, engine } = statistics;
   return JSON.stringify({
     reason: end.reason,
     detail: describeEnd(end),
@@ -23,6 +23,7 @@ export function jsonReport({ end, statistics, wallSeconds }: RunReport, stateHas
     exits,
     seamcalls: tdx?.seamcalls ?? {},
     tdcalls: tdx?.tdcalls ?? {},
+    ...(engine === undefined ? {} : { engine }),
     ...(tdx === undefined ? {} : { mrtd: tdx.mrtd, rtmr: tdx.rtmr }),
   });
 }
@@ -46,4 +47,36 @@ export function summaryLines({ end, statistics, wallSeconds }: RunReport): strin
     `${count(instructions)} instructions, ${mips.toFixed(0)} guest MIPS`,
     `${total} VM exits: ${byReason.slice(0, 8).join(', ')}${byReason.length > 8 ? ', …' : ''}`,
   ];
+}
+
+/** What the engine did, for `softvt profile`. */
+export function engineLines({ statistics }: RunReport): string[] {
+  const { engine, instructions } = statistics;
+  if (engine === undefined) return [];
+  const { exits, assists, slowAccesses, steps, translator, translated } = engine;
+  const list = (counts: Readonly<Record<string, number>>): string =>
+    Object.entries(counts)
+      .sort(([, a], [, b]) => b - a)
+      .map(([name, value]) => `${name} ${count(value)}`)
+      .join(', ');
+  const lines = [
+    `left generated code for: ${list(exits)}`,
+    `instructions that TypeScript performed: ${list(assists)}`,
+    `${count(slowAccesses)} accesses without a TLB entry, ${count(steps)} instructions executed by themselves`,
+  ];
+  if (translator !== null) {
+    const { regions, modules, insns, milliseconds, dropped, evictions } = translator;
+    lines.push(
+      `${count(regions)} regions of ${count(insns)} instructions in ${count(modules)} modules, ${milliseconds.toFixed(0)} ms; ` +
+        `${count(dropped)} dropped, ${count(evictions)} evictions`,
+    );
+  }
+  if (translated !== undefined && translated.entries > 0) {
+    const share = (translated.instructions / instructions) * 100;
+    const each = translated.instructions / translated.entries;
+    lines.push(
+      `${share.toFixed(1)} % of instructions in regions, ${count(translated.entries)} entries, ${each.toFixed(1)} instructions each`,
+    );
+  }
+  return lines;
 }

@@ -1,5 +1,6 @@
 /** A guest as its user sees it: what is asked for, how it ends, what it cost. */
 
+import type { EngineStatistics } from '../machine/engine/counters.ts';
 import type { GuestEnd } from './guest-end.ts';
 import type { ConsoleSink } from './serial-console.ts';
 
@@ -40,6 +41,8 @@ export interface GuestStatistics {
   readonly virtualSeconds: number;
   /** VM exits by the exit reason's name. */
   readonly exits: Readonly<Record<string, number>>;
+  /** What the machine's engine has done for all guests. */
+  readonly engine?: EngineStatistics;
   /** Of a TD: what its host saw of TDX. */
   readonly tdx?: TdxStatistics;
 }

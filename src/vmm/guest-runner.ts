@@ -68,7 +68,7 @@ export class GuestRunner implements GuestRun {
   }
 
   statistics(): GuestStatistics {
-    const { clock } = this.#host.host.machine;
+    const { clock, engine } = this.#host.host.machine;
     const exits: Record<string, number> = {};
     const now = this.#machine.exitCounts();
     for (let reason = 0; reason < Math.max(now.length, this.#earlierExits.length); reason++) {
@@ -80,6 +80,7 @@ export class GuestRunner implements GuestRun {
       instructions: clock.instructions,
       virtualSeconds: clock.now() / NS_PER_SECOND,
       exits,
+      ...(engine === undefined ? {} : { engine: engine.statistics() }),
       ...(tdx === undefined ? {} : { tdx }),
     };
   }

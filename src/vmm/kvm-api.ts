@@ -3,6 +3,7 @@
 import type { Clock } from '../devices/clock.ts';
 import type { ClockMode, UserMemory } from '../host/index.ts';
 import type { Kvm, Vcpu, Vm } from '../kvm/index.ts';
+import type { EngineStatistics } from '../machine/engine/counters.ts';
 import type { PhysicalMemory } from '../machine/memory.ts';
 import { SoftvtError } from '../util/errors.ts';
 
@@ -11,6 +12,8 @@ export interface VmmHost {
   readonly machine: {
     readonly memory: PhysicalMemory;
     readonly clock: { readonly instructions: number; now(): number };
+    /** Not there in tests without a machine. */
+    readonly engine?: { statistics(): EngineStatistics };
   };
   /** Clock and alarms for device models. */
   readonly timers: Clock;

@@ -2,10 +2,11 @@
 
 import { Session } from 'node:inspector/promises';
 import { type CommandDef, defineCommand } from 'citty';
+import { translatorDefaults } from '../../machine/engine/translator/defaults.ts';
 import { exitCode } from '../../vmm/guest-end.ts';
 import { runSession, type SessionEnvironment } from '../guest-session.ts';
 import { selfTimes, type V8Profile } from '../profile-report.ts';
-import { summaryLines } from '../report.ts';
+import { engineLines, summaryLines } from '../report.ts';
 import { checkRunOptions, RUN_ARGS } from '../run-options.ts';
 import { guestConfig } from './run.ts';
 
@@ -23,6 +24,7 @@ export function profileCommandWith(
     async run({ args }) {
       const options = checkRunOptions(args);
       const config = guestConfig(options, environment.process.stdin.isTTY === true);
+      translatorDefaults.counting = true;
       const session = new Session();
       session.connect();
       await session.post('Profiler.enable');
@@ -34,7 +36,7 @@ export function profileCommandWith(
       const say = (line: string): void => {
         environment.process.stderr.write(`softvt: ${line}\n`);
       };
-      for (const line of summaryLines(report)) say(line);
+      for (const line of [...summaryLines(report), ...engineLines(report)]) say(line);
       for (const { share, name } of selfTimes(profile as V8Profile).slice(0, LINES)) {
         say(`${(share * 100).toFixed(1).padStart(5)} %  ${name}`);
       }

@@ -57,7 +57,7 @@ export class BareRunner implements GuestRun {
   }
 
   statistics(): GuestStatistics {
-    const { clock } = this.#machine.machine;
+    const { clock, engine } = this.#machine.machine;
     const { instructions, ns, exits: earlier } = this.#earlier;
     const exits: Record<string, number> = {};
     for (const [reason, count] of this.#machine.exitCounts().entries()) {
@@ -68,6 +68,7 @@ export class BareRunner implements GuestRun {
       instructions: instructions + clock.instructions,
       virtualSeconds: (ns + clock.now()) / NS_PER_SECOND,
       exits,
+      engine: engine.statistics(),
     };
   }
 
