@@ -120,7 +120,8 @@ describe('exits of a TD', () => {
       area.setExit(area.memoryFault);
       yield -14;
     });
-    expect(end).toMatchObject({ reason: 'kvm-error' });
+    const message = 'the TD used private memory at 0x10000000000, where there is none';
+    expect(end).toEqual({ reason: 'kvm-error', message });
   });
 
   test('the I/O APIC answers in memory', async () => {

@@ -223,7 +223,13 @@ export class TrustDomain implements RunnableGuest {
     if (exit.kind === 'memory-fault') {
       // The guest has used a page the other way than KVM was told: as it uses it, so it shall be.
       const toPrivate = (exit.flags & KVM_MEMORY_EXIT_FLAG_PRIVATE) !== 0n;
-      return this.#memory.convert(exit.gpa, exit.size, toPrivate) === 0;
+      if (this.#memory.convert(exit.gpa, exit.size, toPrivate) === 0) return true;
+      const kind = toPrivate ? 'private' : 'shared';
+      this.stop({
+        reason: 'kvm-error',
+        message: `the TD used ${kind} memory at 0x${exit.gpa.toString(16)}, where there is none`,
+      });
+      return true;
     }
     if (errno !== 0) return false;
     switch (exit.kind) {
