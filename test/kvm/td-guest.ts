@@ -13,7 +13,8 @@ export const SHARED_BIT: bigint = 1n << 47n;
 export const RESET_PAGE = 0xffff_f000;
 export const PML4 = 0x1000;
 export const CODE = 0x1_0000;
-const SHARED_ALIAS = 0x80_0000_0000n;
+/** Linear addresses from here on are shared memory. */
+export const SHARED_ALIAS = 0x80_0000_0000n;
 /** Port that the guest writes to when a command is done. */
 export const DONE_PORT = 0x80;
 export const RESULT = 128;
@@ -56,6 +57,10 @@ const REPORT = `
   tdcall
 `;
 
+/** Commands in RAX that are no TDCALL: R8 is loaded from, or stored to, the linear address in RCX. */
+export const LOAD = 0x1000;
+export const STORE = 0x1001;
+
 /** The command loop; RSI is the vCPU's index at reset. */
 export const SERVER = `
   bits 64
@@ -86,7 +91,12 @@ again:
   mov r13, [rbp+104]
   mov r14, [rbp+112]
   mov r15, [rbp+120]
+  cmp rax, ${LOAD}
+  je load
+  cmp rax, ${STORE}
+  je store
   tdcall
+done:
   mov [rbp+${RESULT}], rax
   mov [rbp+${RESULT}+8], rcx
   mov [rbp+${RESULT}+16], rdx
@@ -102,6 +112,12 @@ again:
   mov [rbp+${RESULT}+112], r14
   mov [rbp+${RESULT}+120], r15
   jmp again
+load:
+  mov r8, [rcx]
+  jmp done
+store:
+  mov [rcx], r8
+  jmp done
 `;
 
 /** Four GiB twice, by 1 GiB pages: private at 0, shared at 512 GiB. */
