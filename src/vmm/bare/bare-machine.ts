@@ -15,6 +15,7 @@ import { writeMpTable } from '../mp-table.ts';
 import { Board } from '../pc/board.ts';
 import type { SerialConsole } from '../serial-console.ts';
 import type { StateHash } from '../state-hash.ts';
+import { writeBiosDataArea } from './bios-data-area.ts';
 import { attachDisks } from './disks.ts';
 import { attachFirmwareDevices, checkFirmware, shadow } from './firmware.ts';
 import { InterruptControllers, virtualWire } from './interrupt-controllers.ts';
@@ -26,6 +27,8 @@ import { processorState } from './processor-state.ts';
 const SHARED_SLICE = 100_000;
 /** Nanoseconds of a processor that is alone. */
 const LONE_SLICE = 1_000_000;
+/** What a PAUSE takes where nobody else wants to run: the cycles that it takes on present-day processors. */
+const PAUSE_NS = 140;
 const PAGE_SIZE = 4096;
 
 /** One bare machine. It runs once; after a reset a new one is built. */
@@ -63,7 +66,8 @@ export class BareMachine {
     attachDisks(pci, machine.ports, (irq, level) => this.#controllers.setIrq(irq, level), config.disks ?? []);
     // Whom a processor waits for gets the rest of its turn.
     machine.onSpin = () => {
-      machine.turnOver = true;
+      if (machine.processors.some((p) => p !== machine.current && mayRun(p))) machine.turnOver = true;
+      else machine.clock.skipTo(machine.clock.now() + PAUSE_NS);
     };
     for (const p of machine.processors) {
       machine.activate(p);
@@ -142,6 +146,7 @@ export class BareMachine {
       write: (gpa, bytes) => machine.memory.writeBytes(Number(gpa), bytes),
       read: (gpa, length) => machine.memory.readBytes(Number(gpa), length),
     };
+    writeBiosDataArea(memory);
     const rsdp = writeAcpiTables(memory, config.cpus);
     writeMpTable(memory, config.cpus);
     const { entry } = loadKernel(memory, {
