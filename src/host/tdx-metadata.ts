@@ -42,6 +42,7 @@ export interface TdxCpuidConfig {
   readonly edx: number;
 }
 
+/** In {@link TdxCpuidConfig.subleaf}: the leaf has no subleaves. */
 export const TDX_CPUID_NO_SUBLEAF = 0xffff_ffff;
 
 /** Bits of TDX_FEATURES0. */

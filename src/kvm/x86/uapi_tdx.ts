@@ -111,6 +111,7 @@ export const kvm_tdx_init_vm: UapiStruct<Required<Omit<KvmTdxInitVm, 'cpuid'>>> 
   ],
 );
 
+/** A region of initial memory. */
 export const kvm_tdx_init_mem_region: UapiStruct<KvmTdxInitMemRegion> = new UapiStruct('kvm_tdx_init_mem_region', 24, [
   ['sourceAddr', 'address'],
   ['gpa', 'address'],
