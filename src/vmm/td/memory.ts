@@ -29,26 +29,28 @@ export class TdMemory {
   readonly #vm: VmmVm;
   readonly #ranges: Range[] = [];
 
-  /** Makes a slot for each range, all of it private at first. */
-  constructor(vm: VmmVm, ranges: readonly { readonly gpa: number; readonly size: number }[]) {
+  constructor(vm: VmmVm) {
     this.#vm = vm;
-    for (const { gpa, size } of ranges) {
-      const file = expectOk('KVM_CREATE_GUEST_MEMFD', vm.createGuestMemfd({ size, flags: 0n }));
-      const range: Range = { gpa, size, shared: vm.mm.mmap(size), file };
-      const slot = {
-        slot: this.#ranges.length,
-        flags: KVM_MEM_GUEST_MEMFD,
-        guestPhysAddr: gpa,
-        memorySize: size,
-        userspaceAddr: range.shared,
-        guestMemfd: file,
-        guestMemfdOffset: 0,
-      };
-      this.#ranges.push(range);
-      expectOk('KVM_SET_USER_MEMORY_REGION2', vm.setUserMemoryRegion2(slot));
-      const attributes = { address: gpa, size, attributes: KVM_MEMORY_ATTRIBUTE_PRIVATE, flags: 0n };
-      expectOk('KVM_SET_MEMORY_ATTRIBUTES', vm.setMemoryAttributes(attributes));
-    }
+  }
+
+  /** Makes a slot, all of it private at first. */
+  add(gpa: Gpa, size: number): void {
+    const vm = this.#vm;
+    const file = expectOk('KVM_CREATE_GUEST_MEMFD', vm.createGuestMemfd({ size, flags: 0n }));
+    const range: Range = { gpa, size, shared: vm.mm.mmap(size), file };
+    const slot = {
+      slot: this.#ranges.length,
+      flags: KVM_MEM_GUEST_MEMFD,
+      guestPhysAddr: gpa,
+      memorySize: size,
+      userspaceAddr: range.shared,
+      guestMemfd: file,
+      guestMemfdOffset: 0,
+    };
+    this.#ranges.push(range);
+    expectOk('KVM_SET_USER_MEMORY_REGION2', vm.setUserMemoryRegion2(slot));
+    const attributes = { address: gpa, size, attributes: KVM_MEMORY_ATTRIBUTE_PRIVATE, flags: 0n };
+    expectOk('KVM_SET_MEMORY_ATTRIBUTES', vm.setMemoryAttributes(attributes));
   }
 
   /** Makes guest pages private or shared; what the side that goes out of use held is lost. −EINVAL outside of memory. */

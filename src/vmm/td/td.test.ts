@@ -160,6 +160,21 @@ describe('exits of a TD', () => {
   });
 });
 
+test('a TD that cannot be made leaves nothing behind', () => {
+  const fake = new FakeHost(function* () {});
+  const createVm = (): ReturnType<typeof fake.kvm.createVm> => {
+    const vm = fake.kvm.createVm() as (typeof fake.vms)[0];
+    vm.createVcpu = () => -28 as never;
+    return vm;
+  };
+  const sink = { ready: undefined, write: () => {} };
+  expect(() => new GuestRunner({ host: fake.host, kvm: { ...fake.kvm, createVm } }, config, sink)).toThrow(
+    'KVM_CREATE_VCPU failed with errno 28',
+  );
+  expect(fake.vms[0]!.calls.slice(-2)).toEqual(['close memfd', 'close memfd']);
+  expect(fake.vms[0]!.closed).toBe(true);
+});
+
 test('a host without TDX refuses, with the reason', () => {
   const fake = new FakeHost(function* () {});
   const kvm = { ...fake.kvm, checkExtension: () => 1 };

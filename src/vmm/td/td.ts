@@ -68,15 +68,16 @@ export class TrustDomain implements RunnableGuest {
     }
     const vm = expectOk('KVM_CREATE_VM', kvm.createVm(KVM_X86_TDX_VM));
     this.#vm = vm;
-    this.#initialize(config.cpus);
-    this.#memory = new TdMemory(vm, [
-      { gpa: 0, size: config.memorySize },
-      { gpa: SHIM_ADDRESS, size: SHIM_SIZE },
-    ]);
-    this.#createVcpus(config.cpus, image);
-    for (const region of image.regions) this.#add(region);
-    expectOk('KVM_TDX_FINALIZE_VM', vm.memoryEncryptOp({ id: KVM_TDX_FINALIZE_VM, data: 0n }));
-    for (const { gpa, size } of image.unaccepted) this.#map(gpa, size);
+    this.#memory = new TdMemory(vm);
+    try {
+      this.#build(config, image);
+    } catch (error) {
+      // Other guests of the host may live on, and want the memory and the KeyID.
+      this.#memory.closeFiles();
+      vm.close();
+      this.#memory.release();
+      throw error;
+    }
     this.#board = new TdBoard({
       clock: host.timers,
       wires: {
@@ -150,6 +151,17 @@ export class TrustDomain implements RunnableGuest {
     this.#memory.closeFiles();
     this.#vm.close();
     this.#memory.release();
+  }
+
+  /** Up to a TD that can run. */
+  #build({ cpus, memorySize }: GuestConfig, image: TdImage): void {
+    this.#initialize(cpus);
+    this.#memory.add(0, memorySize);
+    this.#memory.add(SHIM_ADDRESS, SHIM_SIZE);
+    this.#createVcpus(cpus, image);
+    for (const region of image.regions) this.#add(region);
+    expectOk('KVM_TDX_FINALIZE_VM', this.#vm.memoryEncryptOp({ id: KVM_TDX_FINALIZE_VM, data: 0n }));
+    for (const { gpa, size } of image.unaccepted) this.#map(gpa, size);
   }
 
   /** Everything up to the first vCPU. */
