@@ -1,9 +1,7 @@
 /** Which record handler an instruction gets: a hot arm of the interpreter if there is one, else a cold function made on demand. */
-import { decode } from '../isa/decode.ts';
 import { ASSIST } from '../isa/row.ts';
-import { buildSupport } from '../isa/support.ts';
-import { HOT_EXAMPLES } from './hot.ts';
-import { COLD_BASE, generateCold, generateInterpreter, type HandlerBody } from './interpreter.ts';
+import { bodyKey, commonModules } from './common-code.ts';
+import { COLD_BASE, generateCold, type HandlerBody } from './interpreter.ts';
 import { type Shaped, SPECIAL, SPECIAL_COUNT, shapeKey, shapeVariant } from './record.ts';
 
 /** Handlers from COLD_BASE up are functions: cold instructions from the bottom, regions from the top. */
@@ -13,51 +11,6 @@ const MAX_INSTRUCTION_SHAPES = 0x2000;
 export const FIRST_REGION: number = COLD_BASE + MAX_INSTRUCTION_SHAPES;
 /** Most regions there can be. */
 export const MAX_REGIONS: number = MAX_COLD - COLD_BASE - MAX_INSTRUCTION_SHAPES;
-
-const bodyKey = (body: HandlerBody): string => body.map(shapeKey).join('+');
-
-/** The hot handlers: bodies and their numbers by shape. The same for every machine of the process. */
-function hotBodies(): HandlerBody[] {
-  const seen = new Set<string>();
-  const bodies: HandlerBody[] = [];
-  for (const example of HOT_EXAMPLES) {
-    const body = example.split('+').map(parseExample);
-    const key = bodyKey(body);
-    if (seen.has(key)) continue;
-    seen.add(key);
-    bodies.push(body);
-  }
-  return bodies;
-}
-
-/** `64 4889d8` or, for a branch within its page, `64 local 7405`. */
-function parseExample(text: string): Shaped {
-  const [mode, ...rest] = text.trim().split(' ');
-  const bytes = Uint8Array.from(rest.at(-1)!.match(/../g)!, (h) => Number.parseInt(h, 16));
-  const insn = decode(bytes, 0, bytes.length, Number(mode) as 16 | 32 | 64);
-  if (typeof insn === 'string') throw new Error(`hot example ${text}: ${insn}`);
-  return { insn, local: rest.length > 1 };
-}
-
-/** What is the same for every machine of the process, made by the first. */
-interface Common {
-  readonly hot: readonly HandlerBody[];
-  readonly support: WebAssembly.Module;
-  readonly interpreter: WebAssembly.Module;
-}
-let common: Common | null = null;
-
-function getCommon(): Common {
-  if (common === null) {
-    const hot = hotBodies();
-    common = {
-      hot,
-      support: new WebAssembly.Module(buildSupport()),
-      interpreter: new WebAssembly.Module(generateInterpreter(hot)),
-    };
-  }
-  return common;
-}
 
 /** Modules of cold handlers by their shapes: later machines meet the same instructions in the same order. */
 const coldModules = new Map<string, WebAssembly.Module>();
@@ -91,13 +44,12 @@ export class Handlers {
   constructor(memory: WebAssembly.Memory) {
     this.#memory = memory;
     this.#table = new WebAssembly.Table({ element: 'anyfunc', initial: MAX_COLD - COLD_BASE });
-    const { hot, support: supportModule, interpreter } = getCommon();
+    const { hot, support: supportModule, interpreter } = commonModules();
     const support = new WebAssembly.Instance(supportModule, { env: { memory } });
     this.#imports = { memory, table: this.#table, ...support.exports };
-    hot.forEach((body, i) => {
-      const key = bodyKey(body);
+    hot.forEach(({ key, pair }, i) => {
       this.#byShape.set(key, SPECIAL_COUNT + i);
-      if (body.length === 1) return;
+      if (!pair) return;
       this.#pairs.add(key);
       this.#pairHandlers.add(SPECIAL_COUNT + i);
     });
