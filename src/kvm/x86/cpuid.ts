@@ -11,14 +11,7 @@ import { guestCpuidHas, kvmCpuCaps } from './cpuid_caps.ts';
 import { kvmInjectGp } from './event_queue.ts';
 import { kvmApicBase } from './irqchip_mode.ts';
 import { kvmReadCr4Bits, kvmRegisterRead32, kvmRegisterWrite32 } from './kvm_cache_regs.ts';
-import {
-  KVM_X86_TDX_VM,
-  VCPU_REGS_RAX,
-  VCPU_REGS_RBX,
-  VCPU_REGS_RCX,
-  VCPU_REGS_RDX,
-  type X86Vcpu,
-} from './kvm_host.ts';
+import { VCPU_REGS_RAX, VCPU_REGS_RBX, VCPU_REGS_RCX, VCPU_REGS_RDX, type X86Vcpu } from './kvm_host.ts';
 import { KVM_CPUID_FEATURES_BITS, KVM_CPUID_SIGNATURE } from './kvm_para.ts';
 import { kvmApicAfterSetCpuid } from './lapic.ts';
 import { kvmSkipEmulatedInstruction } from './skip.ts';
@@ -221,7 +214,7 @@ export function kvmVcpuAfterSetCpuid(vcpu: X86Vcpu): void {
   arch.cr4GuestRsvdBits = cr4GuestRsvdBits(vcpu);
   kvmApicAfterSetCpuid(vcpu);
   kvmUpdateCpuidRuntime(vcpu);
-  if (vcpu.kvm.arch.vmType !== KVM_X86_TDX_VM) vcpu.kvm.ops.vcpuAfterSetCpuid(vcpu);
+  vcpu.kvm.ops.vcpuAfterSetCpuid(vcpu);
 }
 
 const CR4_BASE = 0x7ff;
