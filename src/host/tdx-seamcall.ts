@@ -96,7 +96,7 @@ export function seamcall(cpu: Cpu, leaf: number, args: SeamcallArgs = {}, versio
 /** The sixteen general registers of an entry, which the exit changes: what one leaves is what the next begins with. */
 export class VpEnterArgs {
   readonly regs: BigUint64Array = new BigUint64Array(16);
-  readonly #bytes: Uint8Array = new Uint8Array(this.regs.buffer);
+  readonly #words: Uint32Array = new Uint32Array(this.regs.buffer);
 
   /** Makes the call on `cpu` and gives its status. No retries: an entry is not repeated behind the caller's back. */
   seamcall(cpu: Cpu, leaf: number): bigint {
@@ -104,12 +104,12 @@ export class VpEnterArgs {
     const { machine } = p;
     machine.activate(p);
     this.regs[RAX] = BigInt(leaf);
-    const { bytes } = machine.memory;
-    bytes.set(this.#bytes, GPR);
+    const { view } = machine.memory;
+    for (let i = 0; i < 32; i++) view.setUint32(GPR + i * 4, this.#words[i]!, true);
     const outcome = seamcallInstruction(p);
     // The registers of the running processor are at GPR, also after it ran a guest.
     machine.activate(p);
-    this.#bytes.set(bytes.subarray(GPR, GPR + 128));
+    for (let i = 0; i < 32; i++) this.#words[i] = view.getUint32(GPR + i * 4, true);
     return statusOf(outcome, this.regs[RAX]!);
   }
 }

@@ -178,6 +178,26 @@ export class KeyedMemory {
     }
   }
 
+  // perf: registers to and from structures, without an array in between
+
+  /** Copies bytes to a place in the engine's area, where registers are. */
+  copyOut(hpa: Hpa, keyId: number, length: number, place: number): void {
+    if (this.#plain(hpa, length, keyId)) this.#bytes.copyWithin(place, RAM_BASE + hpa, RAM_BASE + hpa + length);
+    else this.#bytes.set(this.readBytes(hpa, keyId, length), place);
+  }
+
+  /** Copies bytes from a place in the engine's area. */
+  copyIn(hpa: Hpa, keyId: number, length: number, place: number): void {
+    if (!this.#plain(hpa, length, keyId)) return this.writeBytes(hpa, keyId, this.#bytes.slice(place, place + length));
+    this.#bytes.copyWithin(RAM_BASE + hpa, place, place + length);
+    this.#memory.pageWritten(hpa - (hpa % PAGE));
+  }
+
+  /** The bytes of a range in one page while it is wholly the KeyID's, else null. Tell `pageWritten` after a change. */
+  window(hpa: Hpa, keyId: number, length: number): DataView | null {
+    return this.#plain(hpa, length, keyId) ? new DataView(this.#bytes.buffer, RAM_BASE + hpa, length) : null;
+  }
+
   fill(hpa: Hpa, keyId: number, length: number, value = 0): void {
     if (!this.#isRam(hpa, length)) throw new RangeError(`fill outside RAM: ${hpa.toString(16)}`);
     this.writeBytes(hpa, keyId, new Uint8Array(length).fill(value));

@@ -135,14 +135,28 @@ export const STATUS_FLAGS: number = FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG
 
 const segment = (): Segment => ({ selector: 0, base: 0n, limit: 0xffff, attributes: 0x93 });
 
-/** FS and GS have their bases in the state block, where generated code changes them. */
-function basedSegment(p: Processor, n: number): Segment {
-  const address = SEGMENTS + n * SEGMENT_SIZE + SEG_BASE;
-  return Object.defineProperty(segment(), 'base', {
-    enumerable: true,
-    get: () => p.read64(address),
-    set: (value: bigint) => p.write64(address, value),
-  });
+/**
+ * FS and GS have their bases in the state block, where generated code changes them. perf: accessors of a class; those of
+ * single objects make dictionaries of them, and each VM exit and entry uses them.
+ */
+class BasedSegment implements Segment {
+  selector = 0;
+  limit = 0xffff;
+  attributes = 0x93;
+  readonly #p: Processor;
+  readonly #address: number;
+
+  constructor(p: Processor, n: number) {
+    this.#p = p;
+    this.#address = SEGMENTS + n * SEGMENT_SIZE + SEG_BASE;
+  }
+
+  get base(): bigint {
+    return this.#p.read64(this.#address);
+  }
+  set base(value: bigint) {
+    this.#p.write64(this.#address, value);
+  }
 }
 
 const HIGH = 0x1_0000_0000;
@@ -235,7 +249,7 @@ export class Processor {
     this.index = index;
     this.home = SAVED_STATES + index * STATE_SIZE;
     this.block = this.home;
-    this.segments.push(basedSegment(this, FS), basedSegment(this, GS));
+    this.segments.push(new BasedSegment(this, FS), new BasedSegment(this, GS));
   }
 
   #at(address: number): number {

@@ -27,7 +27,7 @@ import { descriptorTablesValid, segmentsValid } from './entry-segments.ts';
 import { F } from './field-slots.ts';
 import { EVENT, INFO_VALID } from './reasons.ts';
 import { isCanonicalField, isEfer, isPageAddress, isPat, isPhysical, noLinkPointer } from './value-checks.ts';
-import { DIRTY_SEGMENTS, type Vmcs } from './vmcs.ts';
+import { DIRTY_GUEST, DIRTY_SEGMENTS, type Vmcs } from './vmcs.ts';
 import type { Vtx } from './vtx.ts';
 
 /** All checks passed. */
@@ -194,10 +194,10 @@ export function checkGuest(v: Vtx, vmcs: Vmcs): number {
   const entry = vmcs.low(F.ENTRY_CONTROLS);
   const secondary = secondaryOf(vmcs);
   const unrestricted = (secondary & SECONDARY.UNRESTRICTED_GUEST) !== 0;
+  // perf: an exit saves what is valid, so only what software wrote since is checked.
   const valid =
-    controlRegistersValid(v, vmcs, entry, unrestricted) &&
-    msrsValid(v, vmcs, entry) &&
-    // perf: an exit saves valid segments, so only what software wrote since is checked.
+    ((vmcs.dirty & DIRTY_GUEST) === 0 ||
+      (controlRegistersValid(v, vmcs, entry, unrestricted) && msrsValid(v, vmcs, entry))) &&
     ((vmcs.dirty & DIRTY_SEGMENTS) === 0 || (segmentsValid(v, vmcs, unrestricted) && descriptorTablesValid(v, vmcs))) &&
     ripAndFlagsValid(v, vmcs, entry) &&
     activityValid(vmcs) &&

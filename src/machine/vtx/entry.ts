@@ -9,12 +9,12 @@ import { checkGuest, GUEST_VALID } from './entry-guest.ts';
 import { hostValid } from './entry-host.ts';
 import { contextSwitched, failEntry, takeVmExit } from './exit.ts';
 import { F } from './field-slots.ts';
-import { loadControls, loadNonRegisterState, loadRegisters } from './load-guest.ts';
+import { loadControls, loadNonRegisterState, loadProgress, loadRegisters } from './load-guest.ts';
 import { loadMsrs } from './msr-lists.ts';
 import { NON_ROOT, VM_SUCCEED } from './operation.ts';
 import { vmFail } from './operations.ts';
 import { EVENT, INFO_ERROR_CODE, INFO_VALID, REASON, VM_ERROR } from './reasons.ts';
-import { DIRTY_CONTROLS, DIRTY_HOST, DIRTY_SEGMENTS, type Vmcs } from './vmcs.ts';
+import { DIRTY_CONTROLS, DIRTY_GUEST, DIRTY_HOST, DIRTY_SEGMENTS, type Vmcs } from './vmcs.ts';
 import type { Vtx } from './vtx.ts';
 
 /** perf: the checks of a group are made again only when one of its fields has been written. */
@@ -27,7 +27,8 @@ function controlsPass(v: Vtx, vmcs: Vmcs): boolean {
 }
 
 function hostPasses(v: Vtx, vmcs: Vmcs): boolean {
-  const lma = v.p.efer & EFER_LMA;
+  // The processor may have the guest's EFER: whoever keeps it does not change what the checks were made with.
+  const lma = v.resident === vmcs ? vmcs.hostCheckedLma : v.p.efer & EFER_LMA;
   if (vmcs.dirty & DIRTY_HOST || vmcs.hostCheckedLma !== lma) {
     if (!hostValid(v, vmcs)) return false;
     vmcs.dirty &= ~DIRTY_HOST;
@@ -97,7 +98,9 @@ export function enter(v: Vtx, launch: boolean, byMethod: boolean): number {
     return VM_SUCCEED;
   }
   loadControls(v, vmcs);
-  loadRegisters(v, vmcs);
+  if (v.resident === vmcs && (vmcs.dirty & DIRTY_GUEST) === 0) loadProgress(p, vmcs);
+  else loadRegisters(v, vmcs);
+  v.resident = null;
   const failed = loadMsrs(v, vmcs, F.ENTRY_MSR_LOAD_ADDRESS, F.ENTRY_MSR_LOAD_COUNT);
   if (failed !== 0) {
     failEntry(v, vmcs, REASON.MSR_LOADING, failed);
@@ -109,7 +112,7 @@ export function enter(v: Vtx, launch: boolean, byMethod: boolean): number {
   if ((v.secondary & SECONDARY.VPID) === 0) flushVpid(p, 0);
   // perf: after an exit to TypeScript generated code still has this guest's segments.
   contextSwitched(v, (vmcs.dirty & DIRTY_SEGMENTS) !== 0 || v.publishedSegments !== vmcs);
-  vmcs.dirty &= ~DIRTY_SEGMENTS;
+  vmcs.dirty &= ~(DIRTY_SEGMENTS | DIRTY_GUEST);
   const info = vmcs.low(F.ENTRY_INTERRUPTION_INFO);
   if (discardsPendingDebug(info, (p.interruptShadow & MOV_SS) !== 0, p.activity)) p.pendingDebug = 0;
   if (info & INFO_VALID) inject(v, vmcs, info);

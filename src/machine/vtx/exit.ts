@@ -4,7 +4,7 @@ import { updateSlowFlags } from '../processor/slow-flags.ts';
 import { EFER_LMA, SHUTDOWN } from '../processor.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL, SECONDARY } from './controls.ts';
 import { F } from './field-slots.ts';
-import { loadHost } from './load-host.ts';
+import { loadHost, loadHostActivity } from './load-host.ts';
 import { loadMsrs, storeMsrs } from './msr-lists.ts';
 import { ROOT } from './operation.ts';
 import { ENTRY_FAILURE, EVENT, INFO_VALID, REASON, VMX_ABORT } from './reasons.ts';
@@ -107,8 +107,26 @@ export function takeVmExit(v: Vtx): void {
   leaveNonRoot(v);
   // Only now: the TSC is stored without the guest's offset.
   if (!storeMsrs(v, vmcs)) return abort(v, vmcs, VMX_ABORT.MSR_STORE);
-  enterHost(v, vmcs, guestWasLong, vpidOff);
+  // perf: who enters the guest again at once does not need the host's state.
+  if (v.keepsGuest && !vpidOff && vmcs.low(F.EXIT_MSR_LOAD_COUNT) === 0) {
+    v.resident = vmcs;
+    v.publishedSegments = vmcs;
+  } else enterHost(v, vmcs, guestWasLong, vpidOff);
   if (exit.reason === REASON.EXCEPTION_OR_NMI && isNmi(exit.interruptionInfo)) p.nmiBlocked = true;
+}
+
+/** Does what an exit with `keepsGuest` has left out. */
+export function releaseGuest(v: Vtx): void {
+  const vmcs = v.resident;
+  v.resident = null;
+  if (vmcs !== null) enterHost(v, vmcs, false, false);
+}
+
+/** The same for who brings registers and MSRs back from elsewhere. */
+export function leaveGuest(v: Vtx): void {
+  if (v.resident === null) return;
+  v.resident = null;
+  loadHostActivity(v.p);
 }
 
 /**
@@ -120,6 +138,7 @@ export function failEntry(v: Vtx, vmcs: Vmcs, reason: number, qualification: num
   vmcs.setLow(F.EXIT_REASON, (reason | ENTRY_FAILURE) >>> 0);
   vmcs.setNumber(F.EXIT_QUALIFICATION, qualification);
   leaveNonRoot(v);
+  v.resident = null;
   enterHost(v, vmcs, false, vpidOff);
   v.publishedSegments = null;
 }

@@ -154,6 +154,12 @@ export function loadRegisters(v: Vtx, vmcs: Vmcs): void {
   p.rflags = vmcs.low(F.GUEST_RFLAGS);
 }
 
+/** The same where the processor still has the rest since the exit, and nobody has written to it. */
+export function loadProgress(p: Processor, vmcs: Vmcs): void {
+  p.rip = vmcs.get64(F.GUEST_RIP);
+  p.rflags = vmcs.low(F.GUEST_RFLAGS);
+}
+
 const BLOCKED_BY_NMI = 8;
 const PENDING_ENABLED = 0x1000;
 const PENDING_BS = 0x4000;

@@ -67,6 +67,14 @@ const ADDRESS_BITS = 0xf_ffff_ffff_ffffn;
 const DR7_RESET = 0x400;
 const FLAGS_RESET = 2;
 
+/** @sdm "Loading Host Non-Register State" */
+export function loadHostActivity(p: Processor): void {
+  p.activity = ACTIVE;
+  p.interruptShadow = 0;
+  p.pendingDebug = 0;
+  p.monitor = null;
+}
+
 /** Registers, MSRs and non-register state; false where the PDPTEs of a PAE host are invalid (VMX abort). */
 export function loadHost(v: Vtx, vmcs: Vmcs): boolean {
   const { p } = v;
@@ -81,10 +89,7 @@ export function loadHost(v: Vtx, vmcs: Vmcs): boolean {
   p.setGpr(4, vmcs.get64(F.HOST_RSP));
   p.rip = vmcs.get64(F.HOST_RIP);
   p.rflags = FLAGS_RESET;
-  p.activity = ACTIVE;
-  p.interruptShadow = 0;
-  p.pendingDebug = 0;
-  p.monitor = null;
+  loadHostActivity(p);
   if (host64 || !(p.cr4 & CR4_PAE)) return true;
   const table = pdpteTable(vmcs.low(F.HOST_CR3));
   if (!memoryPdptesValid(v, table)) return false;

@@ -26,7 +26,21 @@ export const DIRTY_HOST = 2;
  * What an exit saves is valid as the processor's own state is.
  */
 export const DIRTY_SEGMENTS = 4;
-const DIRTY_ALL: number = DIRTY_CONTROLS | DIRTY_HOST | DIRTY_SEGMENTS;
+/**
+ * Fields of the guest-state area beside those that each entry loads and checks: the others are checked after a change, and
+ * a processor that still has the guest's state need not load them.
+ */
+export const DIRTY_GUEST = 8;
+const DIRTY_ALL: number = DIRTY_CONTROLS | DIRTY_HOST | DIRTY_SEGMENTS | DIRTY_GUEST;
+
+/** Guest fields that every entry loads. */
+const ALWAYS_LOADED: readonly number[] = [
+  F.GUEST_RIP,
+  F.GUEST_RFLAGS,
+  F.GUEST_ACTIVITY,
+  F.GUEST_INTERRUPTIBILITY,
+  F.GUEST_PENDING_DEBUG,
+];
 
 /** Control fields that no check looks at, or whose check is made at each entry. */
 const UNCHECKED: readonly number[] = [
@@ -54,8 +68,8 @@ const DIRTY_BY_SLOT: Uint8Array = Uint8Array.from(FIELDS, ({ type, slot }) =>
 // The host checks look at the exit controls, the control checks do so too.
 DIRTY_BY_SLOT[F.EXIT_CONTROLS] = DIRTY_CONTROLS | DIRTY_HOST;
 DIRTY_BY_SLOT[F.ENTRY_CONTROLS] = DIRTY_ALL;
-DIRTY_BY_SLOT[F.PRIMARY_CONTROLS] = DIRTY_CONTROLS | DIRTY_SEGMENTS;
-DIRTY_BY_SLOT[F.SECONDARY_CONTROLS] = DIRTY_CONTROLS | DIRTY_SEGMENTS;
+DIRTY_BY_SLOT[F.PRIMARY_CONTROLS] = DIRTY_CONTROLS | DIRTY_SEGMENTS | DIRTY_GUEST;
+DIRTY_BY_SLOT[F.SECONDARY_CONTROLS] = DIRTY_CONTROLS | DIRTY_SEGMENTS | DIRTY_GUEST;
 for (const slot of [
   F.GUEST_CR0,
   F.GUEST_EFER,
@@ -65,11 +79,14 @@ for (const slot of [
   F.GUEST_IDTR_BASE,
   F.GUEST_IDTR_LIMIT,
 ]) {
-  DIRTY_BY_SLOT[slot] = DIRTY_SEGMENTS;
+  DIRTY_BY_SLOT[slot]! |= DIRTY_SEGMENTS;
+}
+for (const { type, slot } of FIELDS) {
+  if (type === 'guest' && !ALWAYS_LOADED.includes(slot)) DIRTY_BY_SLOT[slot]! |= DIRTY_GUEST;
 }
 for (let n = 0; n < 8; n++) {
   for (const slot of [F.GUEST_ES_SELECTOR, F.GUEST_ES_LIMIT, F.GUEST_ES_ACCESS_RIGHTS, F.GUEST_ES_BASE]) {
-    DIRTY_BY_SLOT[slot + n] = DIRTY_SEGMENTS;
+    DIRTY_BY_SLOT[slot + n]! |= DIRTY_SEGMENTS;
   }
 }
 

@@ -33,6 +33,11 @@ export class VtxState {
   /** The VMCS whose guest segments generated code has had since its exit to TypeScript, or null. */
   publishedSegments: Vmcs | null = null;
 
+  /** Exits leave the guest's state in the processor: SEAM root software between two entries of the same TD. */
+  keepsGuest = false;
+  /** The VMCS whose guest state the processor has since its exit, or null. */
+  resident: Vmcs | null = null;
+
   // ---- controls in force; all 0 outside non-root operation
   pin = 0;
   primary = 0;

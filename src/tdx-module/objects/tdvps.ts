@@ -8,6 +8,7 @@
  */
 
 import type { KeyedMemory } from '../../machine/keyed-memory.ts';
+import { LEGACY_SIZE } from '../../machine/system/xstate-layout.ts';
 import { Vmcs } from '../../machine/vtx/vmcs.ts';
 import type { Hpa } from '../../util/address.ts';
 import type { Field } from '../metadata/field.ts';
@@ -41,6 +42,7 @@ export class Tdvps extends FieldArea<TdvpsFieldName> {
   /** Addresses of its pages, the TDVPR's first, as TDVPS_PAGE_PA has them. */
   readonly pages: Hpa[];
   #vmcs: Vmcs | null = null;
+  #legacy: DataView | null = null;
 
   constructor(tdr: Tdr, pa: Hpa) {
     super();
@@ -72,6 +74,13 @@ export class Tdvps extends FieldArea<TdvpsFieldName> {
   /** Writes the VMCS to its page. */
   storeVmcs(): void {
     this.vmcs.store(this.tdr.module.machine.memory, this.keyId);
+  }
+
+  /** The legacy region of the XSAVE image, as memory, while its page is the TD's; else null. */
+  get legacyRegion(): DataView | null {
+    const at = this.pages[XBUFF_PAGE]!;
+    if (this.#legacy === null) this.#legacy = this.keyed.window(at, this.keyId, LEGACY_SIZE);
+    return this.keyed.owns(at, LEGACY_SIZE, this.keyId) ? this.#legacy : null;
   }
 
   /** Whether all its pages are the TD's still: nobody else has written to them. */

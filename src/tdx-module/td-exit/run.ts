@@ -1,6 +1,6 @@
 /** Running a TD until an exit that is the host's: VM exits that the module handles lead back into the TD. */
 import type { Processor } from '../../machine/processor.ts';
-import { runTd } from '../../machine/seam/td-run.ts';
+import { TdRun } from '../../machine/seam/td-run.ts';
 import { F } from '../../machine/vtx/field-slots.ts';
 import { VM_SUCCEED } from '../../machine/vtx/operation.ts';
 import { ENTRY_FAILURE, REASON } from '../../machine/vtx/reasons.ts';
@@ -20,20 +20,28 @@ const controlsExit = (error: number): TdExit =>
     qualification: BigInt(error),
   });
 
-/** Enters the TD again and again until an exit goes to the host. The TD's registers are in the processor. */
-export function runUntilExit(module: TdxModule, p: Processor, tdvps: Tdvps): TdExit {
+function untilExit(module: TdxModule, td: TdRun, guest: Guest): TdExit {
   const { keyed } = module.platform;
-  openNmiWindow(tdvps);
-  const guest = new Guest(module, p, tdvps);
+  const { vmcs } = guest;
   for (;;) {
     // A line of the TD's own structures that somebody overwrote.
     if (keyed.machineCheck !== -1) {
       keyed.machineCheck = -1;
       return notAccessibleExit(REASON.MACHINE_CHECK);
     }
-    if (runTd(p, tdvps.vmcs) !== VM_SUCCEED) return controlsExit(tdvps.vmcs.low(F.INSTRUCTION_ERROR));
+    if (td.enter() !== VM_SUCCEED) return controlsExit(vmcs.low(F.INSTRUCTION_ERROR));
     const exit = routeExit(guest);
-    redeliver(tdvps.vmcs);
+    redeliver(vmcs);
     if (exit !== null) return exit;
   }
+}
+
+/** Enters the TD again and again until an exit goes to the host. The TD's registers are in the processor. */
+export function runUntilExit(module: TdxModule, p: Processor, tdvps: Tdvps): TdExit {
+  openNmiWindow(tdvps);
+  const guest = new Guest(module, p, tdvps);
+  const td = new TdRun(p, guest.vmcs);
+  const exit = untilExit(module, td, guest);
+  td.end();
+  return exit;
 }

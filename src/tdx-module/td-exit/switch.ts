@@ -17,100 +17,137 @@ import { INITIAL_DR6, INITIAL_FMASK, XBUFF_OFFSET } from '../virtualization/vcpu
 /** An MSR that the TD has for itself. */
 interface SwitchedMsr {
   readonly index: number;
-  readonly field: TdvpsFieldName;
-  /** What the host finds after a TD exit; undefined where the module restores the host's own value. */
-  readonly after: bigint | undefined;
+  /** Its place in the TDVPS. */
+  readonly offset: number;
+  /** What the host finds after a TD exit. */
+  readonly after: bigint;
 }
 
+const switched = (index: number, field: TdvpsFieldName, after: bigint): SwitchedMsr => ({
+  index,
+  offset: TDVPS_FIELDS[field].offset,
+  after,
+});
+
+const IA32_SPEC_CTRL = 0x48;
+const SPEC_CTRL_AT: number = TDVPS_FIELDS.IA32_SPEC_CTRL.offset;
+/** Beside IA32_SPEC_CTRL, where the host's own value comes back. */
 const SWITCHED_MSRS: readonly SwitchedMsr[] = [
-  { index: 0x48, field: 'IA32_SPEC_CTRL', after: undefined },
-  { index: 0xc000_0081, field: 'IA32_STAR', after: 0n },
-  { index: 0xc000_0082, field: 'IA32_LSTAR', after: 0n },
-  { index: 0xc000_0084, field: 'IA32_FMASK', after: BigInt(INITIAL_FMASK) },
-  { index: 0xc000_0102, field: 'IA32_KERNEL_GS_BASE', after: 0n },
+  switched(0xc000_0081, 'IA32_STAR', 0n),
+  switched(0xc000_0082, 'IA32_LSTAR', 0n),
+  switched(0xc000_0084, 'IA32_FMASK', BigInt(INITIAL_FMASK)),
+  switched(0xc000_0102, 'IA32_KERNEL_GS_BASE', 0n),
 ];
 
-const GPR_BYTES = 128;
-const XMM_BYTES = 256;
 /** Place of XMM registers in the legacy region of an XSAVE image. */
 const XMM_AT = 160;
+const GPRS = 16;
+const XMMS = 16;
 
-/** Part of the TDVPS that every entry reads and every exit writes as one piece: GPRs to CR2. */
-const BLOCK_START: number = TDVPS_FIELDS.RAX.offset;
-const BLOCK_BYTES: number = TDVPS_FIELDS.CR2.offset + 8 - BLOCK_START;
-const DR_AT: number = TDVPS_FIELDS.DR0.offset - BLOCK_START;
-const DR6_AT: number = TDVPS_FIELDS.DR6.offset - BLOCK_START;
-const XCR0_AT: number = TDVPS_FIELDS.XCR0.offset - BLOCK_START;
-const CR2_AT: number = TDVPS_FIELDS.CR2.offset - BLOCK_START;
+const GPR_AT: number = TDVPS_FIELDS.RAX.offset;
+const DR_AT: number = TDVPS_FIELDS.DR0.offset;
+const DR6_AT: number = TDVPS_FIELDS.DR6.offset;
+const XCR0_AT: number = TDVPS_FIELDS.XCR0.offset;
+const CR2_AT: number = TDVPS_FIELDS.CR2.offset;
+const XSS_AT: number = TDVPS_FIELDS.IA32_XSS.offset;
+const TSC_AUX_AT: number = TDVPS_FIELDS.IA32_TSC_AUX.offset;
 
 /** The host's values that come back after the TD. */
 export interface HostState {
   readonly rbp: bigint;
-  readonly msrs: readonly bigint[];
+  readonly specCtrl: bigint;
 }
 
-/** All XMM registers, a live view: in TypeScript the host is in 64-bit mode whatever the TD's mode is. */
-const xmmBytes = (p: Processor): Uint8Array => p.stateBlock().subarray(XMM - STATE, XMM - STATE + XMM_BYTES);
-/** All general registers, a live view. The TDVPS has them in the same order. */
-export const gprBytes = (p: Processor): Uint8Array => p.stateBlock().subarray(GPR - STATE, GPR - STATE + GPR_BYTES);
+/** Where a register of the processor's state block lies. */
+const placeOf = (p: Processor, register: number): number => p.block + register - STATE;
 
-/** Copies general registers; RSP is the VMCS's. */
-function copyGprs(from: Uint8Array, to: Uint8Array): void {
-  to.set(from.subarray(0, RSP * 8), 0);
-  to.set(from.subarray(RSP * 8 + 8, GPR_BYTES), RSP * 8 + 8);
+/**
+ * The legacy region of the TD's extended state, to be read or written as memory, or a copy of it where somebody else has
+ * written to it: then the copy is zeros, and the machine check is recorded.
+ */
+function legacyRegion(tdvps: Tdvps): DataView {
+  return (
+    tdvps.legacyRegion ??
+    new DataView(
+      tdvps.tdr.module.platform.keyed.readBytes(tdvps.address(XBUFF_OFFSET), tdvps.keyId, LEGACY_SIZE).buffer,
+    )
+  );
 }
 
-// perf: buffers that are written anew at each exit.
-const savedBlock = new Uint8Array(BLOCK_BYTES);
-const savedView = new DataView(savedBlock.buffer);
-const legacyRegion = new Uint8Array(LEGACY_SIZE);
-const legacyView = new DataView(legacyRegion.buffer);
-
-function loadExtendedState(p: Processor, tdvps: Tdvps): void {
+/** @param kept XMM registers that stay what they are */
+function loadExtendedState(p: Processor, tdvps: Tdvps, kept: number): void {
   const { keyed } = tdvps.tdr.module.platform;
-  const bytes = keyed.readBytes(tdvps.address(XBUFF_OFFSET), tdvps.keyId, LEGACY_SIZE);
-  const image = new DataView(bytes.buffer);
+  const image = legacyRegion(tdvps);
   loadX87(p, image, true);
-  xmmBytes(p).set(bytes.subarray(XMM_AT, XMM_AT + XMM_BYTES));
   p.write32(MXCSR, image.getUint32(MXCSR_AT, true));
+  const from = tdvps.address(XBUFF_OFFSET + XMM_AT);
+  const to = placeOf(p, XMM);
+  if (kept === 0) keyed.copyOut(from, tdvps.keyId, XMMS * 16, to);
+  else {
+    for (let n = 0; n < XMMS; n++) {
+      if (!((kept >>> n) & 1)) keyed.copyOut(from + n * 16, tdvps.keyId, 16, to + n * 16);
+    }
+  }
 }
 
 function saveExtendedState(p: Processor, tdvps: Tdvps): void {
-  saveX87(p, legacyView, true);
-  legacyRegion.set(xmmBytes(p), XMM_AT);
-  legacyView.setUint32(MXCSR_AT, p.read32(MXCSR), true);
-  legacyView.setUint32(MXCSR_AT + 4, MXCSR_MASK, true);
-  tdvps.tdr.module.platform.keyed.writeBytes(tdvps.address(XBUFF_OFFSET), tdvps.keyId, legacyRegion);
+  const { keyed } = tdvps.tdr.module.platform;
+  const at = tdvps.address(XBUFF_OFFSET);
+  keyed.copyIn(at + XMM_AT, tdvps.keyId, XMMS * 16, placeOf(p, XMM));
+  const image = legacyRegion(tdvps);
+  saveX87(p, image, true);
+  image.setUint32(MXCSR_AT, p.read32(MXCSR), true);
+  image.setUint32(MXCSR_AT + 4, MXCSR_MASK, true);
 }
 
-/** Puts the TD's state into the processor. */
-export function loadGuestState(p: Processor, tdvps: Tdvps): HostState {
-  const host: HostState = { rbp: p.gpr(RBP), msrs: SWITCHED_MSRS.map(({ index }) => msrOf(p, index)) };
-  const block = tdvps.tdr.module.platform.keyed.readBytes(tdvps.address(BLOCK_START), tdvps.keyId, BLOCK_BYTES);
-  const view = new DataView(block.buffer);
-  copyGprs(block, gprBytes(p));
-  for (let n = 0; n < 4; n++) p.dr[n] = view.getBigUint64(DR_AT + n * 8, true);
-  p.dr6 = view.getUint32(DR6_AT, true);
-  p.xcr0 = view.getBigUint64(XCR0_AT, true);
-  p.cr2 = view.getBigUint64(CR2_AT, true);
-  p.xss = tdvps.get('IA32_XSS');
-  for (const { index, field } of SWITCHED_MSRS) setMsr(p, index, tdvps.get(field));
-  p.tscAux = tdvps.num('IA32_TSC_AUX');
-  loadExtendedState(p, tdvps);
+/**
+ * Puts the TD's state into the processor.
+ * @param kept what the host gives the TD in answer to a TDVMCALL: bits 15:0 general registers, bits 31:16 XMM registers
+ */
+export function loadGuestState(p: Processor, tdvps: Tdvps, kept: number): HostState {
+  const { keyed } = tdvps.tdr.module.platform;
+  const { keyId } = tdvps;
+  const page = tdvps.address(0);
+  const host: HostState = { rbp: p.gpr(RBP), specCtrl: msrOf(p, IA32_SPEC_CTRL) };
+  // The TDVPS has the registers in the processor's order; RSP is the VMCS's.
+  const gprs = placeOf(p, GPR);
+  for (let n = 0; n < GPRS; n++) {
+    if (n !== RSP && !((kept >>> n) & 1)) keyed.copyOut(page + GPR_AT + n * 8, keyId, 8, gprs + n * 8);
+  }
+  for (let n = 0; n < 4; n++) p.dr[n] = keyed.read64(page + DR_AT + n * 8, keyId);
+  p.dr6 = keyed.read32(page + DR6_AT, keyId);
+  p.xcr0 = keyed.read64(page + XCR0_AT, keyId);
+  p.cr2 = keyed.read64(page + CR2_AT, keyId);
+  p.xss = keyed.read64(page + XSS_AT, keyId);
+  setMsr(p, IA32_SPEC_CTRL, keyed.read64(page + SPEC_CTRL_AT, keyId));
+  for (let i = 0; i < SWITCHED_MSRS.length; i++) {
+    const { index, offset } = SWITCHED_MSRS[i]!;
+    setMsr(p, index, keyed.read64(page + offset, keyId));
+  }
+  p.tscAux = keyed.read32(page + TSC_AUX_AT, keyId);
+  loadExtendedState(p, tdvps, kept >>> 16);
   return host;
 }
 
 /** Keeps the TD's state in its TDVPS. */
 export function saveGuestState(p: Processor, tdvps: Tdvps): void {
-  copyGprs(gprBytes(p), savedBlock);
-  for (let n = 0; n < 4; n++) savedView.setBigUint64(DR_AT + n * 8, p.dr[n]!, true);
-  savedView.setUint32(DR6_AT, p.dr6 >>> 0, true);
-  savedView.setBigUint64(XCR0_AT, p.xcr0, true);
-  savedView.setBigUint64(CR2_AT, p.cr2, true);
-  tdvps.tdr.module.platform.keyed.writeBytes(tdvps.address(BLOCK_START), tdvps.keyId, savedBlock);
-  tdvps.set('IA32_XSS', p.xss);
-  for (const { index, field } of SWITCHED_MSRS) tdvps.set(field, msrOf(p, index));
-  tdvps.set('IA32_TSC_AUX', p.tscAux);
+  const { keyed } = tdvps.tdr.module.platform;
+  const { keyId } = tdvps;
+  const page = tdvps.address(0);
+  const gprs = placeOf(p, GPR);
+  keyed.copyIn(page + GPR_AT, keyId, RSP * 8, gprs);
+  keyed.copyIn(page + GPR_AT + RSP * 8 + 8, keyId, (GPRS - RSP - 1) * 8, gprs + RSP * 8 + 8);
+  for (let n = 0; n < 4; n++) keyed.write64(page + DR_AT + n * 8, keyId, p.dr[n]!);
+  keyed.write64(page + DR6_AT, keyId, BigInt(p.dr6 >>> 0));
+  keyed.write64(page + XCR0_AT, keyId, p.xcr0);
+  keyed.write64(page + CR2_AT, keyId, p.cr2);
+  keyed.write64(page + XSS_AT, keyId, p.xss);
+  keyed.write64(page + SPEC_CTRL_AT, keyId, msrOf(p, IA32_SPEC_CTRL));
+  for (let i = 0; i < SWITCHED_MSRS.length; i++) {
+    const { index, offset } = SWITCHED_MSRS[i]!;
+    keyed.write64(page + offset, keyId, msrOf(p, index));
+  }
+  keyed.write64(page + TSC_AUX_AT, keyId, BigInt(p.tscAux));
   saveExtendedState(p, tdvps);
 }
 
@@ -120,9 +157,10 @@ export function saveGuestState(p: Processor, tdvps: Tdvps): void {
  * @param xmmMask XMM registers that the TD passes on
  */
 export function scrub(p: Processor, xfam: bigint, host: HostState, xmmMask = 0): void {
-  const xmm = xmmBytes(p);
-  if (xmmMask === 0) xmm.fill(0);
-  else for (let n = 0; n < 16; n++) if (!((xmmMask >> n) & 1)) xmm.fill(0, n * 16, n * 16 + 16);
+  for (let n = 0; n < XMMS; n++) {
+    if ((xmmMask >> n) & 1) continue;
+    for (let at = XMM + n * 16; at < XMM + n * 16 + 16; at += 4) p.write32(at, 0);
+  }
   p.write32(MXCSR, MXCSR_INIT);
   initX87(p);
   p.xcr0 = xfam & SUPPORTED_XCR0;
@@ -131,5 +169,9 @@ export function scrub(p: Processor, xfam: bigint, host: HostState, xmmMask = 0):
   p.dr.fill(0n);
   p.dr6 = INITIAL_DR6;
   p.tscAux = 0;
-  for (const [i, { index, after }] of SWITCHED_MSRS.entries()) setMsr(p, index, after ?? host.msrs[i]!);
+  setMsr(p, IA32_SPEC_CTRL, host.specCtrl);
+  for (let i = 0; i < SWITCHED_MSRS.length; i++) {
+    const { index, after } = SWITCHED_MSRS[i]!;
+    setMsr(p, index, after);
+  }
 }

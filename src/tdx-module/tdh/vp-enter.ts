@@ -1,5 +1,5 @@
 /** TDH.VP.ENTER: runs a virtual processor. */
-import { RAX, RSP, STATE, XMM } from '../../machine/engine/layout.ts';
+import { RAX, RCX, RSP } from '../../machine/engine/layout.ts';
 import { IA32_MISC_ENABLE } from '../../machine/msr/platform.ts';
 import { IA32_TSC_ADJUST } from '../../machine/msr/time.ts';
 import type { Processor } from '../../machine/processor.ts';
@@ -11,7 +11,7 @@ import { LAST_TD_EXIT, type Tdvps, VCPU_STATE } from '../objects/tdvps.ts';
 import { OPERAND, STATUS, status } from '../status.ts';
 import { leaveTd } from '../td-exit/leave.ts';
 import { runUntilExit } from '../td-exit/run.ts';
-import { gprBytes, loadGuestState } from '../td-exit/switch.ts';
+import { loadGuestState } from '../td-exit/switch.ts';
 import { hasVirtualFeature, viewOf } from '../virtualization/td-view.ts';
 
 /**
@@ -45,35 +45,11 @@ function enterEpoch(p: Processor, tdcs: Tdcs, tdvps: Tdvps): number {
   return parity;
 }
 
-/** What the host answers to a TDVMCALL: the registers of the TD's mask, before the TD's own take their place. */
-class Answer {
-  readonly #mask: number;
-  readonly #gprs: Uint8Array;
-  readonly #xmm: Uint8Array | null;
+/** RAX and RCX are no answer's, RSP is the TD's own. */
+const NEVER_ANSWERED: number = (1 << RAX) | (1 << RCX) | (1 << RSP);
 
-  /** @param mask RCX of the TDVMCALL */
-  constructor(p: Processor, mask: number) {
-    this.#mask = mask;
-    this.#gprs = gprBytes(p).slice();
-    this.#xmm = mask >>> 16 === 0 ? null : p.stateBlock().slice(XMM - STATE, XMM - STATE + 256);
-  }
-
-  /** Gives the TD what it asked for; TDCALL itself succeeds. */
-  give(p: Processor): void {
-    const gprs = gprBytes(p);
-    for (let n = 2; n < 16; n++) {
-      if (n !== RSP && (this.#mask >>> n) & 1) gprs.set(this.#gprs.subarray(n * 8, n * 8 + 8), n * 8);
-    }
-    if (this.#xmm !== null) {
-      for (let n = 0; n < 16; n++) {
-        if ((this.#mask >>> (16 + n)) & 1) p.xmm(n).set(this.#xmm.subarray(n * 16, n * 16 + 16));
-      }
-    }
-    p.setGpr(RAX, 0n);
-  }
-}
-
-const tdvmcallMask = (tdvps: Tdvps): number => Number(tdvps.get('RCX') & 0xffff_ffffn);
+/** Registers that the host gives the TD in answer to a TDVMCALL: those of the mask in the TD's RCX. */
+const answerMask = (tdvps: Tdvps): number => Number(tdvps.get('RCX') & 0xffff_ffffn) & ~NEVER_ANSWERED;
 
 function run(call: Call): bigint {
   const { module, p } = call;
@@ -95,9 +71,10 @@ function run(call: Call): bigint {
 
   // all checks passed
   const parity = enterEpoch(p, tdcs, tdvps);
-  const answer = tdvps.num('LAST_TD_EXIT') === LAST_TD_EXIT.TDVMCALL ? new Answer(p, tdvmcallMask(tdvps)) : null;
-  const host = loadGuestState(p, tdvps);
-  answer?.give(p);
+  const tdvmcall = tdvps.num('LAST_TD_EXIT') === LAST_TD_EXIT.TDVMCALL;
+  const host = loadGuestState(p, tdvps, tdvmcall ? answerMask(tdvps) : 0);
+  // TDCALL itself succeeded.
+  if (tdvmcall) p.setGpr(RAX, 0n);
   tdvps.set('VCPU_STATE', VCPU_STATE.ACTIVE);
   const exit = runUntilExit(module, p, tdvps);
   tdcs.set('REFCOUNT', tdcs.num('REFCOUNT', parity) - 1, parity);
