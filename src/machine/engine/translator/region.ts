@@ -81,11 +81,20 @@ interface Draft {
   targets: number[];
 }
 
-/** The region entered at a page offset, or null if its first instruction cannot be translated. */
+/**
+ * The region entered at a page offset, or null if its first instruction cannot be translated. Calls are followed unless that
+ * makes control flow irreducible: what is gained would be lost by the dispatch.
+ */
 export function buildRegion(entryOffset: number, page: PageView): Region | null {
+  const whole = formRegion(entryOffset, page, true);
+  if (whole === null || whole.reducible || !whole.order.some((block) => block.end === 'call')) return whole;
+  return formRegion(entryOffset, page, false);
+}
+
+function formRegion(entryOffset: number, page: PageView, calls: boolean): Region | null {
   const first = page.decode(entryOffset);
   if (first === null || !translatable(first)) return null;
-  const { leaders, returns, tables } = findLeaders(entryOffset, page);
+  const { leaders, tables } = findLeaders(entryOffset, page, calls);
   const drafts = new Map<number, Draft>();
   let insns = 0;
   for (const offset of leaders) {
@@ -94,11 +103,12 @@ export function buildRegion(entryOffset: number, page: PageView): Region | null 
     insns += draft.steps.length;
     drafts.set(offset, draft);
   }
-  // A return goes behind one of the calls that the region contains, a jump table to where control often comes.
+  // A return goes behind one of the calls of its function, an indirect jump to where the interpreter saw it go.
+  const returns = calls ? findReturns(drafts) : new Map<number, Set<number>>();
   for (const draft of drafts.values()) {
     if (draft.end !== 'dynamic') continue;
     const { flow, implicitMemory } = draft.steps.at(-1)!.insn.row.operation;
-    const targets = flow === 'return' ? returns : implicitMemory ? [] : tables;
+    const targets = flow === 'return' ? (returns.get(draft.offset) ?? []) : implicitMemory ? [] : tables;
     draft.targets = [...targets].filter((offset) => drafts.has(offset)).slice(0, MAX_TARGETS);
     if (draft.targets.length > 0) draft.end = 'indirect';
   }
@@ -119,7 +129,7 @@ export function buildRegion(entryOffset: number, page: PageView): Region | null 
     });
   }
   for (const draft of drafts.values()) {
-    const inside = draft.end !== 'interpret';
+    const inside = draft.end !== 'interpret' && (draft.end !== 'call' || calls);
     blocks.get(draft.offset)!.edges = draft.targets.map((offset) => ({
       offset,
       block: inside ? (blocks.get(offset) ?? null) : null,
@@ -154,17 +164,37 @@ function successors(block: Block): Set<Block> {
 
 const inPage = (offset: number): boolean => offset >= 0 && offset < 4096;
 
+/** Behind which calls each block that ends with a return may go on, by the block's offset. */
+function findReturns(drafts: ReadonlyMap<number, Draft>): Map<number, Set<number>> {
+  const returns = new Map<number, Set<number>>();
+  const endOf = ({ steps }: Draft): number => steps.at(-1)!.offset + steps.at(-1)!.insn.length;
+  for (const caller of drafts.values()) {
+    const callee = caller.end === 'call' ? drafts.get(caller.targets[0]!) : undefined;
+    const behind = endOf(caller);
+    if (callee === undefined || !drafts.has(behind)) continue;
+    // The function's own blocks: calls in it come back.
+    const body = new Set([callee]);
+    for (const draft of body) {
+      const next = draft.end === 'call' ? [endOf(draft)] : draft.end === 'dynamic' ? [] : draft.targets;
+      for (const offset of next) if (drafts.has(offset)) body.add(drafts.get(offset)!);
+    }
+    for (const { offset, end } of body) {
+      if (end !== 'dynamic') continue;
+      if (!returns.has(offset)) returns.set(offset, new Set());
+      returns.get(offset)!.add(behind);
+    }
+  }
+  return returns;
+}
+
 interface Leaders {
   readonly leaders: Set<number>;
-  /** Behind calls whose target is in the page. */
-  readonly returns: Set<number>;
   /** Targets of indirect jumps. */
   readonly tables: Set<number>;
 }
 
-function findLeaders(entry: number, page: PageView): Leaders {
+function findLeaders(entry: number, page: PageView, calls: boolean): Leaders {
   const leaders = new Set([entry]);
-  const returns = new Set<number>();
   const tables = new Set<number>();
   const pending = [entry];
   let left = MAX_INSNS;
@@ -183,14 +213,11 @@ function findLeaders(entry: number, page: PageView): Leaders {
       const target = at + insn.displacement;
       at += insn.length;
       if (flow === 'next') continue;
-      const direct = flow === 'jump' || flow === 'branch' || flow === 'call';
+      const direct = flow === 'jump' || flow === 'branch' || (flow === 'call' && calls);
       const inside = direct && inPage(target) && page.wanted(target);
       if (inside) follow(target);
       if (flow === 'branch') follow(at);
-      if (flow === 'call' && inside && inPage(at) && page.wanted(at)) {
-        returns.add(at);
-        follow(at);
-      }
+      if (flow === 'call' && inside && inPage(at) && page.wanted(at)) follow(at);
       if (flow === 'indirect' && !implicitMemory) {
         for (const offset of page.targetsOf(at - insn.length)) {
           tables.add(offset);
@@ -200,7 +227,7 @@ function findLeaders(entry: number, page: PageView): Leaders {
       break;
     }
   }
-  return { leaders, returns, tables };
+  return { leaders, tables };
 }
 
 function readBlock(start: number, page: PageView, leaders: ReadonlySet<number>): Draft {
