@@ -1,5 +1,6 @@
 /** Pages that lose their code often: afterwards only writes into instructions count, and every one of those does. */
 import { expect, test } from 'vitest';
+import { Random } from '../../util/random.ts';
 import { assemble } from '../isa/assembler/assemble.ts';
 import { Machine } from '../machine.ts';
 import { reset } from '../processor/reset.ts';
@@ -8,9 +9,11 @@ import { runProcessor, STOP } from '../run.ts';
 
 const ORIGIN = 0x8000;
 
-/** Runs 16-bit code at 0:8000h until it halts. */
-function run(source: string, translatorThreshold = 50): Processor {
+/** Runs 16-bit code at 0:8000h until it halts. @param coarse each write drops all code of the page */
+function run(source: string, translatorThreshold = 50, coarse = false): Processor {
   const machine = new Machine({ processors: 1, ramSize: 0x100000, profile: 'pc', translatorThreshold });
+  const { engine } = machine;
+  if (coarse) engine.pageWritten = (page) => engine.pages.pageWritten(page);
   const p = machine.processors[0]!;
   machine.activate(p);
   reset(p);
@@ -114,3 +117,31 @@ test('so is one that ends in the next page', () => {
   counter: dw 0`);
   expect(p.gpr32(3)).toBe(0x77 + 5);
 });
+
+test.each([1, 2, 3, 4])(
+  'random code that changes itself does the same as where each change drops the page (seed %i)',
+  (seed) => {
+    const random = new Random(seed);
+    const pick = (...of: string[]): string => of[random.below(of.length)]!;
+    const targets = Array.from({ length: 24 }, (_, n) => n);
+    const lines = targets.map((n) => {
+      const immediate = `${pick('add', 'xor', 'sub', 'adc')} ${pick('bx', 'dx', 'si')}, 0x${(0x1000 + random.below(0xe000)).toString(16)}`;
+      const filler = pick('nop', 'inc di', 'rol dx, 1', 'jmp short $ + 2', 'mov ax, bx');
+      const target = random.below(targets.length);
+      // The immediate is in the last two bytes; the last one decides what follows least often.
+      const patch = pick(
+        `mov [i${target} + 2], bl`,
+        `mov [i${target} + 3], dl`,
+        `mov [i${target} + 2], si`,
+        'nop',
+        'nop',
+      );
+      return `${filler}\ni${n}: ${immediate}\n${patch}`;
+    });
+    const source = `${WARM_UP}\nmov cx, 400\nagain:\n${lines.join('\n')}\ndec cx\njz over\njmp near again\nover: hlt`;
+    const state = (p: Processor) =>
+      [0, 1, 2, 3, 6, 7].map((n) => p.gpr(n)).concat([BigInt(p.machine.clock.instructions)]);
+    const expected = state(run(source, 60000, true));
+    for (const threshold of [1, 20, 60000]) expect(state(run(source, threshold))).toEqual(expected);
+  },
+);

@@ -112,14 +112,14 @@ export class CodePages {
 
   /**
    * Bytes of a page have changed: forgets its decoded code. Where that happens often, as in programs of 16-bit code with
-   * their data beside it, only a write into an instruction counts.
+   * their data beside it, only a write into an instruction counts, and only the runs around it are forgotten.
    */
   pageWritten(page: Hpa, offset = 0, length = 4096): void {
     const frame = page / 4096;
     if (this.#live[frame] === 0 || page >= this.#memory.ramSize) return;
     if (this.#drops[frame]! < MANY_DROPS) this.#drops[frame]!++;
-    else if (!this.#isCode(page, offset, length)) {
-      if (++this.#spared[frame]! < MANY_SPARED) return;
+    else if (length < 4096 && !this.#endsCrossing(page, offset)) {
+      if (this.#dropRuns(page, offset, length) || ++this.#spared[frame]! < MANY_SPARED) return;
       this.#drops[frame] = 0;
       this.#spared[frame] = 0;
     }
@@ -134,22 +134,52 @@ export class CodePages {
     this.#live[page / 4096] = 0;
   }
 
-  /** Whether some of the bytes belong to a decoded instruction. */
-  #isCode(page: Hpa, offset: number, length: number): boolean {
+  /** Whether the bytes may end an instruction that begins in the page before. */
+  #endsCrossing(page: Hpa, offset: number): boolean {
+    if (offset >= MAX_LENGTH) return false;
+    for (let i = 0; i < 3; i++) if ((this.#pages.get(page * 4 + i)?.crossings.length ?? 0) > 0) return true;
+    return false;
+  }
+
+  /** Forgets the runs of which an instruction has one of the bytes. False if there is none. */
+  #dropRuns(page: Hpa, offset: number, length: number): boolean {
     const { view } = this.#memory;
+    let any = false;
     for (let i = 0; i < 3; i++) {
       const found = this.#pages.get(page * 4 + i);
       if (found === undefined || !found.live) continue;
-      if (found.crossings.length > 0 && offset < MAX_LENGTH) return true;
       for (let at = Math.max(0, offset - MAX_LENGTH + 1); at < offset + length; at++) {
         const record = view.getUint32(found.table + at * 4, true);
         if (record === 0) continue;
         // What is no instruction, or goes on in the next page, has no length.
         const size = view.getUint16(record + 6, true) >>> 12 || MAX_LENGTH;
-        if (at + size > offset) return true;
+        if (at + size <= offset) continue;
+        if (found.regions.length > 0) this.#leaveRegions(found);
+        this.#dropRun(found, record);
+        any = true;
       }
     }
-    return false;
+    return any;
+  }
+
+  /** Empties the slots that lead into the run of a record; control comes to it by slots only. */
+  #dropRun(page: CodePage, record: number): void {
+    const { view } = this.#memory;
+    const run = this.#runOf(record);
+    const end = this.#runStarts[run + 1] ?? this.#nextRecord;
+    for (let at = this.#runStarts[run]!; at < end; at += RECORD_SIZE) {
+      const slot = page.table + (view.getUint16(at + 6, true) & 0xfff) * 4;
+      if (view.getUint32(slot, true) === at) view.setUint32(slot, 0, true);
+    }
+  }
+
+  /** Takes the regions of a page out of use; its records stay. */
+  #leaveRegions(page: CodePage): void {
+    for (const { record, original } of page.regions) {
+      this.#memory.view.setUint16(record, original, true);
+      this.resetCounter(record);
+    }
+    this.#dropRegions(page);
   }
 
   #dropRegions(page: CodePage): void {
@@ -198,13 +228,7 @@ export class CodePages {
 
   /** Takes all regions out of use; nothing else changes. */
   dropAllRegions(): void {
-    for (const page of this.#byTable) {
-      for (const { record, original } of page.regions) {
-        this.#memory.view.setUint16(record, original, true);
-        this.resetCounter(record);
-      }
-      this.#dropRegions(page);
-    }
+    for (const page of this.#byTable) this.#leaveRegions(page);
   }
 
   /** The record that a goOn record leads to, decoded now; 0 where that is impossible. */
@@ -221,6 +245,11 @@ export class CodePages {
 
   /** The page that a record belongs to. */
   pageOfRecord(record: number): CodePage | undefined {
+    return this.#runPages[this.#runOf(record)];
+  }
+
+  /** Number of the run that a record belongs to; -1 for none. */
+  #runOf(record: number): number {
     let low = 0,
       high = this.#runStarts.length;
     while (low < high) {
@@ -228,7 +257,7 @@ export class CodePages {
       if (this.#runStarts[middle]! <= record) low = middle + 1;
       else high = middle;
     }
-    return this.#runPages[low - 1];
+    return low - 1;
   }
 
   /** The record at an offset of a page, decoded if it is not yet; 0 where that has just dropped everything. */
