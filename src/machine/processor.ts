@@ -33,6 +33,7 @@ import {
   STATE_SIZE,
   TSC_AUX,
   XMM,
+  YMM_HIGH,
 } from './engine/layout.ts';
 import type { Machine } from './machine.ts';
 import type { Mmu } from './mmu/state.ts';
@@ -388,6 +389,10 @@ export class Processor {
   /** 16 bytes, a live view. */
   xmm(n: number): Uint8Array {
     return new Uint8Array(this.#view.buffer, this.#at(XMM) + n * 16, 16);
+  }
+  /** Bits 255:128 of YMMn, a live view. */
+  ymmHigh(n: number): Uint8Array {
+    return new Uint8Array(this.#view.buffer, this.#at(YMM_HIGH) + n * 16, 16);
   }
   /** Physical register Rn, 10 bytes, a live view. */
   fpr(n: number): Uint8Array {

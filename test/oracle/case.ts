@@ -9,7 +9,7 @@ export const CODE_SIZE = 0x10000;
 export const DATA = 0x200000;
 export const DATA_SIZE = 0x3000;
 export const INPUT_BYTES = 584;
-export const OUTPUT_BYTES = 560;
+export const OUTPUT_BYTES = 816;
 
 export interface Case {
   readonly gpr: bigint[];
@@ -47,7 +47,12 @@ export interface Result {
   readonly tag: number;
   readonly xmm: Uint8Array;
   readonly fpr: Uint8Array;
+  /** Upper halves of YMM registers. */
+  readonly ymm: Uint8Array;
 }
+
+/** Before a test the upper half of each YMM register is the lower one with its quadwords exchanged. */
+export const upperHalves = (xmm: Uint8Array): Uint8Array => xmm.map((_, i) => xmm[i ^ 8]!);
 
 /** The contents of the data pages before a test. */
 export function fillData(c: Case, data: Uint8Array): void {
@@ -100,5 +105,6 @@ export function readResult(from: Uint8Array): Result {
     tag: view.getUint32(172, true),
     xmm: from.slice(176, 432),
     fpr: from.slice(432, 560),
+    ymm: from.slice(560, 816),
   };
 }

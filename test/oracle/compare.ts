@@ -1,7 +1,7 @@
 /** Differences between two results of a case, and what of a result counts. */
 import type { Insn } from '../../src/machine/isa/insn.ts';
 import type { Operation } from '../../src/machine/isa/row.ts';
-import type { Case, Result } from './case.ts';
+import { type Case, type Result, upperHalves } from './case.ts';
 
 /** RF depends on how the test ended. */
 const COMPARED_FLAGS = 0x3f7fd7 & ~0x10000;
@@ -37,7 +37,7 @@ export function differences(ours: Result, theirs: Result): string[] {
   for (const key of ['flags', 'rip', 'error', 'cr2', 'hash', 'mxcsr', 'top', 'tag'] as const) {
     if (ours[key] !== theirs[key]) found.push(`${key} ${hex(ours[key])} not ${hex(theirs[key])}`);
   }
-  for (const name of ['xmm', 'fpr'] as const) {
+  for (const name of ['xmm', 'fpr', 'ymm'] as const) {
     for (let n = 0; n < ours[name].length / 16; n++) {
       const [a, b] = [ours, theirs].map((r) => Buffer.from(r[name].subarray(n * 16, n * 16 + 16)).toString('hex'));
       if (a !== b) found.push(`${name}${n} ${a} not ${b}`);
@@ -46,8 +46,8 @@ export function differences(ours: Result, theirs: Result): string[] {
   return found;
 }
 
-/** 32 bits that stand for a comparable result. */
-export function digest(r: Result): number {
+/** 32 bits that stand for a comparable result of a case. Upper halves of YMM registers count where they have changed. */
+export function digest(r: Result, c: Case): number {
   let h = 0x811c9dc5;
   const mix = (value: number): void => {
     h = Math.imul(h ^ value, 0x01000193);
@@ -63,6 +63,8 @@ export function digest(r: Result): number {
   mix64(r.cr2);
   r.xmm.forEach(mix);
   r.fpr.forEach(mix);
+  const upper = upperHalves(c.xmm);
+  if (r.ymm.some((byte, i) => byte !== upper[i])) r.ymm.forEach(mix);
   return h >>> 0;
 }
 

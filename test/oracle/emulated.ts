@@ -9,6 +9,7 @@ import {
   CR0_PE,
   CR0_PG,
   CR0_WP,
+  CR4_OSXSAVE,
   EFER_LMA,
   EFER_LME,
   EFER_NXE,
@@ -16,7 +17,7 @@ import {
   type Processor,
 } from '../../src/machine/processor.ts';
 import { runProcessor } from '../../src/machine/run.ts';
-import { type Case, CODE, CODE_SIZE, DATA, DATA_SIZE, fillData, hashData, type Result } from './case.ts';
+import { type Case, CODE, CODE_SIZE, DATA, DATA_SIZE, fillData, hashData, type Result, upperHalves } from './case.ts';
 
 const TABLES = 0x8000;
 const GDT = 0x10000;
@@ -26,7 +27,7 @@ const HANDLERS = 0x13000;
 const STACK_TOP = 0x15000;
 /** Linear address of physical address 0. */
 const SYSTEM = 0xffff_8000_0000_0000n;
-const CR4 = 0x20 | 0x200 | 0x400;
+const CR4 = 0x20 | 0x200 | 0x400 | CR4_OSXSAVE;
 /** Vectors that push an error code. */
 const WITH_ERROR = new Set([8, 10, 11, 12, 13, 14, 17]);
 
@@ -76,6 +77,7 @@ export class Emulated {
     p.cr0 = (CR0_PE | CR0_PG | CR0_WP | CR0_NE | CR0_MP) >>> 0;
     p.cr3 = BigInt(TABLES);
     p.cr4 = CR4;
+    p.xcr0 = 7n;
     p.efer = EFER_LME | EFER_LMA | EFER_NXE;
     Object.assign(p.gdtr, { base: SYSTEM + BigInt(GDT), limit: 0xff });
     Object.assign(p.idtr, { base: SYSTEM + BigInt(IDT), limit: 0xfff });
@@ -89,7 +91,11 @@ export class Emulated {
     const { p } = this;
     p.cpl = 3;
     for (const s of p.segments) Object.assign(s, { selector: 0x2b, base: 0n, limit: 0xffff_ffff, attributes: 0xc0f3 });
-    Object.assign(p.segments[1]!, { selector: 0x33, attributes: mode === 64 ? 0xa0fb : 0xc0fb });
+    Object.assign(
+      p.segments[1]!,
+      mode === 64 ? { selector: 0x33, attributes: 0xa0fb } : { selector: 0x23, attributes: 0xc0fb },
+    );
+    p.segments[4]!.selector = p.segments[5]!.selector = 0;
     p.syncSegments();
     updateSlowFlags(p);
     tlbContextChanged(p);
@@ -110,6 +116,8 @@ export class Emulated {
     p.write8(FTOP, c.top);
     p.write8(FTAG, 0);
     for (let n = 0; n < 16; n++) p.xmm(n).set(c.xmm.subarray(n * 16, n * 16 + 16));
+    const upper = upperHalves(c.xmm);
+    for (let n = 0; n < 16; n++) p.ymmHigh(n).set(upper.subarray(n * 16, n * 16 + 16));
     for (let n = 0; n < 8; n++) p.fpr(n).set(c.fpr.subarray(n * 16, n * 16 + 10));
   }
 
@@ -137,6 +145,7 @@ export class Emulated {
       tag: p.read8(FTAG),
       xmm: Uint8Array.from({ length: 256 }, (_, i) => p.xmm(i >> 4)[i & 15]!),
       fpr: Uint8Array.from({ length: 128 }, (_, i) => ((i & 15) < 10 ? p.fpr(i >> 4)[i & 15]! : 0)),
+      ymm: Uint8Array.from({ length: 256 }, (_, i) => p.ymmHigh(i >> 4)[i & 15]!),
     };
     machine.memory.fill(c.rip, c.code.length, 0xcc);
     return result;

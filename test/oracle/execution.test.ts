@@ -30,7 +30,7 @@ test.each(MODES)('%s-bit code: every instruction in user mode leaves what the re
     casesOf(row, mode).forEach((made, i) => {
       const result = comparable(emulated.run(made.case), made.insn.row.operation, 0);
       compared++;
-      if (digest(result) !== digests[i]) wrong.push(describeCase(made.case, made.insn));
+      if (digest(result, made.case) !== digests[i]) wrong.push(describeCase(made.case, made.insn));
     });
   }
   expect(wrong).toEqual([]);

@@ -40,7 +40,18 @@ const ASSISTS = new Set([
   'FWAIT',
 ]);
 /** Depend on what is not the same here and there. */
-const SKIPPED = new Set(['RDTSC', 'RDTSCP', 'RDFSBASE', 'RDGSBASE', 'SYSCALL', 'PAUSE', 'INT1']);
+const SKIPPED = new Set([
+  'RDTSC',
+  'RDTSCP',
+  'RDFSBASE',
+  'RDGSBASE',
+  // The native runner could not go on.
+  'WRFSBASE',
+  'WRGSBASE',
+  'SYSCALL',
+  'PAUSE',
+  'INT1',
+]);
 
 const testable = (row: Row, mode: 32 | 64): boolean => {
   const { operation } = row;
@@ -105,6 +116,10 @@ export class Generator {
       this.#below(10) === 0;
     let memoryOperand: MemoryOperand | null = null;
     const operands = row.operands.map((spec): OperandValue => {
+      if (spec.letter === 'K') {
+        memoryOperand = this.#gathered();
+        return { kind: 'memory', memory: memoryOperand };
+      }
       if (
         'EWQM'.includes(spec.letter) &&
         row.form !== 'reg' &&
@@ -162,6 +177,7 @@ export class Generator {
       fpr: this.#vectors(128).map((b, i) => ((i & 15) < 10 ? b : 0)),
     };
     this.#implicit(c, insn, target);
+    if (insn.memory?.vectorIndex) this.#indexes(c.xmm, insn);
     return { case: c, insn };
   }
 
@@ -181,10 +197,13 @@ export class Generator {
   /** Somewhere in the data; often aligned, sometimes across a page or over the end. */
   #address(row: Row): number {
     const where = this.#below(32);
+    // Which byte of a masked store faults, if any, is the processor's choice.
+    if (/^VP?MASKMOV/.test(row.operation.mnemonic)) return DATA + 0x100 + this.#below(0x1e00);
     if (where === 0) return DATA + 0x1000 - this.#below(16);
     if (where === 1) return DATA + 0x2000 - this.#below(20);
     if (where === 2) return DATA + DATA_SIZE - this.#below(20);
     const at = DATA + 0x100 + this.#below(0x1e00);
+    if (row.operands.some((o) => o.size === 'qq') && this.#below(8) !== 0) return at & ~31;
     return row.operands.some((o) => o.size === 'dq') && this.#below(8) !== 0 ? at & ~15 : at;
   }
 
@@ -258,6 +277,33 @@ export class Generator {
     return { ...plain, disp, segment };
   }
 
+  /** Memory with a vector index around the middle of the data. */
+  #gathered(): MemoryOperand {
+    const base = this.#below(this.#registers);
+    const disp = this.#pick([0, 0x40, -0x300]);
+    this.#gpr[base] = BigInt(DATA + 0x1000 - disp);
+    const segment = base === 4 || base === 5 ? 2 : 3;
+    return {
+      base,
+      index: this.#below(this.#registers),
+      vectorIndex: true,
+      scale: this.#below(4),
+      disp,
+      ripRelative: false,
+      segment,
+    };
+  }
+  /** Indexes that stay within the data. */
+  #indexes(xmm: Uint8Array, insn: Insn): void {
+    const view = new DataView(xmm.buffer, insn.memory!.index * 16, 16);
+    const wide = insn.row.operation.mnemonic.includes('GATHERQ');
+    for (let at = 0; at < 16; at += wide ? 8 : 4) {
+      const index = this.#below(400) - 200;
+      if (wide) view.setBigInt64(at, BigInt(index), true);
+      else view.setInt32(at, index, true);
+    }
+  }
+
   /** Sets what the instruction uses without naming it: stack, string registers, counts, branch targets. */
   #implicit(c: Case, insn: Insn, target: bigint): void {
     const { operation } = insn.row;
@@ -269,7 +315,7 @@ export class Generator {
       if (free(n)) c.gpr[n] = value | garbage;
     };
     const place = (): number => this.#address(insn.row);
-    if (operation.string || mnemonic === 'MASKMOVDQU' || mnemonic === 'MASKMOVQ') {
+    if (operation.string || /^V?MASKMOV(DQU|Q)$/.test(mnemonic)) {
       put(6, BigInt(place()));
       // Which byte of a masked store faults, if any, is the processor's choice.
       if (!operation.string) return put(7, BigInt(DATA + 0x100 + this.#below(0x1e00)));

@@ -17,7 +17,7 @@ export interface Verdict {
 
 const registerNumber = (register: number): number => {
   if (register === Register.None) return -1;
-  for (const first of [Register.RAX, Register.EAX, Register.AX])
+  for (const first of [Register.RAX, Register.EAX, Register.AX, Register.XMM0, Register.YMM0])
     if (register >= first && register < first + 16) return register - first;
   return -2;
 };

@@ -14,8 +14,9 @@ const SLICES = 8;
 function stateOf({ machine, p, data }: Emulated): string {
   const gpr = Array.from({ length: 16 }, (_, n) => p.gpr(n).toString(16));
   const xmm = Array.from({ length: 16 }, (_, n) => Buffer.from(p.xmm(n)).toString('hex'));
+  const ymm = Array.from({ length: 16 }, (_, n) => Buffer.from(p.ymmHigh(n)).toString('hex'));
   const fpr = Array.from({ length: 8 }, (_, n) => Buffer.from(p.fpr(n)).toString('hex'));
-  return `${machine.clock.now()} ${p.activity} rip ${p.rip.toString(16)} flags ${p.rflags.toString(16)} ${gpr} ${xmm} ${fpr} ${hashData(data)}`;
+  return `${machine.clock.now()} ${p.activity} rip ${p.rip.toString(16)} flags ${p.rflags.toString(16)} ${gpr} ${xmm} ${ymm} ${fpr} ${hashData(data)}`;
 }
 
 function start(emulated: Emulated, c: Case): void {

@@ -17,7 +17,7 @@ for (const mode of [64, 32] as const) {
   const vectors = new Map<string, Uint32Array>();
   let at = 0;
   rows.forEach((row, i) => {
-    const digests = made[i]!.map((m) => digest(comparable(results[at++]!, m.insn.row.operation, 0)));
+    const digests = made[i]!.map((m) => digest(comparable(results[at++]!, m.insn.row.operation, 0), m.case));
     vectors.set(rowKey(row), Uint32Array.from(digests));
   });
   mkdirSync(dirname(vectorFile(mode)), { recursive: true });

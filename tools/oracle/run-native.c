@@ -5,13 +5,16 @@
  * A case is started by changing the context that a signal handler returns to; the next signal ends it.
  */
 #define _GNU_SOURCE
+#include <asm/prctl.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #define CODE 0x100000
 #define CODE_SIZE 0x10000
@@ -30,8 +33,11 @@ struct output {
   uint32_t trap, error;
   uint64_t cr2;
   uint32_t hash, mxcsr, status, tag;
-  uint8_t xmm[256], fpr[128];
+  uint8_t xmm[256], fpr[128], ymm[256];
 };
+
+/* The component's place in the XSAVE area. */
+#define YMM_AT 576
 
 static const int order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
                               REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
@@ -40,6 +46,7 @@ static struct output out;
 static gregset_t home;
 static uint64_t home_fp[2048];
 static int running;
+static uint64_t home_fs;
 static uint8_t *const code = (uint8_t *)CODE;
 static uint32_t *const data = (uint32_t *)DATA;
 
@@ -68,6 +75,8 @@ static void collect(const greg_t *regs, const struct _libc_fpstate *fp) {
   out.status = fp->swd;
   out.tag = fp->ftw;
   memcpy(out.xmm, fp->_xmm, 256);
+  memset(out.ymm, 0, 256);
+  if (((uint64_t *)fp)[64] & 4) memcpy(out.ymm, (uint8_t *)fp + YMM_AT, 256);
   int top = (fp->swd >> 11) & 7;
   for (int i = 0; i < 8; i++) {
     memset(out.fpr + i * 16, 0, 16);
@@ -77,6 +86,8 @@ static void collect(const greg_t *regs, const struct _libc_fpstate *fp) {
 
 static void on_signal(int sig, siginfo_t *info, void *context) {
   (void)sig, (void)info;
+  /* WRFSBASE may have moved what the C library keeps of the thread. */
+  syscall(SYS_arch_prctl, ARCH_SET_FS, home_fs);
   /* NT and ID are not part of the context that the handler returns to. */
   __asm__ volatile("pushfq\n andq $~0x204000, (%%rsp)\n popfq" ::: "memory", "cc");
   ucontext_t *u = context;
@@ -110,7 +121,8 @@ static void on_signal(int sig, siginfo_t *info, void *context) {
   fp->mxcsr = in.mxcsr;
   memcpy(fp->_xmm, in.xmm, 256);
   for (int i = 0; i < 8; i++) memcpy(&fp->_st[(i - in.top) & 7], in.fpr + i * 16, 10);
-  ((uint64_t *)fp)[64] |= 3; /* XSTATE_BV: x87 and SSE are not in their initial state */
+  for (int i = 0; i < 256; i++) ((uint8_t *)fp)[YMM_AT + i] = in.xmm[i ^ 8];
+  ((uint64_t *)fp)[64] |= 7; /* XSTATE_BV: x87, SSE and AVX are not in their initial state */
 }
 
 int main(void) {
@@ -120,6 +132,7 @@ int main(void) {
   };
   if (fixed[0] != (void *)CODE || fixed[1] != (void *)DATA) return 1;
   memset(code, 0xcc, CODE_SIZE);
+  syscall(SYS_arch_prctl, ARCH_GET_FS, &home_fs);
   static char in_buffer[1 << 16], out_buffer[1 << 16];
   setvbuf(stdin, in_buffer, _IOFBF, sizeof in_buffer);
   setvbuf(stdout, out_buffer, _IOFBF, sizeof out_buffer);

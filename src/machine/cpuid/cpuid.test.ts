@@ -70,11 +70,15 @@ describe('CPUID', () => {
     expect(cpuid(p, 0x16, 0).eax).toBe(1000);
   });
 
-  test('XSAVE sizes: legacy region and header', () => {
+  test('XSAVE sizes: legacy region and header, and AVX where XCR0 has it', () => {
     p.xcr0 = 3n;
-    expect(cpuid(p, 0xd, 0)).toEqual({ eax: 3, ebx: 576, ecx: 576, edx: 0 });
+    expect(cpuid(p, 0xd, 0)).toEqual({ eax: 7, ebx: 576, ecx: 832, edx: 0 });
     expect(cpuid(p, 0xd, 1)).toEqual({ eax: 0xf, ebx: 576, ecx: 0, edx: 0 });
-    expect(cpuid(p, 0xd, 2)).toEqual({ eax: 0, ebx: 0, ecx: 0, edx: 0 });
+    p.xcr0 = 7n;
+    expect(cpuid(p, 0xd, 0)).toEqual({ eax: 7, ebx: 832, ecx: 832, edx: 0 });
+    expect(cpuid(p, 0xd, 1)).toEqual({ eax: 0xf, ebx: 832, ecx: 0, edx: 0 });
+    expect(cpuid(p, 0xd, 2)).toEqual({ eax: 256, ebx: 576, ecx: 0, edx: 0 });
+    expect(cpuid(p, 0xd, 3)).toEqual({ eax: 0, ebx: 0, ecx: 0, edx: 0 });
   });
 
   test('address widths are 52 and 48 bits', () => {

@@ -2,7 +2,13 @@
 import type { Processor } from '../processor.ts';
 import { CR4_OSXSAVE } from '../processor.ts';
 import { PROFILES, type Profile, signatureOf } from '../profiles.ts';
-import { compactSize, SUPPORTED_XCR0, SUPPORTED_XSS, standardSize } from '../system/xstate-layout.ts';
+import {
+  compactSize,
+  EXTENDED_COMPONENTS,
+  SUPPORTED_XCR0,
+  SUPPORTED_XSS,
+  standardSize,
+} from '../system/xstate-layout.ts';
 import { type CpuidRegister, featureWord } from './features.ts';
 
 /** Unsigned 32-bit register values. */
@@ -107,7 +113,9 @@ function xsaveState(p: Processor, subleaf: number, profile: Profile): CpuidResul
   if (subleaf === 1) {
     return result(word(profile, 0xd, 1, 'eax'), compactSize(p.xcr0 | p.xss), Number(SUPPORTED_XSS), 0);
   }
-  return NOTHING;
+  const component = EXTENDED_COMPONENTS.find(({ mask }) => mask === 1n << BigInt(subleaf));
+  if (component === undefined) return NOTHING;
+  return result(component.size, component.offset, component.aligned ? 2 : 0, 0);
 }
 
 function processorInfo(p: Processor, _subleaf: number, profile: Profile): CpuidResult {

@@ -54,17 +54,19 @@ import {
   TLB_EXECUTE,
   TSC_ORIGIN,
   XMM,
+  YMM_HIGH,
 } from './layout.ts';
 import { isAbsolute64, RECORD_SIZE, type Shaped } from './record.ts';
 
 /** Local 0 of both kinds of handlers. */
 export const IP = 0;
 /** Keys of mutable state for code.ts. */
-const KEY = { registers: 1, kind: 2, a: 3, b: 4, ip: 5, budget: 6, vector: 7, x87: 8, words: 9 };
+const KEY = { registers: 1, kind: 2, a: 3, b: 4, ip: 5, budget: 6, vector: 7, x87: 8, words: 9, upper: 10 };
 
 const fileKey = (file: RegisterFile): number =>
-  file === 'gpr' ? KEY.registers : file === 'xmm' ? KEY.vector : KEY.x87;
-const fileBase = (file: RegisterFile): number => (file === 'gpr' ? GPR : file === 'xmm' ? XMM : FPR);
+  file === 'gpr' ? KEY.registers : file === 'xmm' ? KEY.vector : file === 'ymm' ? KEY.upper : KEY.x87;
+const fileBase = (file: RegisterFile): number =>
+  file === 'gpr' ? GPR : file === 'xmm' ? XMM : file === 'ymm' ? YMM_HIGH : FPR;
 const fixedSlot = (o: Operand): number => (o.file === 'gpr' ? o.register * 8 + (o.high ? 1 : 0) : o.register * 16);
 
 export interface InterpreterLocals {
@@ -135,7 +137,7 @@ export class InterpreterCpu extends Cpu {
     const { out } = this.code;
     if (operand.place === 'vvvv') {
       const at = this.#record + 5;
-      const xmm = operand.file === 'xmm';
+      const xmm = operand.file === 'xmm' || operand.file === 'ymm';
       // byte 5 holds vvvv << 2: GPR slots are vvvv * 8, vector slots vvvv * 16
       return () =>
         void out
@@ -145,6 +147,11 @@ export class InterpreterCpu extends Cpu {
           .u8(0x71)
           .i32(xmm ? 2 : 1)
           .u8(0x74);
+    }
+    if (operand.place === 'is4') {
+      // the register is in the upper half of the immediate's low byte
+      const at = this.#record + 12;
+      return () => void out.getLocal(IP).memory(0x2d, at).i32(0xf0).u8(0x71);
     }
     const at = this.#record + (operand.place === 'reg' ? 2 : 3);
     return () => void out.getLocal(IP).memory(0x2d, at);

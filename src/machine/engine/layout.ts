@@ -110,6 +110,8 @@ export const SLOW = {
   interruptFlag: 64,
   /** STI and POPF: something waits for RFLAGS.IF to become 1. */
   interruptWindow: 128,
+  /** AVX: CR0.TS, CR4.OSXSAVE or XCR0, or not protected mode. */
+  avx: 256,
 } as const;
 
 /** How memory is accessed, as in FAULT_INFO. */

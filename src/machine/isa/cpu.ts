@@ -64,13 +64,19 @@ import { conditionOn, type Recipe, statusWord } from './flags.ts';
 import type { Insn, Operand } from './insn.ts';
 import { ASSIST } from './row.ts';
 import type { Support } from './support.ts';
-import type { V } from './vector.ts';
+import { type V, vZero } from './vector.ts';
 
 /** Fewer iterations than this are done one by one. */
 const LEAST_AT_ONCE = 8;
 
+/** Widths of one memory access. */
+export type AccessWidth = LoadWidth | 256;
+
 /** Exception summary: an unmasked x87 exception is pending. */
 const FSW_ES = 0x80;
+
+/** Bits 255:128 of a vector register operand. */
+const upperHalf = (operand: Operand): Operand => ({ ...operand, file: 'ymm', width: 128 });
 
 export abstract class Cpu {
   readonly code: Code;
@@ -99,6 +105,7 @@ export abstract class Cpu {
     const { unit, semantics } = this.insn.row.operation;
     if (semantics !== ASSIST) {
       if (unit === 'sse') this.assistIfSlow(SLOW.sse);
+      else if (unit === 'avx') this.assistIfSlow(SLOW.avx);
       else if (unit === 'x87') this.assistIfSlow(SLOW.x87);
       else if (unit === 'mmx') {
         this.assistIfSlow(SLOW.x87);
@@ -221,8 +228,39 @@ export abstract class Cpu {
     this.#write(index, value, !unaligned);
   }
 
-  #requireAligned(address: Expr<64>): void {
-    this.faultIf(negate(isZero(and(truncate(address, 32), u32(15)))), EXIT.alignment);
+  /** The halves of a vector operand, lowest first: one of 128 bits, two of 256. `aligned`: memory must be, to its size. */
+  readHalves(index: number, aligned = false): readonly V[] {
+    const operand = this.insn.operands[index]!;
+    if (operand.place !== 'memory') {
+      const low = this.readRegister(operand, 128);
+      return operand.width === 256 ? [low, this.readRegister(upperHalf(operand), 128)] : [low];
+    }
+    const host = this.#vectorMemory(operand, ACCESS.read, aligned);
+    const low = this.code.load(host, 128);
+    return operand.width === 256 ? [low, this.code.load(host, 128, 16)] : [low];
+  }
+  /** Writes a vector operand as VEX instructions do: in a register the bits above are cleared. */
+  writeHalves(index: number, [low, high]: readonly V[], aligned = false): void {
+    const operand = this.insn.operands[index]!;
+    if (operand.place !== 'memory') {
+      this.writeRegister(operand, low!);
+      this.writeRegister(upperHalf(operand), high ?? vZero());
+    } else {
+      const host = this.#vectorMemory(operand, ACCESS.write, aligned);
+      this.code.store(host, low!);
+      if (high !== undefined) this.code.store(host, high, 16);
+    }
+    this.#committed = true;
+  }
+  #vectorMemory({ width }: Operand, access: number, aligned: boolean): Expr<32> {
+    const size = width as AccessWidth;
+    const address = this.operandAddress(size, access !== ACCESS.read);
+    if (aligned) this.#requireAligned(address, size / 8);
+    return this.#translate(address, size, access);
+  }
+
+  #requireAligned(address: Expr<64>, bytes = 16): void {
+    this.faultIf(negate(isZero(and(truncate(address, 32), u32(bytes - 1)))), EXIT.alignment);
   }
 
   // ---- addresses
@@ -238,12 +276,12 @@ export abstract class Cpu {
   }
 
   /** Linear address of the memory operand, segment-checked for an access of `width` bits. */
-  operandAddress(width: LoadWidth, write: boolean): Expr<64> {
+  operandAddress(width: AccessWidth, write: boolean): Expr<64> {
     return this.linear(this.insn.memory!.segment, this.effectiveAddress(), width, write);
   }
 
   /** Linear address of an offset in a segment (ES to GS), checked against limit and type outside 64-bit mode. */
-  linear(segment: number, offset: Expr<64>, width: LoadWidth, write: boolean): Expr<64> {
+  linear(segment: number, offset: Expr<64>, width: AccessWidth, write: boolean): Expr<64> {
     const at = SEGMENTS + segment * SEGMENT_SIZE;
     if (this.mode64) return segment < FS ? offset : add(this.state(at + SEG_BASE, 64), offset);
     const within = zeroExtend(sub(truncate(offset, 32), this.state(at + SEG_LOW, 32)), 64);
@@ -341,13 +379,13 @@ export abstract class Cpu {
   }
 
   /** Looks the address up in the TLB; a miss, or an access that leaves the page, exits before the instruction. */
-  #translate(address: Expr<64>, width: LoadWidth, access: number): Expr<32> {
+  #translate(address: Expr<64>, width: AccessWidth, access: number): Expr<32> {
     this.#check();
     return this.translate(address, width, access);
   }
 
   /** Where generated code finds the bytes of a linear address. Back-ends without a TLB supply their own. */
-  protected translate(address: Expr<64>, width: LoadWidth, access: number): Expr<32> {
+  protected translate(address: Expr<64>, width: AccessWidth, access: number): Expr<32> {
     const tlb = access === ACCESS.read ? TLB_READ : TLB_WRITE;
     const va = this.code.let(address);
     const entry = this.code.let(add(and(truncate(shr(va, u64(8)), 32), u32(TLB_INDEX_MASK)), this.tlbBase()));

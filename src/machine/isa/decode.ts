@@ -119,6 +119,7 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
     vexL = 0,
     vexPrefix = 0,
     vvvv = 0,
+    namesRegister = false,
     w = (rex >> 3) & 1;
   if ((byte === 0xc4 || byte === 0xc5) && at < end && (mode === 64 || code[at]! >= 0xc0)) {
     if (rex !== 0 || size66 || lock || repeat !== 0) return INVALID;
@@ -141,6 +142,7 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
     vvvv = (~last >> 3) & 15;
     vexL = (last >> 2) & 1;
     vexPrefix = last & 3;
+    namesRegister = vvvv !== 0;
     if (mode !== 64) {
       rex &= ~7;
       vvvv &= 7;
@@ -180,8 +182,9 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
       if (candidate.extension >= 0 && candidate.extension !== ((modrm >> 3) & 7)) continue;
       if (candidate.form !== 'any' && (candidate.form === 'reg') !== modrm >= 0xc0) continue;
     }
-    if (candidate.rexW >= 0 && candidate.rexW !== (mode === 64 ? w : 0)) continue;
-    if (vex && candidate.vex !== vexL) continue;
+    // Outside 64-bit mode VEX.W counts only where it is no operand size.
+    if (candidate.rexW >= 0 && candidate.rexW !== (mode === 64 || (vex && !hasGpr(candidate)) ? w : 0)) continue;
+    if (vex && candidate.vex !== vexL && candidate.vex !== 2) continue;
     // 90 is NOP; with REX.B it is XCHG r8, rAX.
     if (opcode === 0x90 && map === 0 && (rex & 1) !== 0 && candidate.operation.mnemonic === 'NOP') continue;
     row = candidate;
@@ -219,7 +222,9 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
     modrm < 0xc0 &&
     !row.operands.some((o) => o.letter === 'R' || o.letter === 'C' || o.letter === 'D')
   ) {
-    memory = addressSize === 16 ? memory16(modrm, override) : memory32(modrm, rex, mode, override);
+    const vsib = vex && row.operands.some((o) => o.letter === 'K');
+    if (vsib && (addressSize === 16 || (modrm & 7) !== 4)) return INVALID;
+    memory = addressSize === 16 ? memory16(modrm, override) : memory32(modrm, rex, mode, override, vsib);
   }
 
   // ---- operands
@@ -259,6 +264,16 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
       case 'H':
         operands.push(registerOperand(vvvv, 'vvvv', 'xmm', width, access, rex));
         break;
+      case 'K':
+        if (memory === null) bad = true;
+        operands.push(inMemory(width, access));
+        break;
+      case 'L': {
+        const byte = mode === 64 ? u8() : u8() & 0x7f;
+        immediate = BigInt(byte & 0xf0);
+        operands.push(registerOperand(byte >> 4, 'is4', 'xmm', width, access, rex));
+        break;
+      }
       case 'W':
         operands.push(memory === null ? registerOperand(rm, 'rm', 'xmm', width, access, rex) : inMemory(width, access));
         break;
@@ -352,7 +367,9 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
     }
   }
   if (bad || failure !== null) return INVALID;
-  if (vex && vvvv !== 0 && !row.operands.some((o) => o.letter === 'B' || o.letter === 'H')) return INVALID;
+  if (namesRegister && !row.operands.some((o) => o.letter === 'B' || o.letter === 'H')) return INVALID;
+  // A gather's destination, index and mask are three registers.
+  if (memory?.vectorIndex && (memory.index === reg || memory.index === vvvv || reg === vvvv)) return INVALID;
   if (lock && !(operation.lock && operands[0]?.place === 'memory')) return INVALID;
 
   const length = at - start;
@@ -376,6 +393,8 @@ function decodeBody(start: number, mode: 16 | 32 | 64): Insn | typeof INVALID {
   };
 }
 
+const hasGpr = (row: Row): boolean => row.operands.some((o) => 'EGRB'.includes(o.letter));
+
 function registerOperand(
   number: number,
   place: Operand['place'],
@@ -397,7 +416,7 @@ const inMemory = (width: OperandWidth, access: Operand['access']): Operand => ({
   high: false,
 });
 
-function memory32(modrm: number, rex: number, mode: number, override: number): MemoryOperand {
+function memory32(modrm: number, rex: number, mode: number, override: number, vsib: boolean): MemoryOperand {
   const mod = modrm >> 6;
   let base = (modrm & 7) | ((rex & 1) << 3),
     index = -1,
@@ -406,7 +425,7 @@ function memory32(modrm: number, rex: number, mode: number, override: number): M
   if ((modrm & 7) === 4) {
     const sib = u8();
     index = ((sib >> 3) & 7) | ((rex & 2) << 2);
-    if (index === 4) index = -1;
+    if (index === 4 && !vsib) index = -1;
     if (index >= 0) scale = sib >> 6;
     base = (sib & 7) | ((rex & 1) << 3);
     if ((sib & 7) === 5 && mod === 0) base = -1;
@@ -416,7 +435,8 @@ function memory32(modrm: number, rex: number, mode: number, override: number): M
   }
   const disp = mod === 1 ? i8() : mod === 2 || base < 0 ? i32() : 0;
   const segment = override >= 0 ? override : base === 4 || base === 5 ? 2 : 3;
-  return { base, index, scale, disp, ripRelative, segment };
+  const operand = { base, index, scale, disp, ripRelative, segment };
+  return vsib ? { ...operand, vectorIndex: true } : operand;
 }
 
 const BASE16 = [3, 3, 5, 5, 6, 7, 5, 3];
@@ -450,6 +470,8 @@ export function widthOf(spec: OperandSpec, operandSize: 16 | 32 | 64, w: number,
       return 64;
     case 'dq':
       return 128;
+    case 'qq':
+      return 256;
     case 't':
       return 80;
     case 'y':

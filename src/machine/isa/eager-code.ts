@@ -86,6 +86,7 @@ export class EagerCode extends Code {
       case ALIAS:
         return this.value(e.a!);
       case BYTES:
+        if (isVectorConstant(e.bytes!)) return vectorConstant(e.bytes!);
         // Vector arithmetic is for generated code.
         throw new Left(UNSUPPORTED);
       case CALL: {
@@ -102,6 +103,11 @@ export class EagerCode extends Code {
     return integer(wide ? e.op - to64(e.op) : e.op, a, b, wide ? 64 : 32);
   }
 }
+
+/** v128.const and its 16 bytes. */
+const isVectorConstant = (bytes: readonly number[]): boolean => bytes[0] === 0xfd && bytes[1] === 0x0c;
+const vectorConstant = (bytes: readonly number[]): bigint =>
+  bytes.slice(2).reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
 
 /** Opcodes of i64 operations, and what to subtract to get their i32 twin. */
 const RANGES: readonly (readonly [first: number, last: number, shift: number])[] = [

@@ -4,9 +4,9 @@
  * Nothing happens unless everything succeeds: register, flag and memory writes are collected and applied at the end, so an
  * access that cannot be served yet leaves the state as it was and the instruction can be evaluated again.
  */
-import { ACCESS, type Exit, FPR, GPR, XMM } from '../engine/layout.ts';
+import { ACCESS, type Exit, FPR, GPR, XMM, YMM_HIGH } from '../engine/layout.ts';
 import type { LoadWidth } from './code.ts';
-import { Cpu } from './cpu.ts';
+import { type AccessWidth, Cpu } from './cpu.ts';
 import { EagerCode, Left } from './eager-code.ts';
 import { constant, type Expr, type Width } from './expr.ts';
 import { flagsFromWord, KIND, type Recipe, statusWord } from './flags.ts';
@@ -65,6 +65,9 @@ export function evaluate(insn: Insn, context: EvaluationContext): Evaluation {
   return { kind: 'done' };
 }
 
+const fileAddress = ({ file, register }: Operand): number =>
+  (file === 'xmm' ? XMM : file === 'ymm' ? YMM_HIGH : FPR) + register * 16;
+
 interface Access {
   readonly linear: bigint;
   readonly access: number;
@@ -107,7 +110,7 @@ class EvaluatingCpu extends Cpu {
 
   // ---- memory
 
-  protected override translate(address: Expr<64>, width: LoadWidth, access: number): Expr<32> {
+  protected override translate(address: Expr<64>, width: AccessWidth, access: number): Expr<32> {
     const linear = this.#eager.value(address);
     if (access === ACCESS.write && !this.#context.writable(linear, width / 8)) throw new Left(MEMORY);
     this.#accesses.push({ linear, access });
@@ -136,12 +139,12 @@ class EvaluatingCpu extends Cpu {
       const whole = this.#gpr(operand.register);
       return this.#eager.constant(width, BigInt.asUintN(width, operand.high ? whole >> 8n : whole));
     }
-    return this.state((operand.file === 'xmm' ? XMM : FPR) + operand.register * 16, width);
+    return this.state(fileAddress(operand), width);
   }
   protected writeRegister(operand: Operand, value: Expr<LoadWidth>): void {
     const now = this.#eager.value(value);
     if (operand.file !== 'gpr') {
-      const at = (operand.file === 'xmm' ? XMM : FPR) + operand.register * 16;
+      const at = fileAddress(operand);
       this.setState(at, value);
       // Writing an MMX register sets the sign and exponent of the x87 register it lies in.
       if (operand.file === 'mmx') this.setState(at + 8, constant(16, 0xffff));

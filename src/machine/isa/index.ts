@@ -1,5 +1,10 @@
 /** All instruction tables. Importing this fills `rows`. */
 import './tables/alu.ts';
+import './tables/avx-float.ts';
+import './tables/avx-move.ts';
+import './tables/avx-other.ts';
+import './tables/avx-permute.ts';
+import './tables/avx-shuffle.ts';
 import './tables/bit.ts';
 import './tables/bmi.ts';
 import './tables/control.ts';

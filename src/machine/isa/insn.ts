@@ -3,7 +3,7 @@
 import type { Width } from './expr.ts';
 import type { Row } from './row.ts';
 
-export type VectorWidth = 128;
+export type VectorWidth = 128 | 256;
 export type OperandWidth = Width | 80 | VectorWidth;
 
 /** Where a back-end finds an operand. */
@@ -11,6 +11,7 @@ export type Place =
   | 'reg' // register by ModRM.reg
   | 'rm' // register by ModRM.rm or the opcode
   | 'vvvv' // register by VEX.vvvv
+  | 'is4' // register by bits 7:4 of an immediate
   | 'fixed' // register named by the encoding
   | 'memory'
   | 'immediate'
@@ -18,8 +19,8 @@ export type Place =
   | 'relative' // branch target
   | 'far'; // ptr16:16, ptr16:32
 
-/** Which register file a register operand is in. */
-export type RegisterFile = 'gpr' | 'xmm' | 'mmx' | 'segment' | 'control' | 'debug' | 'st';
+/** Which register file a register operand is in; 'ymm' is the upper halves, which back-ends are asked for beside 'xmm'. */
+export type RegisterFile = 'gpr' | 'xmm' | 'ymm' | 'mmx' | 'segment' | 'control' | 'debug' | 'st';
 
 export interface Operand {
   readonly place: Place;
@@ -36,6 +37,8 @@ export interface Operand {
 export interface MemoryOperand {
   readonly base: number;
   readonly index: number;
+  /** The index is a vector register (VSIB). */
+  readonly vectorIndex?: boolean;
   /** 0 to 3: the index is shifted left by this. */
   readonly scale: number;
   /** Sign-extended displacement. */

@@ -1,15 +1,16 @@
 /**
  * The instruction table: one row per encoding, written in the SDM's opcode-map notation.
  *
- *   [NP|NR|66|F3|F2] [VEX.L0|VEX.L1] [REX.W|W0] [0F|0F38|0F3A] OP[+r|+cc] [=MODRM] [/n] [mem|reg] [operands] [; 64|no64]
+ *   [NP|NR|66|F3|F2] [VEX.L0|VEX.L1|VEX.LIG] [REX.W|W0] [0F|0F38|0F3A] OP[+r|+cc] [=MODRM] [/n] [mem|reg] [operands] [; 64|no64]
  *
  *   NP  none of 66, F3, F2     NR  no F3 or F2; 66 is an operand size prefix
  *   E  register or memory by ModRM.rm      G  register by ModRM.reg      Z  register in the opcode
  *   M  memory only   R  register by rm     I  immediate   J  branch target   O  memory at an absolute offset   A  far pointer
  *   S C D  segment, control, debug register by reg      B  register by VEX.vvvv
  *   V W U H  XMM by reg, XMM or memory, XMM by rm, XMM by vvvv     P Q N  MMX likewise      T  ST(i) by rm     X Y  string source, destination
+ *   L  XMM by bits 7:4 of an immediate byte     K  memory with a vector index (VSIB)
  *   b w d q  8, 16, 32, 64 bits     v  16/32/64 by operand size     z  the same, at most 32     y  32/64 by REX.W
- *   s  (after I) sign-extended byte     dq  128     t  80     p  far pointer in memory     x  no access of its own
+ *   s  (after I) sign-extended byte     dq  128     qq  256     t  80     p  far pointer in memory     x  no access of its own
  *
  * @sdm "Key to Abbreviations" of the opcode map
  */
@@ -42,8 +43,8 @@ export interface Operation {
   readonly implicitMemory: boolean;
   /** String instruction: an F3/F2 prefix repeats it. */
   readonly string: boolean;
-  /** Register file that must be available: CR0.EM, CR0.TS and CR4.OSFXSR are checked before anything else. */
-  readonly unit: '' | 'x87' | 'mmx' | 'sse';
+  /** Register file that must be available: CR0.EM, CR0.TS and CR4.OSFXSR, or XCR0, are checked before anything else. */
+  readonly unit: '' | 'x87' | 'mmx' | 'sse' | 'avx';
   /** CPUID feature that gates it, '' for the baseline. */
   readonly feature: string;
   readonly semantics: Semantics;
@@ -64,8 +65,8 @@ export interface Row {
   readonly map: 0 | 1 | 2 | 3;
   readonly opcode: number;
   readonly prefix: '' | 'NP' | 'NR' | '66' | 'F3' | 'F2';
-  /** -1 for legacy encodings, else VEX.L. */
-  readonly vex: -1 | 0 | 1;
+  /** -1 for legacy encodings, else VEX.L, 2 where that is ignored. */
+  readonly vex: -1 | 0 | 1 | 2;
   readonly rexW: -1 | 0 | 1;
   /** ModRM.reg as opcode extension, or -1. */
   readonly extension: number;
@@ -89,9 +90,9 @@ export type Traits = Partial<Omit<Operation, 'mnemonic' | 'semantics'>>;
 export const ASSIST: Semantics = (cpu) => cpu.assist();
 
 const LINE =
-  /^(?:(NP|NR|66|F3|F2) )?(?:VEX\.L([01]) )?(?:(REX\.W|W0) )?(?:(0F38|0F3A|0F) )?([0-9A-F]{2})(\+r|\+cc)?(?: =([0-9A-F]{2}))?(?: ?\/(\d))?(?: (mem|reg))?(?: +([^;\s]+))?\s*(?:; ?(64|no64))?$/;
+  /^(?:(NP|NR|66|F3|F2) )?(?:VEX\.L([01]|IG) )?(?:(REX\.W|W0) )?(?:(0F38|0F3A|0F) )?([0-9A-F]{2})(\+r|\+cc)?(?: =([0-9A-F]{2}))?(?: ?\/(\d))?(?: (mem|reg))?(?: +([^;\s]+))?\s*(?:; ?(64|no64))?$/;
 const MAPS: Record<string, 0 | 1 | 2 | 3> = { '': 0, '0F': 1, '0F38': 2, '0F3A': 3 };
-const MODRM_LETTERS = 'EGMRSCDVWUPQNT';
+const MODRM_LETTERS = 'EGMRSCDVWUPQNTK';
 
 /** Adds an operation with its encodings, one per line. */
 export function define(mnemonic: string, traits: Traits, encodings: string, semantics: Semantics): void {
@@ -128,7 +129,7 @@ export function define(mnemonic: string, traits: Traits, encodings: string, sema
         map: MAPS[map ?? '']!,
         opcode: Number.parseInt(opcode!, 16) + i,
         prefix: (prefix ?? '') as Row['prefix'],
-        vex: l === undefined ? -1 : (Number(l) as 0 | 1),
+        vex: l === undefined ? -1 : l === 'IG' ? 2 : (Number(l) as 0 | 1),
         rexW: w === undefined ? -1 : w === 'W0' ? 0 : 1,
         extension: extension === undefined ? -1 : Number(extension),
         modrm: modrm === undefined ? -1 : Number.parseInt(modrm, 16),
@@ -166,6 +167,7 @@ function operandSpec(text: string): OperandSpec {
   const fixed = FIXED[text];
   if (fixed !== undefined) return fixed;
   if (text === 'Ibs') return { letter: 'I', size: 's', register: -1, file: 'gpr' };
-  if (!/^[EGMRIZJOASCDBVWUHPQNTXY](?:b|w|d|q|v|z|y|s|dq|t|p|x)$/.test(text)) throw new Error(`bad operand: ${text}`);
+  if (!/^[EGMRIZJOASCDBVWUHLKPQNTXY](?:b|w|d|q|v|z|y|s|dq|qq|t|p|x)$/.test(text))
+    throw new Error(`bad operand: ${text}`);
   return { letter: text[0]!, size: text.slice(1), register: -1, file: 'gpr' };
 }

@@ -1,6 +1,7 @@
 /** Which instructions generated code may not do alone at present. */
 import { SLOW, SLOW_FLAGS } from '../engine/layout.ts';
 import { CR0_AM, CR0_EM, CR0_TS, CR4_FSGSBASE, CR4_OSFXSR, CR4_TSD, FLAG_AC, type Processor } from '../processor.ts';
+import { avxEnabled } from '../system/fpu-access.ts';
 import { PRIMARY, SECONDARY } from '../vtx/controls.ts';
 import { NON_ROOT } from '../vtx/operation.ts';
 
@@ -8,7 +9,7 @@ import { NON_ROOT } from '../vtx/operation.ts';
 const UNSCALED: bigint = 1n << 48n;
 
 /**
- * Publishes SLOW_FLAGS. Call after any change of CR0, CR4, CPL, RFLAGS.VM, RFLAGS.AC, or of the VMX operation and its controls.
+ * Publishes SLOW_FLAGS. Call after any change of CR0, CR4, XCR0, CPL, RFLAGS.VM, RFLAGS.AC, or of the VMX operation and its controls.
  *
  * A bit only sends the instruction to its TypeScript handler, which then decides: setting one too many is harmless.
  */
@@ -19,6 +20,7 @@ export function updateSlowFlags(p: Processor): void {
   if (p.machine.processors.length > 1) slow |= SLOW.pause;
   if (cr0 & (CR0_EM | CR0_TS)) slow |= SLOW.x87 | SLOW.sse;
   if (!(cr4 & CR4_OSFXSR)) slow |= SLOW.sse;
+  if (cr0 & CR0_TS || !avxEnabled(p)) slow |= SLOW.avx;
   if (cr0 & CR0_AM && cpl === 3 && p.flagsRest & FLAG_AC) slow |= SLOW.align;
   if (!(cr4 & CR4_FSGSBASE)) slow |= SLOW.fsgsbase;
   if (vtx.operation === NON_ROOT) {

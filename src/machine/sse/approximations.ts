@@ -4,9 +4,8 @@
  *
  * @sdm "RCPPS", "RSQRTPS"
  */
-import { implement } from '../isa/handlers.ts';
 import { DONE } from '../outcome.ts';
-import { readLanes, writeLanes } from './lanes.ts';
+import { implementBoth, lastSource, readLanes, writeLanes } from './lanes.ts';
 
 const INFINITY = 0x7f80_0000;
 const QUIET = 0x40_0000;
@@ -51,8 +50,8 @@ for (const [mnemonic, approximate] of [
   ['RSQRT', reciprocalRoot],
 ] as const) {
   for (const suffix of ['PS', 'SS'])
-    implement(mnemonic + suffix, (p, insn) => {
-      const source = readLanes(p, insn, 1, 32);
+    implementBoth(mnemonic + suffix, (p, insn) => {
+      const source = readLanes(p, insn, lastSource(insn), 32);
       if (source === undefined) return p.outcome;
       const result = source.map((value) => BigInt(approximate(Number(value))));
       writeLanes(p, insn, 0, 32, result);

@@ -1,11 +1,10 @@
 /** ADDPS to DPPD in full: what the fast paths of isa/tables/sse-float.ts leave. @sdm "ADDPD", "HADDPS", "DPPS" … */
-import { implement } from '../isa/handlers.ts';
 import { add, divide, multiply, squareRoot, subtract } from '../softfloat/arithmetic.ts';
 import { extreme } from '../softfloat/compare.ts';
 import type { Environment } from '../softfloat/environment.ts';
 import { F32, F64, type Float, type Format, pack } from '../softfloat/float.ts';
 import { operand } from '../softfloat/operands.ts';
-import { twoOperands, writeLanes } from './lanes.ts';
+import { implementBoth, twoOperands, writeLanes } from './lanes.ts';
 import { environmentOf, finish } from './mxcsr.ts';
 
 type Binary = (env: Environment, format: Format, a: Float, b: Float) => Float;
@@ -29,7 +28,7 @@ const encoded =
 function lanewise(mnemonic: string, op: Binary): void {
   const apply = encoded(op);
   for (const [suffix, format] of FORMS) {
-    implement(mnemonic + suffix, (p, insn) =>
+    implementBoth(mnemonic + suffix, (p, insn) =>
       twoOperands(p, insn, format.bits, (a, b) => {
         const env = environmentOf(p);
         const result = b.map((y, i) => apply(env, format, a[i]!, y));
@@ -46,16 +45,19 @@ lanewise('MIN', (env, _, a, b) => extreme(env, a, b, -1));
 lanewise('MAX', (env, _, a, b) => extreme(env, a, b, 1));
 lanewise('SQRT', (env, format, _, b) => squareRoot(env, format, b));
 
-/** dst = combine(dst, src) over whole vectors. */
+/** dst = combine(dst, src) over each 128 bits. */
 function vectorwise(
   mnemonic: string,
   format: LaneFormat,
   combine: (env: Environment, a: readonly bigint[], b: readonly bigint[]) => bigint[],
 ): void {
-  implement(mnemonic, (p, insn) =>
+  const count = 128 / format.bits;
+  implementBoth(mnemonic, (p, insn) =>
     twoOperands(p, insn, format.bits, (a, b) => {
       const env = environmentOf(p);
-      const result = combine(env, a, b);
+      const result: bigint[] = [];
+      for (let at = 0; at < a.length; at += count)
+        result.push(...combine(env, a.slice(at, at + count), b.slice(at, at + count)));
       return finish(p, env, () => void writeLanes(p, insn, 0, format.bits, result));
     }),
   );
@@ -85,11 +87,14 @@ for (const [mnemonic, format] of [
 ] as const) {
   const times = encoded(multiply),
     plus = encoded(add);
-  implement(mnemonic, (p, insn) =>
+  const inHalf = 128 / format.bits - 1;
+  implementBoth(mnemonic, (p, insn) =>
     twoOperands(p, insn, format.bits, (a, b) => {
       const env = environmentOf(p);
       const imm = Number(insn.immediate) & 0xff;
-      let sums: readonly bigint[] = a.map((x, i) => ((imm >> (4 + i)) & 1 ? times(env, format, x, b[i]!) : 0n));
+      let sums: readonly bigint[] = a.map((x, i) =>
+        (imm >> (4 + (i & inHalf))) & 1 ? times(env, format, x, b[i]!) : 0n,
+      );
       let kept = 0;
       const sum = (first: number, second: number): void => {
         if (env.unmasked !== 0) return;
@@ -100,7 +105,7 @@ for (const [mnemonic, format] of [
       };
       if (format === S) sum(1, 0);
       sum(0, format === S ? 2 : 1);
-      const result = a.map((_, i) => ((imm >> i) & 1 ? sums[i]! : 0n));
+      const result = a.map((_, i) => ((imm >> (i & inHalf)) & 1 ? sums[i]! : 0n));
       return finish(p, env, () => void writeLanes(p, insn, 0, format.bits, result), kept);
     }),
   );

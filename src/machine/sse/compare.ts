@@ -1,14 +1,18 @@
 /** CMPPS and COMISS in full. @sdm "CMPPD", "COMISD", "UCOMISD" */
-import { implement } from '../isa/handlers.ts';
 import { FLAG_CF, FLAG_PF, FLAG_ZF, STATUS_FLAGS } from '../processor.ts';
 import { compare, EQUAL, GREATER, LESS, type Relation, UNORDERED } from '../softfloat/compare.ts';
 import { F32, F64 } from '../softfloat/float.ts';
 import { operand } from '../softfloat/operands.ts';
-import { twoOperands, writeLanes } from './lanes.ts';
+import { implementBoth, twoOperands, writeLanes } from './lanes.ts';
 import { environmentOf, finish } from './mxcsr.ts';
 
-/** Whether predicate 0 to 3 (EQ, LT, LE, UNORD) holds; 4 to 7 are their negations. */
+/**
+ * Whether a predicate holds. 0 to 3: EQ, LT, LE, UNORD; 4 to 7 are their negations. 8 to 15 answer the other way with NaNs,
+ * and 16 to 31 raise the exceptions of the other half.
+ */
 function holds(predicate: number, relation: Relation): boolean {
+  if (predicate & 8 && relation === UNORDERED)
+    return (predicate & 3) === 3 ? (predicate & 4) !== 0 : (predicate & 4) === 0;
   const basic =
     (predicate & 3) === 0
       ? relation === EQUAL
@@ -20,7 +24,8 @@ function holds(predicate: number, relation: Relation): boolean {
   return basic !== (predicate & 4) > 0;
 }
 /** EQ, UNORD and their negations accept quiet NaNs; LT and LE do not. */
-const isQuiet = (predicate: number): boolean => (predicate & 3) === 0 || (predicate & 3) === 3;
+const isQuiet = (predicate: number): boolean =>
+  ((predicate & 3) === 0 || (predicate & 3) === 3) === ((predicate & 16) === 0);
 
 for (const [suffix, format, bits] of [
   ['PS', F32, 32],
@@ -29,10 +34,10 @@ for (const [suffix, format, bits] of [
   ['SD', F64, 64],
 ] as const) {
   const ones = (1n << BigInt(bits)) - 1n;
-  implement(`CMP${suffix}`, (p, insn) =>
+  implementBoth(`CMP${suffix}`, (p, insn) =>
     twoOperands(p, insn, bits, (a, b) => {
       const env = environmentOf(p);
-      const predicate = Number(insn.immediate) & 7;
+      const predicate = Number(insn.immediate) & (insn.row.vex >= 0 ? 31 : 7);
       const result = b.map((y, i) => {
         const relation = compare(env, operand(env, format, a[i]!), operand(env, format, y), isQuiet(predicate));
         return holds(predicate, relation) ? ones : 0n;
@@ -62,7 +67,7 @@ for (const [mnemonic, format, bits, quiet] of [
   ['UCOMISS', F32, 32, true],
   ['UCOMISD', F64, 64, true],
 ] as const) {
-  implement(mnemonic, (p, insn) =>
+  implementBoth(mnemonic, (p, insn) =>
     twoOperands(p, insn, bits, ([a], [b]) => {
       const env = environmentOf(p);
       const relation = compare(env, operand(env, format, a!), operand(env, format, b!), quiet);

@@ -9,7 +9,7 @@ import { convert, fromInteger, roundToIntegral, toInteger } from '../softfloat/c
 import { type Environment, type Rounding, TRUNCATE } from '../softfloat/environment.ts';
 import { F32, F64, type Format, pack } from '../softfloat/float.ts';
 import { operand } from '../softfloat/operands.ts';
-import { type LaneWidth, readLanes, touchMmx, twoOperands, writeLanes } from './lanes.ts';
+import { implementBoth, type LaneWidth, lastSource, readLanes, touchMmx, twoOperands, writeLanes } from './lanes.ts';
 import { environmentOf, finish } from './mxcsr.ts';
 
 /** Exception summary of the x87 status word. */
@@ -40,13 +40,15 @@ function mmxReady(p: Processor, insn: Insn): boolean {
  * An MMX register among the operands is a use of MMX.
  */
 function lanes(mnemonic: string, from: LaneWidth, to: LaneWidth, count: number, one: Convert, clear: number = 0): void {
-  implement(mnemonic, (p, insn) => {
+  const define = /2PI|PI2/.test(mnemonic) ? implement : implementBoth;
+  define(mnemonic, (p, insn) => {
     if (!mmxReady(p, insn)) return p.raise(MF);
-    const source = readLanes(p, insn, 1, from);
+    const source = readLanes(p, insn, lastSource(insn), from);
     if (source === undefined) return p.outcome;
     const env = environmentOf(p);
-    const result = source.slice(0, count).map((value) => one(env, value));
-    for (let i = 0; i < clear; i++) result.push(0n);
+    const whole = insn.operands.some((o) => o.width === 256) ? count * 2 : count;
+    const result = source.slice(0, whole).map((value) => one(env, value));
+    for (let i = 0; i < clear && insn.row.vex < 0; i++) result.push(0n);
     // The change to MMX happens even if the conversion faults.
     if (insn.operands.some((o) => o.file === 'mmx')) touchMmx(p);
     return finish(p, env, () => void writeLanes(p, insn, 0, to, result));
@@ -73,15 +75,16 @@ for (const [suffix, format, bits] of [
   ['SS', F32, 32],
   ['SD', F64, 64],
 ] as const) {
-  implement(`CVTSI2${suffix}`, (p, insn) => {
-    const value = readOperand(p, insn, 1);
+  implementBoth(`CVTSI2${suffix}`, (p, insn) => {
+    const source = lastSource(insn);
+    const value = readOperand(p, insn, source);
     if (value === undefined) return p.outcome;
     const env = environmentOf(p);
-    const result = fromInt(format, insn.operands[1]!.width)(env, value);
+    const result = fromInt(format, insn.operands[source]!.width)(env, value);
     return finish(p, env, () => void writeLanes(p, insn, 0, bits, [result]));
   });
   const toGpr = (mnemonic: string, rounding?: Rounding): void =>
-    implement(mnemonic, (p, insn) => {
+    implementBoth(mnemonic, (p, insn) => {
       const source = readLanes(p, insn, 1, bits);
       if (source === undefined) return p.outcome;
       const { register, width } = insn.operands[0]!;
@@ -105,5 +108,5 @@ function rounding(p: Processor, insn: Insn, format: Format, bits: 32 | 64): Outc
     return finish(p, env, () => void writeLanes(p, insn, 0, bits, result));
   });
 }
-for (const suffix of ['PS', 'SS']) implement(`ROUND${suffix}`, (p, insn) => rounding(p, insn, F32, 32));
-for (const suffix of ['PD', 'SD']) implement(`ROUND${suffix}`, (p, insn) => rounding(p, insn, F64, 64));
+for (const suffix of ['PS', 'SS']) implementBoth(`ROUND${suffix}`, (p, insn) => rounding(p, insn, F32, 32));
+for (const suffix of ['PD', 'SD']) implementBoth(`ROUND${suffix}`, (p, insn) => rounding(p, insn, F64, 64));

@@ -6,3 +6,4 @@ import './convert.ts';
 import './aes.ts';
 import './sha.ts';
 import './string-compare.ts';
+import './masked.ts';

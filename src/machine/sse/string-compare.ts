@@ -6,11 +6,10 @@
  * mask of whole elements.
  */
 import { RAX, RCX, RDX } from '../engine/layout.ts';
-import { implement } from '../isa/handlers.ts';
 import type { Insn } from '../isa/insn.ts';
 import { DONE, type Outcome } from '../outcome.ts';
 import { FLAG_CF, FLAG_OF, FLAG_SF, FLAG_ZF, type Processor } from '../processor.ts';
-import { readBytes } from './lanes.ts';
+import { implementBoth, readBytes } from './lanes.ts';
 
 const WORDS = 1;
 const SIGNED = 2;
@@ -69,12 +68,13 @@ function compare(
   const a = elements(p.xmm(insn.operands[0]!.register).slice(), immediate),
     b = elements(second, immediate);
   const count = a.length;
-  const wide = (insn.rex & 8) !== 0;
+  const wide = p.mode64 && (insn.rex & 8) !== 0;
   const lengthA = explicit ? explicitLength(p, RAX, wide, count) : implicitLength(a);
   const lengthB = explicit ? explicitLength(p, RDX, wide, count) : implicitLength(b);
   let result = aggregate(a, b, lengthA, lengthB, (immediate >> 2) & 3);
   if (immediate & NEGATE) result ^= immediate & VALID_ONLY ? (1 << lengthB) - 1 : (1 << count) - 1;
   deliver(result, count, immediate);
+  if (insn.row.vex >= 0 && insn.row.operation.mnemonic.endsWith('M')) p.ymmHigh(0).fill(0);
   p.rflags =
     (p.rflags & ~0x8d5) |
     (result !== 0 ? FLAG_CF : 0) |
@@ -104,7 +104,7 @@ const mask =
       out[1] = result >> 8;
     }
   };
-implement('PCMPESTRI', (p, insn) => compare(p, insn, true, index(p)));
-implement('PCMPISTRI', (p, insn) => compare(p, insn, false, index(p)));
-implement('PCMPESTRM', (p, insn) => compare(p, insn, true, mask(p)));
-implement('PCMPISTRM', (p, insn) => compare(p, insn, false, mask(p)));
+implementBoth('PCMPESTRI', (p, insn) => compare(p, insn, true, index(p)));
+implementBoth('PCMPISTRI', (p, insn) => compare(p, insn, false, index(p)));
+implementBoth('PCMPESTRM', (p, insn) => compare(p, insn, true, mask(p)));
+implementBoth('PCMPISTRM', (p, insn) => compare(p, insn, false, mask(p)));

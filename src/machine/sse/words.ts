@@ -1,7 +1,6 @@
 /** Handlers over four 32-bit words or sixteen bytes of XMM registers. */
-import { implement } from '../isa/handlers.ts';
 import { DONE } from '../outcome.ts';
-import { readBytes } from './lanes.ts';
+import { firstSource, implementBoth, readBytes, writeVexRegister } from './lanes.ts';
 
 /** A 128-bit value as little-endian words. */
 export const wordsOf = (bytes: Uint8Array): Uint32Array => {
@@ -14,16 +13,20 @@ export const wordsOf = (bytes: Uint8Array): Uint32Array => {
   );
 };
 
-/** dst = compute(dst, src, immediate) on bytes; the destination is an XMM register. */
+/** dst = compute(dst, src, immediate) on bytes; the destination is an XMM register. The VEX form has a first source of its own. */
 export function implementBytes(
   mnemonic: string,
   compute: (dst: Uint8Array, src: Uint8Array, immediate: number, xmm0: Uint8Array) => Uint8Array,
 ): void {
-  implement(mnemonic, (p, insn) => {
-    const src = readBytes(p, insn, 1);
+  implementBoth(mnemonic, (p, insn) => {
+    const first = firstSource(insn);
+    const src = readBytes(p, insn, first + 1);
     if (src === undefined) return p.outcome;
-    const dst = p.xmm(insn.operands[0]!.register);
-    dst.set(compute(dst.slice(), src, Number(insn.immediate & 0xffn), p.xmm(0)));
+    const { register } = insn.operands[0]!;
+    const a = p.xmm(insn.operands[first]!.register).slice();
+    const result = compute(a, src, Number(insn.immediate & 0xffn), p.xmm(0));
+    if (insn.row.vex >= 0) writeVexRegister(p, register, result);
+    else p.xmm(register).set(result);
     return DONE;
   });
 }

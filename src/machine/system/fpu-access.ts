@@ -1,9 +1,14 @@
 /** Whether x87, MMX and SSE instructions may run, and the exception if not. */
 import { DONE, NM, type Outcome, UD } from '../outcome.ts';
-import { CR0_EM, CR0_MP, CR0_TS, CR4_OSFXSR, type Processor } from '../processor.ts';
+import { CR0_EM, CR0_MP, CR0_TS, CR4_OSFXSR, CR4_OSXSAVE, type Processor } from '../processor.ts';
+import { AVX, SSE } from './xstate-layout.ts';
+
+/** Whether VEX-encoded vector instructions exist at present. @sdm "Detection of Intel AVX Instructions" */
+export const avxEnabled = (p: Processor): boolean =>
+  (p.cr4 & CR4_OSXSAVE) !== 0 && (p.xcr0 & (SSE | AVX)) === (SSE | AVX) && p.protectedMode && !p.v86;
 
 /** `wait` is WAIT/FWAIT; `save` is FXSAVE, FXRSTOR. */
-export type FpuKind = 'x87' | 'mmx' | 'sse' | 'wait' | 'save';
+export type FpuKind = 'x87' | 'mmx' | 'sse' | 'avx' | 'wait' | 'save';
 
 /**
  * DONE if the instruction may run, else #NM or #UD is raised.
@@ -22,6 +27,9 @@ export function fpuAvailable(p: Processor, kind: FpuKind): Outcome {
       break;
     case 'sse':
       if (cr0 & CR0_EM || !(p.cr4 & CR4_OSFXSR)) return p.raise(UD);
+      break;
+    case 'avx':
+      if (!avxEnabled(p)) return p.raise(UD);
       break;
   }
   return cr0 & CR0_TS ? p.raise(NM) : DONE;

@@ -1,5 +1,5 @@
-/** The SSE part of the FXSAVE image: XMM registers at 160, MXCSR and its mask at 24. */
-import { MXCSR, STATE, XMM } from '../engine/layout.ts';
+/** The SSE part of the FXSAVE image, XMM registers at 160, MXCSR and its mask at 24; and the AVX part of the XSAVE image. */
+import { MXCSR, STATE, XMM, YMM_HIGH } from '../engine/layout.ts';
 import type { Processor } from '../processor.ts';
 
 export const MXCSR_INIT = 0x1f80;
@@ -24,6 +24,10 @@ export function initXmm(p: Processor): void {
   p.stateBlock().fill(0, XMM - STATE, XMM - STATE + 16 * xmmCount(p));
 }
 
+/** The AVX component as it is saved: upper halves of the registers that the mode reaches, a live view. */
+export const ymmBytes = (p: Processor): Uint8Array =>
+  p.stateBlock().subarray(YMM_HIGH - STATE, YMM_HIGH - STATE + 16 * xmmCount(p));
+
 export function saveMxcsr(p: Processor, image: DataView): void {
   image.setUint32(MXCSR_AT, p.read32(MXCSR), true);
   image.setUint32(MXCSR_AT + 4, MXCSR_MASK, true);
@@ -33,8 +37,12 @@ export const mxcsrIn = (image: DataView): number => image.getUint32(MXCSR_AT, tr
 export const isMxcsr = (value: number): boolean => (value & ~MXCSR_MASK) === 0;
 
 /** Whether an XMM register is not zero. MXCSR does not count. @sdm "Processor Tracking of XSAVE-Managed State" */
-export function xmmInUse(p: Processor): boolean {
+export const xmmInUse = (p: Processor): boolean => anyWord(p, XMM);
+/** Whether the upper half of a YMM register is not zero. */
+export const ymmInUse = (p: Processor): boolean => anyWord(p, YMM_HIGH);
+
+function anyWord(p: Processor, registers: number): boolean {
   const { buffer, byteOffset } = p.stateBlock();
   // perf: one view instead of 32 bigints; context switches come here.
-  return new Int32Array(buffer, byteOffset + XMM - STATE, 64).some((word) => word !== 0);
+  return new Int32Array(buffer, byteOffset + registers - STATE, 64).some((word) => word !== 0);
 }

@@ -5,6 +5,7 @@ import { RAX, RCX, RDX } from '../engine/layout.ts';
 import { implement } from '../isa/handlers.ts';
 import type { Insn } from '../isa/insn.ts';
 import { DONE, GP, type Outcome, UD } from '../outcome.ts';
+import { updateSlowFlags } from '../processor/slow-flags.ts';
 import { CR4_OSXSAVE, type Processor } from '../processor.ts';
 import { REASON } from '../vtx/reasons.ts';
 import { componentsInUse, requestedComponents } from './xsave.ts';
@@ -31,6 +32,7 @@ export const isXcr0 = (value: bigint): boolean =>
 export function writeXcr0(p: Processor, value: bigint): boolean {
   if (!isXcr0(value)) return false;
   p.xcr0 = value;
+  updateSlowFlags(p);
   return true;
 }
 

@@ -11,7 +11,7 @@ import { loadLinearBytes } from '../mmu/access.ts';
 import { DONE, GP, type Outcome } from '../outcome.ts';
 import type { Processor } from '../processor.ts';
 import { areaAddress, hasWidePointers } from './fxsave.ts';
-import { initXmm, isMxcsr, loadXmm, MXCSR_INIT, mxcsrIn } from './sse-state.ts';
+import { initXmm, isMxcsr, loadXmm, MXCSR_INIT, mxcsrIn, xmmCount, ymmBytes } from './sse-state.ts';
 import { initX87, loadX87 } from './x87-state.ts';
 import { requestedComponents, supervisorXsaveAvailable, xsaveAvailable } from './xsave.ts';
 import {
@@ -24,6 +24,7 @@ import {
   X87,
   XCOMP_BV,
   XSTATE_BV,
+  YMM_AT,
 } from './xstate-layout.ts';
 
 const AREA_SIZE: number = LEGACY_SIZE + HEADER_SIZE;
@@ -57,6 +58,9 @@ function restore(p: Processor, insn: Insn, enabled: bigint, onlyCompacted: boole
   // The standard format loads MXCSR with SSE or AVX whether they are present or not.
   const loadsMxcsr = compacted ? (asked & present & SSE) !== 0n : (asked & (SSE | AVX)) !== 0n;
   if (loadsMxcsr && !isMxcsr(mxcsrIn(image))) return p.raise(GP, 0);
+  const ymm =
+    asked & present & AVX ? loadLinearBytes(p, BigInt.asUintN(64, at + BigInt(YMM_AT)), 16 * xmmCount(p)) : null;
+  if (ymm === undefined) return p.outcome;
   // all checks passed
   if (asked & X87) {
     if (present & X87) loadX87(p, image, hasWidePointers(insn));
@@ -65,6 +69,10 @@ function restore(p: Processor, insn: Insn, enabled: bigint, onlyCompacted: boole
   if (asked & SSE) {
     if (present & SSE) loadXmm(p, image);
     else initXmm(p);
+  }
+  if (asked & AVX) {
+    if (ymm !== null) ymmBytes(p).set(ymm);
+    else ymmBytes(p).fill(0);
   }
   if (loadsMxcsr) p.write32(MXCSR, mxcsrIn(image));
   else if (asked & SSE) p.write32(MXCSR, MXCSR_INIT);

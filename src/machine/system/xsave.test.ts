@@ -190,12 +190,66 @@ describe('availability', () => {
   });
 });
 
+describe('the AVX component', () => {
+  /** With upper halves of YMM1 and YMM15 that are not zero. */
+  function withAvx(asked = 7n): TestProcessor {
+    const t = prepared(asked);
+    t.p.xcr0 = 7n;
+    t.p.ymmHigh(1).fill(0x11);
+    t.p.ymmHigh(15).fill(0xff);
+    return t;
+  }
+  const YMM = 576;
+  test.each([XSAVE, XSAVEOPT, XSAVEC, XSAVES])('is stored behind the header, and comes back: %s', (save) => {
+    const t = withAvx();
+    expect(t.outcome(save)).toBe('done');
+    expect(header(t)[0] & 4n).toBe(4n);
+    expect(t.machine.memory.read8(AREA + YMM + 16)).toBe(0x11);
+    expect(t.machine.memory.read8(AREA + YMM + 255)).toBe(0xff);
+    t.p.ymmHigh(1).fill(0);
+    t.p.ymmHigh(2).fill(3);
+    expect(t.outcome(XRSTOR)).toBe('done');
+    expect([t.p.ymmHigh(1)[0], t.p.ymmHigh(2)[0], t.p.ymmHigh(15)[15]]).toEqual([0x11, 0, 0xff]);
+  });
+  test('in its initial configuration only XSAVE stores it; it is initial after XRSTOR where it is not present', () => {
+    for (const save of [XSAVE, XSAVEOPT, XSAVEC]) {
+      const t = withAvx();
+      t.p.ymmHigh(1).fill(0);
+      t.p.ymmHigh(15).fill(0);
+      expect(t.outcome(save)).toBe('done');
+      expect(header(t)[0] & 4n).toBe(0n);
+      expect(untouched(t, YMM, YMM + 256)).toBe(save !== XSAVE);
+      t.p.ymmHigh(7).fill(1);
+      expect(t.outcome(XRSTOR)).toBe('done');
+      expect(t.p.ymmHigh(7)[0]).toBe(0);
+    }
+  });
+  test('XCR0 without it: neither stored nor loaded nor initialized', () => {
+    const t = withAvx();
+    t.p.xcr0 = 3n;
+    expect(t.outcome(XSAVEC)).toBe('done');
+    expect(header(t)).toEqual([0n, COMPACTED | 3n]);
+    expect(t.outcome(XRSTOR)).toBe('done');
+    expect(t.p.ymmHigh(1)[0]).toBe(0x11);
+  });
+  test('the standard format needs MXCSR to be right for AVX alone, too', () => {
+    const t = withAvx(4n);
+    t.machine.memory.write32(AREA + 24, 0x10000);
+    expect(t.outcome(XRSTOR)).toBe('#13(0)');
+    t.machine.memory.write32(AREA + 24, 0x1fbf);
+    expect(t.outcome(XRSTOR)).toBe('done');
+    expect(t.p.read32(MXCSR)).toBe(0x1fbf);
+  });
+});
+
 describe('XGETBV and XSETBV', () => {
   test.each<[string, bigint, bigint, string]>([
     ['x87 alone', 0n, 1n, 'done'],
     ['x87 and SSE', 0n, 3n, 'done'],
     ['without x87', 0n, 2n, '#13(0)'],
-    ['AVX, which is not offered', 0n, 7n, '#13(0)'],
+    ['AVX with SSE', 0n, 7n, 'done'],
+    ['AVX without SSE', 0n, 5n, '#13(0)'],
+    ['AVX-512, which is not offered', 0n, 0xe7n, '#13(0)'],
     ['XCR1', 1n, 1n, '#13(0)'],
   ])('XSETBV: %s', (_name, index, value, outcome) => {
     const t = prepared(value);

@@ -14,12 +14,13 @@ import { DONE, GP, NM, type Outcome, UD } from '../outcome.ts';
 import { CR0_TS, CR4_OSXSAVE, type Processor } from '../processor.ts';
 import { SECONDARY } from '../vtx/controls.ts';
 import { areaAddress, hasWidePointers } from './fxsave.ts';
-import { MXCSR_INIT, saveMxcsr, saveXmm, xmmCount, xmmInUse } from './sse-state.ts';
+import { MXCSR_INIT, saveMxcsr, saveXmm, xmmCount, xmmInUse, ymmBytes, ymmInUse } from './sse-state.ts';
 import { saveX87, x87InUse } from './x87-state.ts';
-import { AVX, COMPACTED, compactSize, SSE, standardSize, X87, XCOMP_BV, XSTATE_BV } from './xstate-layout.ts';
+import { AVX, COMPACTED, compactSize, SSE, standardSize, X87, XCOMP_BV, XSTATE_BV, YMM_AT } from './xstate-layout.ts';
 
 /** Components that are not in their initial configuration. @sdm "Processor Tracking of XSAVE-Managed State" */
-export const componentsInUse = (p: Processor): bigint => (x87InUse(p) ? X87 : 0n) | (xmmInUse(p) ? SSE : 0n);
+export const componentsInUse = (p: Processor): bigint =>
+  (x87InUse(p) ? X87 : 0n) | (xmmInUse(p) ? SSE : 0n) | (ymmInUse(p) ? AVX : 0n);
 
 /** EDX:EAX. */
 export const requestedComponents = (p: Processor): bigint => (BigInt(p.gpr32(RDX)) << 32n) | BigInt(p.gpr32(RAX));
@@ -81,6 +82,13 @@ function addLegacy(p: Processor, insn: Insn, area: Area, x87: boolean, mxcsr: bo
   if (xmm) area.add(160, 160 + 16 * xmmCount(p));
 }
 
+/** Puts the upper halves of the YMM registers into the area, behind the header. */
+function addYmm(p: Processor, area: Area): void {
+  const bytes = ymmBytes(p);
+  new Uint8Array(area.image.buffer).set(bytes, YMM_AT);
+  area.add(YMM_AT, YMM_AT + bytes.length);
+}
+
 /** XSAVE and XSAVEOPT: the standard format; XSTATE_BV keeps the bits that were not asked for. */
 function saveStandard(p: Processor, insn: Insn, optimize: boolean): Outcome {
   const available = xsaveAvailable(p);
@@ -96,6 +104,7 @@ function saveStandard(p: Processor, insn: Insn, optimize: boolean): Outcome {
   addLegacy(p, insn, area, (saved & X87) !== 0n, (asked & (SSE | AVX)) !== 0n, (saved & SSE) !== 0n);
   area.image.setBigUint64(XSTATE_BV, (old & ~asked) | (inUse & asked), true);
   area.add(XSTATE_BV, XSTATE_BV + 8);
+  if (saved & AVX) addYmm(p, area);
   return area.store(p, at);
 }
 
@@ -112,6 +121,7 @@ function saveCompacted(p: Processor, insn: Insn, enabled: bigint): Outcome {
   area.image.setBigUint64(XSTATE_BV, saved, true);
   area.image.setBigUint64(XCOMP_BV, asked | COMPACTED, true);
   area.add(XSTATE_BV, XCOMP_BV + 8);
+  if (saved & AVX) addYmm(p, area);
   return area.store(p, at);
 }
 

@@ -3,7 +3,7 @@
  *
  *   0    legacy region: x87 state, MXCSR, XMM (as FXSAVE writes it)
  *   512  header: XSTATE_BV, XCOMP_BV, 48 bytes of zeros
- *   576  extended components (none yet: AVX will be the first)
+ *   576  extended components: the upper halves of YMM registers, 256 bytes
  *
  * @sdm "XSAVE-Supported Features and State-Component Bitmaps", "XSAVE Area"
  */
@@ -14,7 +14,7 @@ export const SSE = 2n;
 export const AVX = 4n;
 
 /** Components that XCR0 can enable, and those that IA32_XSS can. */
-export const SUPPORTED_XCR0: bigint = X87 | SSE;
+export const SUPPORTED_XCR0: bigint = X87 | SSE | AVX;
 export const SUPPORTED_XSS = 0n;
 
 export const LEGACY_SIZE = 512;
@@ -36,7 +36,11 @@ export interface ExtendedComponent {
 }
 
 /** By component number, ascending. */
-export const EXTENDED_COMPONENTS: readonly ExtendedComponent[] = [];
+export const EXTENDED_COMPONENTS: readonly ExtendedComponent[] = [
+  { mask: AVX, offset: LEGACY_SIZE + HEADER_SIZE, size: 256, aligned: false },
+];
+/** Place of the AVX component: the first one, so that it is the same in both formats. */
+export const YMM_AT: number = LEGACY_SIZE + HEADER_SIZE;
 
 /** Bytes of the standard format with these components. */
 export function standardSize(components: bigint): number {

@@ -4,11 +4,11 @@
  *
  * @tdx "TD VCPU", Saving and Restoring VCPU State
  */
-import { GPR, MXCSR, RBP, RSP, STATE, XMM } from '../../machine/engine/layout.ts';
+import { GPR, MXCSR, RBP, RSP, STATE, XMM, YMM_HIGH } from '../../machine/engine/layout.ts';
 import type { Processor } from '../../machine/processor.ts';
 import { MXCSR_AT, MXCSR_INIT, MXCSR_MASK } from '../../machine/system/sse-state.ts';
 import { initX87, loadX87, saveX87 } from '../../machine/system/x87-state.ts';
-import { LEGACY_SIZE, SUPPORTED_XCR0, SUPPORTED_XSS } from '../../machine/system/xstate-layout.ts';
+import { LEGACY_SIZE, SUPPORTED_XCR0, SUPPORTED_XSS, YMM_AT } from '../../machine/system/xstate-layout.ts';
 import { msrOf, setMsr } from '../../machine/vtx/msr-values.ts';
 import { TDVPS_FIELDS, type TdvpsFieldName } from '../metadata/tdvps-fields.ts';
 import type { Tdvps } from '../objects/tdvps.ts';
@@ -43,6 +43,7 @@ const SWITCHED_MSRS: readonly SwitchedMsr[] = [
 const XMM_AT = 160;
 const GPRS = 16;
 const XMMS = 16;
+const YMM_BYTES = 256;
 
 const GPR_AT: number = TDVPS_FIELDS.RAX.offset;
 const DR_AT: number = TDVPS_FIELDS.DR0.offset;
@@ -80,6 +81,7 @@ function loadExtendedState(p: Processor, tdvps: Tdvps, kept: number): void {
   const image = legacyRegion(tdvps);
   loadX87(p, image, true);
   p.write32(MXCSR, image.getUint32(MXCSR_AT, true));
+  keyed.copyOut(tdvps.address(XBUFF_OFFSET + YMM_AT), tdvps.keyId, YMM_BYTES, placeOf(p, YMM_HIGH));
   const from = tdvps.address(XBUFF_OFFSET + XMM_AT);
   const to = placeOf(p, XMM);
   if (kept === 0) keyed.copyOut(from, tdvps.keyId, XMMS * 16, to);
@@ -94,6 +96,8 @@ function saveExtendedState(p: Processor, tdvps: Tdvps): void {
   const { keyed } = tdvps.tdr.module.platform;
   const at = tdvps.address(XBUFF_OFFSET);
   keyed.copyIn(at + XMM_AT, tdvps.keyId, XMMS * 16, placeOf(p, XMM));
+  // Without AVX in XFAM they are zeros, there as here.
+  keyed.copyIn(at + YMM_AT, tdvps.keyId, YMM_BYTES, placeOf(p, YMM_HIGH));
   const image = legacyRegion(tdvps);
   saveX87(p, image, true);
   image.setUint32(MXCSR_AT, p.read32(MXCSR), true);
@@ -161,6 +165,7 @@ export function scrub(p: Processor, xfam: bigint, host: HostState, xmmMask = 0):
     if ((xmmMask >> n) & 1) continue;
     for (let at = XMM + n * 16; at < XMM + n * 16 + 16; at += 4) p.write32(at, 0);
   }
+  for (let at = YMM_HIGH; at < YMM_HIGH + YMM_BYTES; at += 4) p.write32(at, 0);
   p.write32(MXCSR, MXCSR_INIT);
   initX87(p);
   p.xcr0 = xfam & SUPPORTED_XCR0;

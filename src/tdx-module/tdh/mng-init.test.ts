@@ -87,7 +87,7 @@ describe('TDH.MNG.INIT', () => {
       return name;
     };
     for (const bit of [1, 4, 27, 29, 31, 63]) expect(say({ 0: 1n << BigInt(bit) })).toBe('TDX_OPERAND_INVALID 0x40');
-    for (const xfam of [1, 2, 0xb, 7]) expect(say({ 8: xfam })).toBe('TDX_OPERAND_INVALID 0x41');
+    for (const xfam of [1, 2, 0xb, 5, 0xe7]) expect(say({ 8: xfam })).toBe('TDX_OPERAND_INVALID 0x41');
     for (const vcpus of [0, 577]) expect(say({ 16: vcpus })).toBe('TDX_OPERAND_INVALID 0x44');
     expect(say({ 16: 4 | (1 << 16) })).toBe('TDX_OPERAND_INVALID 0x47');
     expect(say({ 16: 4n | (1n << 32n) })).toBe('TDX_OPERAND_INVALID 0x2');

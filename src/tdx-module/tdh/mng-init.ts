@@ -1,4 +1,5 @@
 import { keyIdOf, stripKeyId, withKeyId } from '../../machine/seam/key-id.ts';
+import { EXTENDED_COMPONENTS } from '../../machine/system/xstate-layout.ts';
 import { sha384Stream } from '../../util/crypto/hash.ts';
 import { HP_LOCK_TIMEOUT_TICKS } from '../metadata/td-context.ts';
 import type { Call, HostLeaf } from '../objects/call.ts';
@@ -48,8 +49,9 @@ function setControls(tdcs: Tdcs, params: TdParams): void {
   tdcs.set('TD_CTLS', params.attributes & ATTRIBUTES.SEPT_VE_DISABLE ? TD_CTLS.PENDING_VE_DISABLE : 0n);
   tdcs.set('HP_LOCK_TIMEOUT', HP_LOCK_TIMEOUT_TICKS);
   tdcs.set('TOPOLOGY_ENUM_CONFIGURED', 1);
-  // x87 and SSE are all the state there is.
   tdcs.set('XBUFF_SIZE', XBUFF_BYTES);
+  for (const { mask, offset } of EXTENDED_COMPONENTS)
+    if (params.xfam & mask) tdcs.set('XBUFF_OFFSETS', offset, Math.log2(Number(mask)));
 }
 
 function setCpuid(tdcs: Tdcs, values: readonly Registers[], valid: readonly boolean[]): void {

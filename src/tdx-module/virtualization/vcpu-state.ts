@@ -6,15 +6,16 @@
 import type { Processor } from '../../machine/processor.ts';
 import { MXCSR_AT, MXCSR_INIT, MXCSR_MASK } from '../../machine/system/sse-state.ts';
 import { FCW_INIT } from '../../machine/system/x87-state.ts';
-import { COMPACTED, XCOMP_BV } from '../../machine/system/xstate-layout.ts';
+import { COMPACTED, compactSize, XCOMP_BV } from '../../machine/system/xstate-layout.ts';
 import type { Tdcs } from '../objects/tdcs.ts';
 import { LAST_TD_EXIT, type Tdvps, XBUFF_PAGE } from '../objects/tdvps.ts';
 import { cpuidRow } from './cpuid-rows.ts';
+import { XFAM_FIXED0 } from './features.ts';
 import { viewOf } from './td-view.ts';
 import { initTdVmcs } from './td-vmcs.ts';
 
-/** Bytes of the XSAVE image's legacy region and header. */
-export const XBUFF_BYTES = 576;
+/** Bytes of the XSAVE image: legacy region, header, and room for every component that a TD may have. */
+export const XBUFF_BYTES: number = compactSize(XFAM_FIXED0);
 export const XBUFF_OFFSET: number = XBUFF_PAGE * 4096;
 export const INITIAL_FMASK = 0x20200;
 export const INITIAL_DR6 = 0xffff_0ff0;

@@ -56,6 +56,7 @@ import {
   TLB_EXECUTE,
   TSC_ORIGIN,
   XMM,
+  YMM_HIGH,
 } from '../layout.ts';
 import { isAbsolute64 } from '../record.ts';
 import { type Bytes, I32, I64, type ModuleBuilder } from '../wasm.ts';
@@ -82,7 +83,19 @@ export interface RegionSite {
 const IP = 0,
   TLB = 1;
 /** Keys of mutable state: 0 to 15 are GPRs. */
-const KEY = { kind: 16, a: 17, b: 18, left: 19, vector: 20, x87: 21, words: 22, page: 23, next: 24, offset: 25 };
+const KEY = {
+  kind: 16,
+  a: 17,
+  b: 18,
+  left: 19,
+  vector: 20,
+  x87: 21,
+  words: 22,
+  page: 23,
+  next: 24,
+  offset: 25,
+  upper: 26,
+};
 
 export class TranslatorCpu extends Cpu implements BlockEmitter {
   flagsWanted = true;
@@ -506,8 +519,9 @@ function addTo(out: Bytes, counter: number, value: () => void): void {
   out.u8(0x7c).memory(0x37, counter);
 }
 
-const fileKey = (file: RegisterFile): number => (file === 'xmm' ? KEY.vector : KEY.x87);
-const fileAddress = (o: Operand): number => (o.file === 'xmm' ? XMM : FPR) + o.register * 16;
+const fileKey = (file: RegisterFile): number => (file === 'xmm' ? KEY.vector : file === 'ymm' ? KEY.upper : KEY.x87);
+const fileAddress = (o: Operand): number =>
+  (o.file === 'xmm' ? XMM : o.file === 'ymm' ? YMM_HIGH : FPR) + o.register * 16;
 const wordKey = (address: number): number => (address >= FPR && address < XMM ? KEY.x87 : KEY.words);
 
 /** Backward over a block: flags are wanted unless overwritten before anything reads them or can leave. */

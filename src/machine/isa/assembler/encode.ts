@@ -128,7 +128,7 @@ export function encode(request: Request): Uint8Array {
 
 function vexPrefix(row: Row, parts: Parts): number[] {
   const { rex } = parts;
-  const tail = ((~parts.vvvv & 15) << 3) | (row.vex << 2) | ['NP', '66', 'F3', 'F2'].indexOf(row.prefix);
+  const tail = ((~parts.vvvv & 15) << 3) | ((row.vex & 1) << 2) | ['NP', '66', 'F3', 'F2'].indexOf(row.prefix);
   if (row.map === 1 && (rex & 11) === 0) return [0xc5, ((~rex & 4) << 5) | tail];
   return [0xc4, ((~rex & 4) << 5) | ((~rex & 2) << 5) | ((~rex & 1) << 5) | row.map, ((rex & 8) << 4) | tail];
 }
@@ -171,8 +171,12 @@ function place(parts: Parts, request: Request, spec: OperandSpec, value: Operand
     case 'W':
     case 'Q':
     case 'M':
+    case 'K':
       if (value.kind === 'memory') placeMemory(parts, request, value.memory);
       else parts.rm(register());
+      return;
+    case 'L':
+      parts.immediate.push(register() << 4);
       return;
     case 'O': {
       if (value.kind !== 'memory') throw new RangeError(`${row.text}: needs an address`);
@@ -234,7 +238,7 @@ function placeMemory(parts: Parts, request: Request, memory: MemoryOperand): voi
     parts.address.push(...little(BigInt.asUintN(64, BigInt(disp)), 4));
     return;
   }
-  if (index === 4) throw new RangeError('the stack pointer cannot be an index');
+  if (index === 4 && memory.vectorIndex !== true) throw new RangeError('the stack pointer cannot be an index');
   if (index >= 0 || base < 0 || (base & 7) === 4) {
     parts.modrm |= 4;
     parts.address.push((scale << 6) | (((index < 0 ? 4 : index) & 7) << 3) | ((base < 0 ? 5 : base) & 7));

@@ -2,6 +2,7 @@
 import { constant, u32 } from '../expr.ts';
 import { define } from '../row.ts';
 import { splat, type V, v1, v2, vAnd, vAndNot, vConst, vOr, vShift, vShuffle, vXor } from '../vector.ts';
+import { vexBinary } from './avx-lanes.ts';
 import { bothFiles, mmx, readLanes, sse, writeLanes, xmmOnly } from './simd-lanes.ts';
 
 /** [mnemonic, opcode, wasm SIMD instruction] */
@@ -72,7 +73,7 @@ for (const [mnemonic, opcode, op] of [
   ['PABSW', '1D', 0x80],
   ['PABSD', '1E', 0xa0],
 ] as const) {
-  bothFiles(mnemonic, opcode, 'ssse3', (_, b) => v1(op, b), '0F38');
+  bothFiles(mnemonic, opcode, 'ssse3', (_, b) => v1(op, b), '0F38', true);
 }
 /** Negates, keeps or clears each lane of `a` by the sign of `b`'s. */
 for (const [mnemonic, opcode, neg, gt] of [
@@ -166,4 +167,7 @@ function horizontal(mnemonic: string, opcode: string, op: number, doubles: boole
       b = cpu.readVector(1);
     cpu.writeVector(0, v2(op, vShuffle(a, b, lanes(0)), vShuffle(a, b, lanes(step))));
   });
+  vexBinary(`V${mnemonic}`, `66 0F38 ${opcode}`, (a, b) =>
+    v2(op, vShuffle(a, b, lanes(0)), vShuffle(a, b, lanes(step))),
+  );
 }

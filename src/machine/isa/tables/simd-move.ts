@@ -118,7 +118,7 @@ xmmOnly('ANDNPS', 'NP 0F 55', 'sse', (a, b) => v2(0x4f, b, a));
 xmmOnly('ANDNPD', '66 0F 55', 'sse2', (a, b) => v2(0x4f, b, a));
 
 // ---- masked stores at DS:rDI: bytes whose mask sign is set
-const maskedStore = (cpu: Cpu, value: V, mask: V, bits: 64 | 128): void => {
+export const maskedStore = (cpu: Cpu, value: V, mask: V, bits: 64 | 128): void => {
   const linear = cpu.linear(cpu.insn.segment, cpu.addressRegister(RDI), bits, true);
   const host = cpu.modifiable(linear, bits);
   const chosen = v2(0x27, vZero(), mask);

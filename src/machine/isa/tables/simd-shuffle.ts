@@ -98,7 +98,7 @@ xmmOnly('PSHUFB', '66 0F38 00', 'ssse3', (a, b) => v2(0x0e, a, vAnd(b, splat(con
  * byte indexes of a swizzle are a base pattern plus selector * bytes. The product is made on words of two equal bytes
  * (0x0b0b * 3 has no carry between them).
  */
-function selectByImmediate(a: V, control: Expr<8>, bytes: number, lanes: number, first: number): V {
+export function selectByImmediate(a: V, control: Expr<8>, bytes: number, lanes: number, first: number): V {
   let index: V = vConst(
     Array.from({ length: 16 }, (_, i) => (i >= first && i < first + bytes * lanes ? first + (i % bytes) : i)),
   );
@@ -126,37 +126,37 @@ define('PSHUFW', mmx({ dst: 'w', feature: 'sse' }), 'NP 0F 70 Pq,Qq,Ib', (cpu) =
   writeLanes(cpu, 0, selectByImmediate(readLanes(cpu, 1), control(cpu), 2, 4, 0)),
 );
 
-/** The low two lanes come from dst, the high two from src. */
-define('SHUFPS', sse('sse'), 'NP 0F C6 Vdq,Wdq,Ib', (cpu) => {
-  const a = cpu.readVector(0),
-    b = cpu.readVector(1);
-  const low = selectByImmediate(a, control(cpu), 4, 4, 0),
-    high = selectByImmediate(b, control(cpu), 4, 4, 0);
-  cpu.writeVector(0, vShuffle(low, high, [0, 1, 2, 3, 4, 5, 6, 7, 24, 25, 26, 27, 28, 29, 30, 31]));
-});
-define('SHUFPD', sse('sse2'), '66 0F C6 Vdq,Wdq,Ib', (cpu) => {
-  const a = cpu.readVector(0),
-    b = cpu.readVector(1),
-    imm = control(cpu);
+/** The low two lanes come from a, the high two from b. */
+export function shuffleSingles(a: V, b: V, imm: Expr<8>): V {
+  const low = selectByImmediate(a, imm, 4, 4, 0),
+    high = selectByImmediate(b, imm, 4, 4, 0);
+  return vShuffle(low, high, [0, 1, 2, 3, 4, 5, 6, 7, 24, 25, 26, 27, 28, 29, 30, 31]);
+}
+/** A lane of a and a lane of b, by bits n and n + 1 of the immediate. */
+export function shuffleDoubles(a: V, b: V, imm: Expr<8>, n = 0): V {
   const pick = (v: V, bit: number): Expr<64> => select(isSet(imm, bit), lane(v, 64, 1), lane(v, 64, 0));
-  cpu.writeVector(0, withLane(splat(pick(a, 0)), 1, pick(b, 1)));
-});
-const isSet = (imm: Expr<8>, n: number): Expr<1> => ltU(u32(0), and(zeroExtend(imm, 32), u32(1 << n)));
+  return withLane(splat(pick(a, n)), 1, pick(b, n + 1));
+}
+define('SHUFPS', sse('sse'), 'NP 0F C6 Vdq,Wdq,Ib', (cpu) =>
+  cpu.writeVector(0, shuffleSingles(cpu.readVector(0), cpu.readVector(1), control(cpu))),
+);
+define('SHUFPD', sse('sse2'), '66 0F C6 Vdq,Wdq,Ib', (cpu) =>
+  cpu.writeVector(0, shuffleDoubles(cpu.readVector(0), cpu.readVector(1), control(cpu))),
+);
+export const isSet = (imm: Expr<8>, n: number): Expr<1> => ltU(u32(0), and(zeroExtend(imm, 32), u32(1 << n)));
 
-/** Bytes [n, n + 16) of dst:src. */
-define('PALIGNR', sse('ssse3'), '66 0F3A 0F Vdq,Wdq,Ib', (cpu) => {
-  const high = cpu.readVector(0),
-    low = cpu.readVector(1);
-  const n = control(cpu);
+/** Bytes [n, n + 16) of high:low. */
+export function align(high: V, low: V, n: Expr<8>): V {
   const index = v2(0x6e, vConst(Array.from({ length: 16 }, (_, i) => i)), splat(n));
   const inLow = v2(0x0e, low, index);
   const inHigh = v2(0x0e, high, v2(0x71, index, splat(constant(8, 16))));
   // The index bytes wrap for counts above 240: everything from 32 on is zero.
-  cpu.writeVector(
-    0,
-    vSelect(vOr(inLow, inHigh), vZero(), splat(select(ltU(n, constant(8, 32)), constant(8, -1), constant(8, 0)))),
-  );
-});
+  const inside = splat(select(ltU(n, constant(8, 32)), constant(8, -1), constant(8, 0)));
+  return vSelect(vOr(inLow, inHigh), vZero(), inside);
+}
+define('PALIGNR', sse('ssse3'), '66 0F3A 0F Vdq,Wdq,Ib', (cpu) =>
+  cpu.writeVector(0, align(cpu.readVector(0), cpu.readVector(1), control(cpu))),
+);
 define('PALIGNR', mmx({ feature: 'ssse3' }), 'NP 0F3A 0F Pq,Qq,Ib', (cpu) => {
   const high = readLanes(cpu, 0),
     low = readLanes(cpu, 1),
@@ -173,7 +173,7 @@ define('PALIGNR', mmx({ feature: 'ssse3' }), 'NP 0F3A 0F Pq,Qq,Ib', (cpu) => {
 // ---- shifts
 
 /** A count beyond the lane width clears (or, arithmetically, fills with the sign). */
-function vectorShift(value: V, count: Expr<64>, op: number, width: 16 | 32 | 64, arithmetic: boolean): V {
+export function vectorShift(value: V, count: Expr<64>, op: number, width: 16 | 32 | 64, arithmetic: boolean): V {
   const small = ltU(count, u64(width));
   if (arithmetic) return vShift(op, value, select(small, truncate(count, 32), u32(width - 1)));
   return vSelect(
@@ -183,7 +183,7 @@ function vectorShift(value: V, count: Expr<64>, op: number, width: 16 | 32 | 64,
   );
 }
 /** [mnemonic, opcode with a register count, opcode group of the immediate form, extension, wasm op, width, arithmetic] */
-for (const [mnemonic, opcode, group, n, op, width, arithmetic] of [
+export const SHIFTS = [
   ['PSRLW', 'D1', '71', 2, 0x8d, 16, false],
   ['PSRAW', 'E1', '71', 4, 0x8c, 16, true],
   ['PSLLW', 'F1', '71', 6, 0x8b, 16, false],
@@ -192,7 +192,8 @@ for (const [mnemonic, opcode, group, n, op, width, arithmetic] of [
   ['PSLLD', 'F2', '72', 6, 0xab, 32, false],
   ['PSRLQ', 'D3', '73', 2, 0xcd, 64, false],
   ['PSLLQ', 'F3', '73', 6, 0xcb, 64, false],
-] as const) {
+] as const;
+for (const [mnemonic, opcode, group, n, op, width, arithmetic] of SHIFTS) {
   define(mnemonic, mmx(), `NP 0F ${opcode} Pq,Qq`, (cpu) => {
     const value = readLanes(cpu, 0);
     writeLanes(cpu, 0, vectorShift(value, cpu.read(1) as Expr<64>, op, width, arithmetic));
@@ -210,16 +211,19 @@ for (const [mnemonic, opcode, group, n, op, width, arithmetic] of [
   );
 }
 /** Whole-register byte shifts; indexes outside give zero. */
-const byteShift =
-  (left: boolean) =>
-  (cpu: Cpu): void => {
-    const count = cpu.read(1) as Expr<8>;
-    const bounded = select(ltU(count, constant(8, 16)), count, constant(8, 16));
-    const index = v2(left ? 0x71 : 0x6e, vConst(Array.from({ length: 16 }, (_, i) => i)), splat(bounded));
-    cpu.writeVector(0, v2(0x0e, cpu.readVector(0), index));
-  };
-define('PSRLDQ', sse('sse2'), '66 0F 73 /3 Udq,Ib', byteShift(false));
-define('PSLLDQ', sse('sse2'), '66 0F 73 /7 Udq,Ib', byteShift(true));
+export function byteShift(left: boolean, value: V, count: Expr<8>): V {
+  const bounded = select(ltU(count, constant(8, 16)), count, constant(8, 16));
+  const index = v2(left ? 0x71 : 0x6e, vConst(Array.from({ length: 16 }, (_, i) => i)), splat(bounded));
+  return v2(0x0e, value, index);
+}
+for (const [mnemonic, n, left] of [
+  ['PSRLDQ', 3, false],
+  ['PSLLDQ', 7, true],
+] as const) {
+  define(mnemonic, sse('sse2'), `66 0F 73 /${n} Udq,Ib`, (cpu) =>
+    cpu.writeVector(0, byteShift(left, cpu.readVector(0), cpu.read(1) as Expr<8>)),
+  );
+}
 
 // ---- masks, inserts, extracts
 
@@ -235,12 +239,12 @@ define('MOVMSKPD', sse('sse2', { dst: 'w' }), '66 0F 50 Gd,Udq', (cpu) =>
 );
 
 /** Reads the lane an immediate names, by swizzling it to the bottom. */
-function laneAt<W extends Width>(v: V, width: W, index: Expr<8>, lanes: number): Expr<W> {
+export function laneAt<W extends Width>(v: V, width: W, index: Expr<8>, lanes: number): Expr<W> {
   const byte = shl(and(index, constant(8, lanes - 1)), constant(8, Math.log2(width / 8)));
   return lane(v2(0x0e, v, v2(0x6e, vConst(Array.from({ length: 16 }, (_, i) => i)), splat(byte))), width, 0);
 }
 /** Puts a value into the lane an immediate names. */
-function insertAt(v: V, value: Expr<Width>, index: Expr<8>, lanes: number): V {
+export function insertAt(v: V, value: Expr<Width>, index: Expr<8>, lanes: number): V {
   const { width } = value;
   const bytes = width / 8;
   const first = shl(and(index, constant(8, lanes - 1)), constant(8, Math.log2(bytes)));
@@ -295,21 +299,24 @@ insert('PINSRB', '66 0F3A 20 reg Vdq,Ed,Ib\n66 0F3A 20 Vdq,Eb,Ib', 8, 16);
 insert('PINSRD', '66 W0 0F3A 22 Vdq,Ed,Ib', 32, 4);
 insert('PINSRQ', '66 REX.W 0F3A 22 Vdq,Eq,Ib', 64, 2);
 /** Source lane in bits 7:6 (registers only), destination lane in 5:4, lanes to clear in 3:0. */
-const insertps = (cpu: Cpu, value: Expr<32>): void => {
-  const imm = control(cpu);
-  const placed = insertAt(cpu.readVector(0), value, shr(imm, constant(8, 4)), 4);
+export function insertSingle(into: V, value: Expr<32>, imm: Expr<8>): V {
+  const placed = insertAt(into, value, shr(imm, constant(8, 4)), 4);
   const bits = vConst([1, 1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8]);
   const clear = v2(0x23, vAnd(splat(imm), bits), bits);
-  cpu.writeVector(0, vSelect(vZero(), placed, clear));
-};
-define('INSERTPS', sse('sse4_1'), '66 0F3A 21 reg Vdq,Udq,Ib', (cpu) =>
-  insertps(cpu, laneAt(cpu.readVector(1), 32, shr(control(cpu), constant(8, 6)), 4)),
+  return vSelect(vZero(), placed, clear);
+}
+define('INSERTPS', sse('sse4_1'), '66 0F3A 21 reg Vdq,Udq,Ib', (cpu) => {
+  const value = laneAt(cpu.readVector(1), 32, shr(control(cpu), constant(8, 6)), 4);
+  cpu.writeVector(0, insertSingle(cpu.readVector(0), value, control(cpu)));
+});
+define('INSERTPS', sse('sse4_1'), '66 0F3A 21 mem Vdq,Md,Ib', (cpu) =>
+  cpu.writeVector(0, insertSingle(cpu.readVector(0), cpu.read(1) as Expr<32>, control(cpu))),
 );
-define('INSERTPS', sse('sse4_1'), '66 0F3A 21 mem Vdq,Md,Ib', (cpu) => insertps(cpu, cpu.read(1) as Expr<32>));
 
 // ---- SSE4.1 extensions, blends, tests
 
-for (const [mnemonic, opcode, ops, bits] of [
+/** [mnemonic, opcode, wasm instructions, bits of the source for 128 bits of result] */
+export const EXTENSIONS = [
   ['PMOVSXBW', '20', [0x87], 64],
   ['PMOVSXBD', '21', [0x87, 0xa7], 32],
   ['PMOVSXBQ', '22', [0x87, 0xa7, 0xc7], 16],
@@ -322,7 +329,8 @@ for (const [mnemonic, opcode, ops, bits] of [
   ['PMOVZXWD', '33', [0xa9], 64],
   ['PMOVZXWQ', '34', [0xa9, 0xc9], 32],
   ['PMOVZXDQ', '35', [0xc9], 64],
-] as const) {
+] as const;
+for (const [mnemonic, opcode, ops, bits] of EXTENSIONS) {
   const size = { 64: 'q', 32: 'd', 16: 'w' }[bits];
   define(mnemonic, sse('sse4_1', { dst: 'w' }), `66 0F38 ${opcode} Vdq,W${size}`, (cpu) => {
     let value: V = splat(zeroExtend(cpu.read(1), 64));
@@ -344,16 +352,18 @@ for (const [mnemonic, opcode, shift] of [
     cpu.writeVector(0, vSelect(b, a, mask));
   });
 }
+/** Lanes of `bytes` bytes of b where their bit of the immediate is set, counted from `first`, else of a. */
+export function blend(a: V, b: V, imm: Expr<8>, bytes: number, first = 0): V {
+  // Compare (imm & bit) with bit, byte by byte.
+  const bits = vConst(Array.from({ length: 16 }, (_, i) => 1 << (first + Math.floor(i / bytes))));
+  return vSelect(b, a, v2(0x23, vAnd(splat(imm), bits), bits));
+}
 for (const [mnemonic, opcode, bytes] of [
   ['BLENDPS', '0C', 4],
   ['BLENDPD', '0D', 8],
   ['PBLENDW', '0E', 2],
 ] as const) {
-  define(mnemonic, sse('sse4_1'), `66 0F3A ${opcode} Vdq,Wdq,Ib`, (cpu) => {
-    const a = cpu.readVector(0),
-      b = cpu.readVector(1);
-    // Bit n of the immediate chooses lane n: compare (imm & bit) with bit, byte by byte.
-    const bits = vConst(Array.from({ length: 16 }, (_, i) => 1 << Math.floor(i / bytes)));
-    cpu.writeVector(0, vSelect(b, a, v2(0x23, vAnd(splat(control(cpu)), bits), bits)));
-  });
+  define(mnemonic, sse('sse4_1'), `66 0F3A ${opcode} Vdq,Wdq,Ib`, (cpu) =>
+    cpu.writeVector(0, blend(cpu.readVector(0), cpu.readVector(1), control(cpu), bytes)),
+  );
 }

@@ -4,6 +4,7 @@ import { and, constant, type Expr, eq, neg, or, zeroExtend } from '../expr.ts';
 import { at, CF, flagsFromWord, STATUS, ZF } from '../flags.ts';
 import { ASSIST, define } from '../row.ts';
 import { lane, splat, type V, v2, vAnyTrue, vConst, vOr, vSelect, vXor, vZero } from '../vector.ts';
+import { avx, vex } from './avx-lanes.ts';
 import { sse } from './simd-lanes.ts';
 import {
   type Arithmetic,
@@ -36,7 +37,8 @@ const operand = (cpu: Cpu, index: number, size: string): V =>
 const result = (cpu: Cpu, size: string, lanes: Lanes, value: V): void =>
   size === 'dq' ? cpu.writeVector(0, value) : cpu.write(0, lane(value, lanes.bits, 0));
 
-for (const [mnemonic, opcode, compute, unary] of [
+/** [mnemonic, opcode, computation, whether it has one source] */
+export const ARITHMETIC: readonly (readonly [string, string, Arithmetic, boolean])[] = [
   ['SQRT', '51', root, true],
   ['ADD', '58', plus, false],
   ['MUL', '59', times, false],
@@ -44,12 +46,13 @@ for (const [mnemonic, opcode, compute, unary] of [
   ['MIN', '5D', least, false],
   ['DIV', '5E', over, false],
   ['MAX', '5F', greatest, false],
-] as const) {
+];
+for (const [mnemonic, opcode, compute, unary] of ARITHMETIC) {
   for (const [suffix, prefix, size, feature, lanes] of FORMS) {
     define(mnemonic + suffix, sse(feature), `${prefix} 0F ${opcode} V${size},W${size}`, (cpu) => {
       const b = operand(cpu, 1, size);
       const a = unary ? b : operand(cpu, 0, size);
-      result(cpu, size, lanes, (compute as Arithmetic)(cpu, lanes, a, b));
+      result(cpu, size, lanes, compute(cpu, lanes, a, b));
     });
   }
 }
@@ -66,15 +69,15 @@ for (const [suffix, prefix, lanes] of [
     });
   horizontal('HADD', '7C', plus);
   horizontal('HSUB', '7D', minus);
-  define(`ADDSUB${suffix}`, sse('pni'), `${prefix} 0F D0 Vdq,Wdq`, (cpu) => {
-    // Even lanes are subtracted: the sign of the second operand is turned there.
-    const signs = lanes.bits === 32 ? [3, 11] : [7];
-    const turned = vXor(
-      operand(cpu, 1, 'dq'),
-      vConst(Array.from({ length: 16 }, (_, i) => (signs.includes(i) ? 128 : 0))),
-    );
-    cpu.writeVector(0, plus(cpu, lanes, operand(cpu, 0, 'dq'), cpu.code.let(turned)));
-  });
+  define(`ADDSUB${suffix}`, sse('pni'), `${prefix} 0F D0 Vdq,Wdq`, (cpu) =>
+    cpu.writeVector(0, addSubtract(cpu, lanes, operand(cpu, 0, 'dq'), operand(cpu, 1, 'dq'))),
+  );
+}
+/** Even lanes are subtracted: the sign of the second operand is turned there. */
+export function addSubtract(cpu: Cpu, lanes: Lanes, a: V, b: V): V {
+  const signs = lanes.bits === 32 ? [3, 11] : [7];
+  const turned = vXor(b, vConst(Array.from({ length: 16 }, (_, i) => (signs.includes(i) ? 128 : 0))));
+  return plus(cpu, lanes, a, cpu.code.let(turned));
 }
 
 // ---- comparison
@@ -83,19 +86,22 @@ for (const [suffix, prefix, lanes] of [
 const everywhereIf = (immediate: Expr<8>, n: number): V =>
   splat(neg(zeroExtend(eq(and(immediate, constant(8, 1 << n)), constant(8, 1 << n)), 64)));
 
+/** All ones in lanes where predicate bits 2:0 hold. What AVX's bits 4:3 say matters only with NaNs. */
+export function compareLanes(cpu: Cpu, lanes: Lanes, a: V, b: V, predicate: Expr<8>): V {
+  need(cpu, vOr(extraordinary(lanes, a), extraordinary(lanes, b)));
+  // Ordered operands: EQ, LT, LE are what they say and UNORD is false; bit 2 negates.
+  const odd = everywhereIf(predicate, 0),
+    high = everywhereIf(predicate, 1),
+    negated = everywhereIf(predicate, 2);
+  const low = vSelect(v2(lanes.lt, a, b), v2(lanes.eq, a, b), odd);
+  const upper = vSelect(vZero(), v2(lanes.le, a, b), odd);
+  return vXor(vSelect(upper, low, high), negated);
+}
 for (const [suffix, prefix, size, feature, lanes] of FORMS) {
   define(`CMP${suffix}`, sse(feature), `${prefix} 0F C2 V${size},W${size},Ib`, (cpu) => {
     const a = operand(cpu, 0, size),
       b = operand(cpu, 1, size);
-    const predicate = cpu.code.let(cpu.read(2) as Expr<8>);
-    need(cpu, vOr(extraordinary(lanes, a), extraordinary(lanes, b)));
-    // Ordered operands: EQ, LT, LE are what they say and UNORD is false; bit 2 negates.
-    const odd = everywhereIf(predicate, 0),
-      high = everywhereIf(predicate, 1),
-      negated = everywhereIf(predicate, 2);
-    const low = vSelect(v2(lanes.lt, a, b), v2(lanes.eq, a, b), odd);
-    const upper = vSelect(vZero(), v2(lanes.le, a, b), odd);
-    result(cpu, size, lanes, vXor(vSelect(upper, low, high), negated));
+    result(cpu, size, lanes, compareLanes(cpu, lanes, a, b, cpu.code.let(cpu.read(2) as Expr<8>)));
   });
 }
 
@@ -107,17 +113,16 @@ for (const [mnemonic, opcode] of [
     ['S', 'NP', 'd', 'sse', SINGLE],
     ['D', '66', 'q', 'sse2', DOUBLE],
   ] as const) {
-    define(
-      mnemonic + suffix,
-      sse(feature, { dst: 'r', writes: STATUS }),
-      `${prefix} 0F ${opcode} V${size},W${size}`,
-      (cpu) => {
-        const a = operand(cpu, 0, size),
-          b = operand(cpu, 1, size);
-        need(cpu, vOr(extraordinary(lanes, a), extraordinary(lanes, b)));
-        cpu.setFlags(flagsFromWord(or(at(vAnyTrue(v2(lanes.eq, a, b)), ZF), at(vAnyTrue(v2(lanes.lt, a, b)), CF))));
-      },
-    );
+    const traits = { dst: 'r', writes: STATUS } as const;
+    const encoding = `${prefix} 0F ${opcode} V${size},W${size}`;
+    const semantics = (cpu: Cpu): void => {
+      const a = operand(cpu, 0, size),
+        b = operand(cpu, 1, size);
+      need(cpu, vOr(extraordinary(lanes, a), extraordinary(lanes, b)));
+      cpu.setFlags(flagsFromWord(or(at(vAnyTrue(v2(lanes.eq, a, b)), ZF), at(vAnyTrue(v2(lanes.lt, a, b)), CF))));
+    };
+    define(mnemonic + suffix, sse(feature, traits), encoding, semantics);
+    define(`V${mnemonic}${suffix}`, avx('avx', traits), vex(encoding, 'LIG'), semantics);
   }
 }
 
