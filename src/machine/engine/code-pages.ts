@@ -23,6 +23,8 @@ const MAX_RUN = 48;
 const MANY_DROPS = 16;
 /** Writes beside the code after which the page is taken for data again, until the next time. */
 const MANY_SPARED = 10_000;
+/** How far ahead a run is decoded where it may not last. */
+const SHORT_RUN = 8;
 /** Longest instruction. */
 const MAX_LENGTH = 15;
 
@@ -326,6 +328,7 @@ export class CodePages {
       table = this.tableOf(page, size);
     }
     const base = RAM_BASE + page;
+    const most = this.#drops[page / 4096] === MANY_DROPS ? SHORT_RUN : MAX_RUN;
     const run: Shaped[] = [];
     const offsets: number[] = [];
     let at = offset;
@@ -335,7 +338,7 @@ export class CodePages {
         end = SPECIAL.nextPage;
         break;
       }
-      if (run.length === MAX_RUN || view.getUint32(table + at * 4, true) !== 0) break;
+      if (run.length === most || view.getUint32(table + at * 4, true) !== 0) break;
       const insn = decode(bytes, base + at, base + 4096, size);
       if (typeof insn === 'string') {
         end = insn === TRUNCATED ? SPECIAL.straddle : SPECIAL.undefined;
