@@ -11,6 +11,8 @@ import { tdxState } from './kvm/x86/vmx/tdx.ts';
 import { toKvmTdx } from './kvm/x86/vmx/tdx_types.ts';
 import { Machine } from './machine/machine.ts';
 import { installTdxModule, type TdxModule } from './tdx-module/module.ts';
+import { PAGE_SIZE } from './util/address.ts';
+import { hexOf } from './util/bytes.ts';
 import { SoftvtError } from './util/errors.ts';
 import { BareRunner } from './vmm/bare/bare-runner.ts';
 import type { GuestConfig, GuestRun, StartGuest, StartGuests, TdxStatistics } from './vmm/guest-run.ts';
@@ -33,7 +35,6 @@ const HOST_MEMORY: number = 32 * MIB;
 /** What a TDX module needs in addition: its metadata of all memory, and secure page tables. */
 const TDX_MEMORY: number = 32 * MIB;
 const MOST_PROCESSORS = 64;
-const PAGE_SIZE = 4096;
 
 /** What {@link createHost} builds. */
 export interface HostOptions {
@@ -75,7 +76,6 @@ export function createHost(options: HostOptions = {}): CreatedHost {
 }
 
 const RTMRS = [0, 1, 2, 3] as const;
-const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 
 /** What the module knows of a TD. KVM cannot see it; whoever emulates the module can. */
 function inspectTd(module: TdxModule, vm: VmmVm): TdxStatistics | undefined {
@@ -85,8 +85,8 @@ function inspectTd(module: TdxModule, vm: VmmVm): TdxStatistics | undefined {
   return {
     seamcalls: Object.fromEntries(module.counts.seamcalls),
     tdcalls: Object.fromEntries(module.counts.tdcalls),
-    mrtd: hex(tdcs.bytes('MRTD')),
-    rtmr: RTMRS.map((index) => hex(tdcs.bytes('RTMR', index))),
+    mrtd: hexOf(tdcs.bytes('MRTD')),
+    rtmr: RTMRS.map((index) => hexOf(tdcs.bytes('RTMR', index))),
   };
 }
 

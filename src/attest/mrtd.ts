@@ -3,9 +3,10 @@
  *
  * @tdx "Measurement and Attestation", MRTD: Build-Time Measurement Register
  */
+
+import { PAGE_SIZE } from '../util/address.ts';
 import { type HashStream, sha384Stream } from '../util/crypto/hash.ts';
 
-const PAGE_SIZE = 4096;
 const CHUNK = 256;
 /** Bytes of a block that names an operation. */
 const BLOCK = 128;

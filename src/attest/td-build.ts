@@ -5,9 +5,9 @@
  * which KVM_TDX_INIT_MEM_REGION works.
  */
 
+import { PAGE_SIZE } from '../util/address.ts';
 import { MrtdCalculator } from './mrtd.ts';
 
-const PAGE_SIZE = 4096;
 const CHUNK = 256;
 
 /** A piece of initial memory in whole pages. */

@@ -1,5 +1,6 @@
 /** What tells a VM and a TD of the same kernel apart, in a few lines. */
 
+import { hexOf } from '../util/bytes.ts';
 import { describeEnd } from '../vmm/guest-end.ts';
 import { LOOKED_AT, type PairResult } from './pair-session.ts';
 
@@ -18,9 +19,8 @@ function counted(counts: Readonly<Record<string, number>>): string {
 
 /** Bytes as hex and as text. */
 function dump(bytes: Uint8Array): string {
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ');
   const text = Array.from(bytes, (byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : '.')).join('');
-  return `${hex}  ${text}`;
+  return `${hexOf(bytes, ' ')}  ${text}`;
 }
 
 function view({ label, view }: PairResult): string {

@@ -3,6 +3,7 @@
 import { KVM_EXIT } from '../kvm/virt/kvm_run.ts';
 import { FIELDS } from '../machine/vtx/fields.ts';
 import { statusName } from '../tdx-module/status.ts';
+import { hexOf } from '../util/bytes.ts';
 import { type TraceEventName, type TraceEvents, trace, traceContext } from '../util/trace.ts';
 import { exitReasonName } from '../vmm/exit-reasons.ts';
 
@@ -90,7 +91,7 @@ const FORMATS: { readonly [Name in TraceEventName]: (...args: Parameters<TraceEv
   ],
   kvm_emulate_insn: (rip, bytes, failed) => [
     ['rip', hex(rip)],
-    ['', Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ') + (failed ? ' failed' : '')],
+    ['', hexOf(bytes, ' ') + (failed ? ' failed' : '')],
   ],
   kvm_hypercall: (nr, a0, a1, a2, a3) => [
     ['nr', hex(nr)],

@@ -4,6 +4,7 @@
  * @upstream arch/x86/virt/vmx/tdx/tdx_global_metadata.c, arch/x86/include/asm/tdx_global_metadata.h
  * @tdx "ABI Reference: Metadata", Global-Scope Metadata
  */
+import { high32, low32 } from '../util/dwords.ts';
 
 /** Structure of the values; numbers are what they count. @upstream struct tdx_sys_info */
 export interface TdxSysInfo {
@@ -86,9 +87,6 @@ export class MetadataError {
   }
 }
 
-const low = (value: bigint): number => Number(value & 0xffff_ffffn);
-const high = (value: bigint): number => Number(value >> 32n);
-
 /**
  * Reads it all in upstream's order, version first.
  *
@@ -132,12 +130,12 @@ export function readTdxSysInfo(read: (field: bigint) => { rax: bigint; r8: bigin
     const first = field(FIELD.cpuidConfigValues + BigInt(2 * i));
     const second = field(FIELD.cpuidConfigValues + BigInt(2 * i + 1));
     cpuidConfig.push({
-      leaf: low(leaf),
-      subleaf: high(leaf),
-      eax: low(first),
-      ebx: high(first),
-      ecx: low(second),
-      edx: high(second),
+      leaf: low32(leaf),
+      subleaf: high32(leaf),
+      eax: low32(first),
+      ebx: high32(first),
+      ecx: low32(second),
+      edx: high32(second),
     });
   }
   return failed ?? { ...fixed, maxVcpusPerTd, cpuidConfig };

@@ -14,4 +14,9 @@ export type Gva = bigint & { readonly __space?: 'gva' };
 /** Guest frame number: Gpa / 4096. */
 export type Gfn = number & { readonly __space?: 'gfn' };
 
+/** Bytes of a page, and of a frame. */
 export const PAGE_SIZE = 4096;
+
+/** Whether a value is an address, or a length, in whole pages. */
+export const isPageAligned = (value: number): boolean =>
+  Number.isSafeInteger(value) && value >= 0 && value % PAGE_SIZE === 0;

@@ -1,4 +1,4 @@
-/** Names of the basic VM-exit reasons as KVM's tracepoints print them. @sdm "VMX Basic Exit Reasons" */
+/** Names of the basic VM-exit reasons as KVM's tracepoints print them, and their counts. @sdm "VMX Basic Exit Reasons" */
 
 const NAMES: Readonly<Record<number, string>> = {
   0: 'EXCEPTION_NMI',
@@ -78,4 +78,13 @@ export function exitReasonName(reason: number): string {
   const basic = reason & 0xffff;
   const name = NAMES[basic] ?? `REASON_${basic}`;
   return (reason & FAILED_ENTRY) !== 0 ? `${name} FAILED_VMENTRY` : name;
+}
+
+/** Exits by basic reason, over all processors of a guest. */
+export function sumExitCounts(processors: Iterable<{ readonly exitCounts: ArrayLike<number> }>): number[] {
+  const sum: number[] = [];
+  for (const { exitCounts } of processors) {
+    for (let reason = 0; reason < exitCounts.length; reason++) sum[reason] = (sum[reason] ?? 0) + exitCounts[reason]!;
+  }
+  return sum;
 }

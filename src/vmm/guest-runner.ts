@@ -1,5 +1,6 @@
 /** A guest's whole life: one VM or TD, or several after one another if resets are to start it again. */
 
+import { PAGE_SIZE } from '../util/address.ts';
 import { exitReasonName } from './exit-reasons.ts';
 import type { GuestEnd } from './guest-end.ts';
 import type { GuestConfig, GuestRun, GuestStatistics, TdxStatistics } from './guest-run.ts';
@@ -16,7 +17,6 @@ export interface GuestHost extends Omit<VmSurroundings, 'console'> {
 }
 
 const NS_PER_SECOND = 1e9;
-const PAGE_SIZE = 4096;
 
 /** Builds the VM at once, so that bad input throws here, and runs it from the next turn on. */
 export class GuestRunner implements GuestRun {

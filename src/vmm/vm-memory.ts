@@ -2,12 +2,11 @@
 
 import type { UserMemory } from '../host/index.ts';
 import type { PhysicalMemory } from '../machine/memory.ts';
+import { PAGE_SIZE } from '../util/address.ts';
 import { SoftvtError } from '../util/errors.ts';
 import type { GuestMemory } from './guest-memory.ts';
 import { VGA_WINDOW, VGA_WINDOW_END } from './layout.ts';
 import type { StateHash } from './state-hash.ts';
-
-const PAGE_SIZE = 4096;
 
 /** A piece of RAM, as KVM_SET_USER_MEMORY_REGION wants it. */
 export interface RamSlot {

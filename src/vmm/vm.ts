@@ -2,6 +2,7 @@
 
 import { writeAcpiTables } from './acpi/tables.ts';
 import { entryRegs, entrySregs } from './entry-registers.ts';
+import { sumExitCounts } from './exit-reasons.ts';
 import { guestCpuid } from './guest-cpuid.ts';
 import type { GuestEnd } from './guest-end.ts';
 import type { GuestConfig } from './guest-run.ts';
@@ -124,13 +125,7 @@ export class VirtualMachine implements RunnableGuest {
 
   /** Exits so far by basic exit reason, over all vCPUs. */
   exitCounts(): number[] {
-    const counts: number[] = [];
-    for (const { exitCounts } of this.#vcpus) {
-      for (let reason = 0; reason < exitCounts.length; reason++) {
-        counts[reason] = (counts[reason] ?? 0) + exitCounts[reason]!;
-      }
-    }
-    return counts;
+    return sumExitCounts(this.#vcpus);
   }
 
   hostPage(gpa: number): number | undefined {

@@ -3,8 +3,9 @@
 import { basename } from 'node:path';
 import { type CommandDef, defineCommand } from 'citty';
 import { buildCalls, mrtdOf } from '../../attest/td-build.ts';
+import { PAGE_SIZE } from '../../util/address.ts';
+import { hexOf } from '../../util/bytes.ts';
 import { buildTdImage, type TdRegion } from '../../vmm/td/image.ts';
-import { hexOf } from '../hex.ts';
 import { readInputFile } from '../input-file.ts';
 import { checkRunOptions, RUN_ARGS, type RunOptions } from '../run-options.ts';
 
@@ -22,7 +23,6 @@ const MEASURE_ARGS: Args = {
   json: { type: 'boolean', description: 'one JSON object' },
 };
 
-const PAGE_SIZE = 4096;
 /** RTMRs are zero when the kernel is entered: the td-shim extends none. */
 const RTMRS = ['RTMR0', 'RTMR1', 'RTMR2', 'RTMR3'] as const;
 const ZERO: string = '0'.repeat(96);

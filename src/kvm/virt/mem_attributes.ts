@@ -4,7 +4,7 @@
  * @upstream virt/kvm/kvm_main.c kvm_vm_set_mem_attributes(), kvm_range_has_memory_attributes()
  */
 import { EINVAL, type Errno } from '../../host/errno.ts';
-import { type Gfn, PAGE_SIZE } from '../../util/address.ts';
+import { type Gfn, isPageAligned, PAGE_SIZE } from '../../util/address.ts';
 import { FrameSet } from './frame_set.ts';
 import type { Kvm } from './kvm_host.ts';
 import { kvmHandleGfnRange } from './mmu_notifier.ts';
@@ -45,7 +45,7 @@ export function kvmVmIoctlSetMemAttributes(kvm: Kvm, args: KvmMemoryAttributes):
   const { address, size, attributes } = args;
   if (args.flags !== 0n) return -EINVAL;
   if (attributes & ~kvmSupportedMemAttributes(kvm)) return -EINVAL;
-  if (!isAligned(address) || !isAligned(size) || size === 0) return -EINVAL;
+  if (!isPageAligned(address) || !isPageAligned(size) || size === 0) return -EINVAL;
   const start = address / PAGE_SIZE;
   const end = start + size / PAGE_SIZE;
   if (end > MAX_GFN) return -EINVAL;
@@ -57,5 +57,3 @@ export function kvmVmIoctlSetMemAttributes(kvm: Kvm, args: KvmMemoryAttributes):
   kvm.privateFrames.set(start, end, isPrivate);
   return 0;
 }
-
-const isAligned = (value: number): boolean => Number.isSafeInteger(value) && value >= 0 && value % PAGE_SIZE === 0;

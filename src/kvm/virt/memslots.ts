@@ -4,7 +4,7 @@
  * @upstream virt/kvm/kvm_main.c __kvm_set_memory_region(), kvm_get_dirty_log_protect(), kvm_clear_dirty_log_protect()
  */
 import { EEXIST, EINVAL, ENOENT, ENOMEM, type Errno } from '../../host/errno.ts';
-import { type Gfn, PAGE_SIZE } from '../../util/address.ts';
+import { type Gfn, isPageAligned, PAGE_SIZE } from '../../util/address.ts';
 import type { KvmMrChange } from './arch_hooks.ts';
 import { type GuestMemfd, kvmGmemBind, kvmGmemUnbind } from './guest_memfd.ts';
 import {
@@ -83,8 +83,6 @@ export function markPageDirtyInSlot(slot: KvmMemorySlot, gfn: Gfn): void {
   bitmap[page >>> 5]! |= 1 << (page & 31);
 }
 
-const isAligned = (value: number): boolean => Number.isSafeInteger(value) && value >= 0 && value % PAGE_SIZE === 0;
-
 /** Private memory is neither logged nor read-only. @upstream check_memory_region_flags() */
 function validFlags(kvm: Kvm, flags: number): number {
   const arch = kvm.arch_hooks;
@@ -102,8 +100,8 @@ export function kvmSetMemoryRegion2(kvm: Kvm, region: KvmUserspaceMemoryRegion2)
   const asId = region.slot >>> 16;
   const id = region.slot & 0xffff;
   if (flags & ~validFlags(kvm, flags)) return -EINVAL;
-  if (!isAligned(region.memorySize) || !isAligned(region.guestPhysAddr)) return -EINVAL;
-  if (!isAligned(region.userspaceAddr)) return -EINVAL;
+  if (!isPageAligned(region.memorySize) || !isPageAligned(region.guestPhysAddr)) return -EINVAL;
+  if (!isPageAligned(region.userspaceAddr)) return -EINVAL;
   if (region.userspaceAddr + region.memorySize > TASK_SIZE) return -EINVAL;
   if (asId !== 0 || id >= KVM_USER_MEM_SLOTS) return -EINVAL;
   const npages = region.memorySize / PAGE_SIZE;

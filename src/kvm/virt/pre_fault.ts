@@ -1,6 +1,6 @@
 /** KVM_PRE_FAULT_MEMORY: mapping guest memory before the guest runs. @upstream virt/kvm/kvm_main.c kvm_vcpu_pre_fault_memory() */
 import { EINTR, EINVAL, type Errno } from '../../host/errno.ts';
-import { PAGE_SIZE } from '../../util/address.ts';
+import { isPageAligned } from '../../util/address.ts';
 import type { KvmVcpu } from './kvm_host.ts';
 import { vcpuLoad } from './vcpu.ts';
 
@@ -11,12 +11,10 @@ export interface KvmPreFaultMemory {
   readonly flags: bigint;
 }
 
-const isAligned = (value: number): boolean => Number.isSafeInteger(value) && value >= 0 && value % PAGE_SIZE === 0;
-
 /** 0 if at least one page is mapped: then `range` is what remains. */
 export function kvmVcpuPreFaultMemory(vcpu: KvmVcpu, range: KvmPreFaultMemory): Errno {
   if (range.flags !== 0n) return -EINVAL;
-  if (!isAligned(range.gpa) || !isAligned(range.size) || range.size === 0) return -EINVAL;
+  if (!isPageAligned(range.gpa) || !isPageAligned(range.size) || range.size === 0) return -EINVAL;
   if (!Number.isSafeInteger(range.gpa + range.size)) return -EINVAL;
   vcpuLoad(vcpu);
   const fullSize = range.size;

@@ -13,6 +13,7 @@ import { type Evaluation, type EvaluationContext, evaluate } from '../../machine
 import '../../machine/isa/index.ts';
 import type { Insn } from '../../machine/isa/insn.ts';
 import { PAGE_SIZE } from '../../util/address.ts';
+import { fromLittleEndian, littleEndianBytes } from '../../util/bytes.ts';
 import { trace } from '../../util/trace.ts';
 import { kvmReadGuest } from '../virt/guest_memory.ts';
 import { KVM_INTERNAL_ERROR_EMULATION } from '../virt/kvm_run.ts';
@@ -102,10 +103,10 @@ class Emulation {
       writeState: (address, size, value) => emulatorWriteState(vcpu, address, size, value),
       read: (linear, size, willWrite) => {
         const data = memory.read(BigInt.asUintN(64, linear), size, willWrite);
-        return data === undefined ? undefined : toNumber(data);
+        return data === undefined ? undefined : fromLittleEndian(data);
       },
       writable: (linear, size) => memory.writable(BigInt.asUintN(64, linear), size),
-      write: (linear, size, value) => memory.write(BigInt.asUintN(64, linear), toBytes(value, size)),
+      write: (linear, size, value) => memory.write(BigInt.asUintN(64, linear), littleEndianBytes(value, size)),
       timestamp: () => kvmReadL1Tsc(vcpu),
     };
   }
@@ -214,20 +215,10 @@ class Emulation {
 /** An evaluation came to its end; no value that callers see. */
 const DONE = 2;
 
-function toNumber(data: Uint8Array): bigint {
-  let value = 0n;
-  for (let i = data.length - 1; i >= 0; i--) value = (value << 8n) | BigInt(data[i]!);
-  return value;
-}
-
-function toBytes(value: bigint, size: number): Uint8Array {
-  return Uint8Array.from({ length: size }, (_, i) => Number((value >> BigInt(8 * i)) & 0xffn));
-}
-
 /** Nothing that KVM can do: user space gets the bytes. @upstream handle_emulation_failure() */
 function failed(vcpu: X86Vcpu, bytes: Uint8Array): number {
   trace.kvm_emulate_insn?.(kvmRipRead(vcpu), bytes, true);
-  const word = (from: number): bigint => toNumber(bytes.subarray(from, from + 8));
+  const word = (from: number): bigint => fromLittleEndian(bytes.subarray(from, from + 8));
   vcpu.run.setInternalError(KVM_INTERNAL_ERROR_EMULATION, [BigInt(bytes.length), word(0), word(8)]);
   return 0;
 }

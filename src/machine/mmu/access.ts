@@ -6,6 +6,7 @@
  * of instruction operands are the caller's (processor/operands.ts).
  */
 import type { Gva } from '../../util/address.ts';
+import { fromLittleEndian, littleEndianBytes } from '../../util/bytes.ts';
 import { ACCESS, RAM_BASE, TLB_READ, TLB_WRITE } from '../engine/layout.ts';
 import { DONE, GP, type Outcome } from '../outcome.ts';
 import type { Processor } from '../processor.ts';
@@ -38,7 +39,7 @@ export function loadLinear(p: Processor, linear: Gva, size: number, implicitSupe
   const cls = implicitSupervisor ? m.implicitClass : m.class;
   if ((low & 0xfff) + size > 4096) {
     const bytes = loadLinearBytes(p, linear, size, implicitSupervisor);
-    return bytes === undefined ? undefined : littleEndian(bytes);
+    return bytes === undefined ? undefined : fromLittleEndian(bytes);
   }
   const { memory } = p.machine;
   const host = lookUp(m, cls, TLB_READ, low, high);
@@ -68,7 +69,8 @@ export function storeLinear(
   const low = halves[0]!;
   const high = halves[1]!;
   const cls = implicitSupervisor ? m.implicitClass : m.class;
-  if ((low & 0xfff) + size > 4096) return storeLinearBytes(p, linear, bytesOf(value, size), implicitSupervisor);
+  if ((low & 0xfff) + size > 4096)
+    return storeLinearBytes(p, linear, littleEndianBytes(value, size), implicitSupervisor);
   const { memory } = p.machine;
   const host = lookUp(m, cls, TLB_WRITE, low, high);
   if (host !== 0) {
@@ -245,16 +247,4 @@ function writeRam(view: DataView, at: number, size: number, value: bigint): void
     default:
       return view.setBigUint64(at, value, true);
   }
-}
-
-function littleEndian(bytes: Uint8Array): bigint {
-  let value = 0n;
-  for (let i = bytes.length - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[i]!);
-  return value;
-}
-
-function bytesOf(value: bigint, size: number): Uint8Array {
-  const bytes = new Uint8Array(size);
-  for (let i = 0; i < size; i++) bytes[i] = Number((value >> BigInt(8 * i)) & 0xffn);
-  return bytes;
 }

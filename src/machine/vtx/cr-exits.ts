@@ -1,4 +1,6 @@
 /** Exits of control- and debug-register accesses. @sdm "Changes to Instruction Behavior in VMX Non-Root Operation" */
+
+import { low32 } from '../../util/dwords.ts';
 import type { Insn } from '../isa/insn.ts';
 import { DONE, type Outcome } from '../outcome.ts';
 import { CR0_PE, CR0_TS } from '../processor.ts';
@@ -13,8 +15,6 @@ const LMSW = 3 << 4;
 const LMSW_MEMORY = 1 << 6;
 /** CR0.MP, EM and TS: what LMSW writes beside PE. */
 const LMSW_OTHERS = 0xe;
-
-const low32 = (value: bigint): number => Number(value & 0xffff_ffffn);
 
 function isCr3Target(v: Vtx, value: bigint): boolean {
   const vmcs = v.current!;

@@ -6,6 +6,7 @@
  * @tdx "TDX Module Lifecycle", Platform Configuration Checks
  */
 import type { Processor } from '../../machine/processor.ts';
+import { fromDwords } from '../../util/dwords.ts';
 import type { Platform } from '../platform.ts';
 import { STATUS, status } from '../status.ts';
 import { TD_VMCS_CONTROLS } from '../virtualization/td-vmcs.ts';
@@ -66,8 +67,6 @@ const VERIFIED: readonly Verified[] = [
   { leaf: 0x8000_0008, subleaf: 0, mask: [0xff, 0, 0, 0], value: [52, 0, 0, 0] },
 ];
 
-const pair = (low: number, high: number): bigint => (BigInt(high) << 32n) | BigInt(low);
-
 const CPUID_TSC = 0x15;
 const CPUID_TOPOLOGY = 0x1f;
 const LEVEL_CORE = 2;
@@ -92,11 +91,11 @@ function checkCpuid(platform: Platform, p: Processor, out: Outputs): bigint | nu
   for (const { leaf, subleaf, mask, value } of VERIFIED) {
     const { eax, ebx, ecx, edx } = platform.cpuid(p, leaf, subleaf);
     if ([eax, ebx, ecx, edx].every((word, i) => (word & mask[i]!) >>> 0 === value[i])) continue;
-    out.rcx = pair(leaf, subleaf);
-    out.rdx = pair(mask[0], mask[1]);
-    out.r8 = pair(mask[2], mask[3]);
-    out.r9 = pair(value[0], value[1]);
-    out.r10 = pair(value[2], value[3]);
+    out.rcx = fromDwords(leaf, subleaf);
+    out.rdx = fromDwords(mask[0], mask[1]);
+    out.r8 = fromDwords(mask[2], mask[3]);
+    out.r9 = fromDwords(value[0], value[1]);
+    out.r10 = fromDwords(value[2], value[3]);
     return status(STATUS.INCORRECT_CPUID_VALUE);
   }
   if (platform.cpuid(p, CPUID_TSC, 0).ebx === 0) return status(STATUS.CPUID_LEAF_NOT_SUPPORTED, CPUID_TSC);
@@ -218,7 +217,7 @@ export function comparePlatform(platform: Platform, p: Processor, sample: Platfo
   const wrong = FEATURE_LEAVES.findIndex((leaf, i) => featureWords(platform, p, leaf) !== sample.cpuid[i]);
   if (wrong >= 0) {
     const [leaf, subleaf] = FEATURE_LEAVES[wrong]!;
-    out.rcx = pair(leaf, subleaf);
+    out.rcx = fromDwords(leaf, subleaf);
     return status(STATUS.INCONSISTENT_CPUID_FIELD);
   }
   const moved = tscMoved(platform, p, sample.tscAdjust);

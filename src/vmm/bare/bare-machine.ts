@@ -5,7 +5,9 @@ import { Machine } from '../../machine/machine.ts';
 import { reset } from '../../machine/processor/reset.ts';
 import { HLT, type Processor, SHUTDOWN, WAIT_SIPI } from '../../machine/processor.ts';
 import { runProcessor } from '../../machine/run.ts';
+import { PAGE_SIZE } from '../../util/address.ts';
 import { writeAcpiTables } from '../acpi/tables.ts';
+import { sumExitCounts } from '../exit-reasons.ts';
 import type { GuestEnd } from '../guest-end.ts';
 import type { GuestMemory } from '../guest-memory.ts';
 import type { GuestConfig } from '../guest-run.ts';
@@ -29,7 +31,6 @@ const SHARED_SLICE = 100_000;
 const LONE_SLICE = 1_000_000;
 /** What a PAUSE takes where nobody else wants to run: the cycles that it takes on present-day processors. */
 const PAUSE_NS = 140;
-const PAGE_SIZE = 4096;
 
 /** One bare machine. It runs once; after a reset a new one is built. */
 export class BareMachine {
@@ -107,13 +108,7 @@ export class BareMachine {
 
   /** Exits so far by basic exit reason, if the guest is a hypervisor. */
   exitCounts(): number[] {
-    const counts: number[] = [];
-    for (const { vtx } of this.machine.processors) {
-      for (let reason = 0; reason < vtx.exitCounts.length; reason++) {
-        counts[reason] = (counts[reason] ?? 0) + vtx.exitCounts[reason]!;
-      }
-    }
-    return counts;
+    return sumExitCounts(this.machine.processors.map(({ vtx }) => vtx));
   }
 
   /** The bytes of a page of RAM. */

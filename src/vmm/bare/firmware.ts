@@ -3,12 +3,12 @@
 import type { PortBus } from '../../devices/bus.ts';
 import { FirmwareConfig } from '../../devices/fw-cfg.ts';
 import { hostBridge, PciBus } from '../../devices/pci.ts';
+import { PAGE_SIZE } from '../../util/address.ts';
 import { SoftvtError } from '../../util/errors.ts';
 import { ByteWriter } from '../byte-writer.ts';
 import { COM1_PORT, HIGH_RAM } from '../layout.ts';
 import { E820_RAM } from '../memory-map.ts';
 
-const PAGE_SIZE = 0x1000;
 /** The MMIO hole below 4 GiB has room for local APICs and IOAPICs beside it. */
 const MOST_ROM = 16 * HIGH_RAM;
 /** The end of the ROM that also lies below 1 MiB. */

@@ -7,8 +7,8 @@ import { SystemControlPortB } from '../../devices/port61.ts';
 import { ProcessorBus } from '../../machine/apic/processor-bus.ts';
 import type { Machine } from '../../machine/machine.ts';
 import type { Processor } from '../../machine/processor.ts';
+import { PAGE_SIZE } from '../../util/address.ts';
 
-const PAGE_SIZE = 0x1000;
 const TIMER_IRQ = 0;
 /** The 8254's line goes to pin 2 of the IOAPIC, because pin 0 is the 8259's. */
 const TIMER_PIN = 2;

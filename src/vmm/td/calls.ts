@@ -13,10 +13,10 @@ import {
   TDVMCALL_SETUP_EVENT_NOTIFY_INTERRUPT,
   type TdxExit,
 } from '../../kvm/virt/kvm_run.ts';
+import { PAGE_SIZE } from '../../util/address.ts';
 import type { GuestEnd } from '../guest-end.ts';
 import type { TdMemory } from './memory.ts';
 
-const PAGE_SIZE = 4096;
 const KVM_HC_MAP_GPA_RANGE = 12n;
 const MAP_GPA_ENCRYPTED = 0x10n;
 /** -KVM_ENOSYS, -KVM_EINVAL as the guest's RAX has them. */

@@ -4,7 +4,7 @@
  * The order and the contents define MRTD, so they depend on nothing but the input.
  */
 
-import type { Gpa } from '../../util/address.ts';
+import { type Gpa, PAGE_SIZE } from '../../util/address.ts';
 import type { GuestMemory } from '../guest-memory.ts';
 import { HIGH_RAM } from '../layout.ts';
 import { badKernel, tooLittleMemory } from '../loaders/boot-input.ts';
@@ -24,8 +24,6 @@ import {
   tdMemoryMap,
 } from './layout.ts';
 import { buildShim } from './shim/shim.ts';
-
-const PAGE_SIZE = 4096;
 
 /** A piece of initial memory: whole pages from a page boundary on. */
 export interface TdRegion {

@@ -5,12 +5,11 @@
 
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, type GuestMemfd } from '../../kvm/virt/guest_memfd.ts';
 import { KVM_MEMORY_ATTRIBUTE_PRIVATE } from '../../kvm/virt/mem_attributes.ts';
-import type { Gpa } from '../../util/address.ts';
+import { type Gpa, PAGE_SIZE } from '../../util/address.ts';
 import { SoftvtError } from '../../util/errors.ts';
 import { type Errno, expectOk, type VmmVm } from '../kvm-api.ts';
 import type { StateHash } from '../state-hash.ts';
 
-const PAGE_SIZE = 4096;
 const KVM_MEM_GUEST_MEMFD = 4;
 const EINVAL = 22;
 

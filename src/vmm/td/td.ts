@@ -12,7 +12,9 @@ import {
   type KvmTdxCapabilities,
   TDX_TD_ATTR_SEPT_VE_DISABLE,
 } from '../../kvm/x86/uapi_tdx.ts';
+import { PAGE_SIZE } from '../../util/address.ts';
 import { SoftvtError } from '../../util/errors.ts';
+import { sumExitCounts } from '../exit-reasons.ts';
 import { guestCpuid } from '../guest-cpuid.ts';
 import type { GuestEnd } from '../guest-end.ts';
 import type { GuestConfig } from '../guest-run.ts';
@@ -39,7 +41,6 @@ const KVM_HC_MAP_GPA_RANGE = 12n;
 const APIC_BUS_CYCLE_NS = 40n;
 /** CPUID entries that there is room for. */
 const CPUID_ROOM = 256;
-const PAGE_SIZE = 4096;
 /** Initial memory goes in by pieces, so that the host holds no second copy of all of it. */
 const PIECE = 512 * PAGE_SIZE;
 
@@ -118,13 +119,7 @@ export class TrustDomain implements RunnableGuest {
   }
 
   exitCounts(): number[] {
-    const counts: number[] = [];
-    for (const { exitCounts } of this.#vcpus) {
-      for (let reason = 0; reason < exitCounts.length; reason++) {
-        counts[reason] = (counts[reason] ?? 0) + exitCounts[reason]!;
-      }
-    }
-    return counts;
+    return sumExitCounts(this.#vcpus);
   }
 
   /** KVM's side of it. */

@@ -6,6 +6,7 @@
  */
 import { Host } from '../../../host/host.ts';
 import { Machine } from '../../../machine/machine.ts';
+import { hexOf } from '../../../util/bytes.ts';
 import { Kvm, type Vcpu, type Vm } from '../../api.ts';
 import type { VcpuExit } from '../../virt/kvm_run.ts';
 import type { KvmRegs, KvmSregs } from '../sregs.ts';
@@ -26,8 +27,6 @@ const TSC_DEADLINE = 1 << 24;
 
 /** An exit to user space, written down: `data` is what the guest wrote. */
 export type Seen = string;
-
-const hex = (bytes: Uint8Array): string => Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('');
 
 /** Bytes of code written as hex, with spaces as one likes. */
 export const bytesOf = (code: string): Uint8Array =>
@@ -183,20 +182,20 @@ export class GuestLab {
 
   /** Reads guest RAM. */
   read(gpa: number, length: number): string {
-    return hex(ok(this.vm.mm.read(this.#ram + gpa, length) ?? -1));
+    return hexOf(ok(this.vm.mm.read(this.#ram + gpa, length) ?? -1));
   }
 
   /** Answers one exit, and says what it was. */
   serve(exit: VcpuExit): Seen {
     if (exit.kind === 'mmio') {
       const at = `${exit.physAddr.toString(16)}/${exit.len}`;
-      if (exit.isWrite) return `write ${at} ${hex(exit.data.subarray(0, exit.len))}`;
+      if (exit.isWrite) return `write ${at} ${hexOf(exit.data.subarray(0, exit.len))}`;
       exit.data.set(this.answers.shift() ?? new Uint8Array(8));
       return `read ${at}`;
     }
     if (exit.kind === 'io') {
       const at = `${exit.port.toString(16)}/${exit.size}`;
-      if (exit.direction === 'out') return `out ${at} ${hex(exit.data.subarray(0, exit.size * exit.count))}`;
+      if (exit.direction === 'out') return `out ${at} ${hexOf(exit.data.subarray(0, exit.size * exit.count))}`;
       exit.data.set(this.answers.shift() ?? new Uint8Array(4));
       return `in ${at}`;
     }

@@ -5,6 +5,7 @@
  */
 import { EIO, type Errno } from '../../../host/errno.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY, TERTIARY } from '../../../machine/vtx/controls.ts';
+import { high32, low32 } from '../../../util/dwords.ts';
 
 const MSR_IA32_VMX_BASIC = 0x480;
 const MSR_IA32_VMX_PINBASED_CTLS = 0x481;
@@ -88,14 +89,11 @@ const OPTIONAL_EXIT: number =
 const REQUIRED_ENTRY: number = ENTRY_CONTROL.LOAD_DEBUG | ENTRY_CONTROL.IA32E_GUEST;
 const OPTIONAL_ENTRY: number = ENTRY_CONTROL.LOAD_PAT | ENTRY_CONTROL.LOAD_EFER;
 
-const low = (value: bigint): number => Number(value & 0xffff_ffffn);
-const high = (value: bigint): number => Number(value >> 32n);
-
 /** Required and optional bits against a control MSR; undefined if a required bit is missing. @upstream adjust_vmx_controls() */
 function adjustVmxControls(required: number, optional: number, msr: bigint | undefined): number | undefined {
   if (msr === undefined) return undefined;
   // Bits the MSR's low half has must be 1, bits its high half lacks must be 0.
-  const controls = (((required | optional) & high(msr)) | low(msr)) >>> 0;
+  const controls = (((required | optional) & high32(msr)) | low32(msr)) >>> 0;
   return (required & ~controls) !== 0 ? undefined : controls;
 }
 
@@ -124,7 +122,8 @@ export function setupVmcsConfig(read: ReadMsr): VmcsConfig | Errno {
     secondary = adjusted;
   }
   // A 64-bit word of which all bits may be 0.
-  const tertiary = cpuBased & PRIMARY.TERTIARY ? OPTIONAL_TERTIARY & low(read(MSR_IA32_VMX_PROCBASED_CTLS3) ?? 0n) : 0;
+  const tertiary =
+    cpuBased & PRIMARY.TERTIARY ? OPTIONAL_TERTIARY & low32(read(MSR_IA32_VMX_PROCBASED_CTLS3) ?? 0n) : 0;
   if (!(cpuBased & PRIMARY.TPR_SHADOW))
     secondary &= ~(
       SECONDARY.APIC_REGISTER_VIRTUALIZATION |
@@ -132,8 +131,8 @@ export function setupVmcsConfig(read: ReadMsr): VmcsConfig | Errno {
       SECONDARY.VIRTUAL_INTERRUPT_DELIVERY
     );
   const eptVpid = read(MSR_IA32_VMX_EPT_VPID_CAP) ?? 0n;
-  const ept = secondary & SECONDARY.EPT ? low(eptVpid) : 0;
-  const vpid = secondary & SECONDARY.VPID ? high(eptVpid) : 0;
+  const ept = secondary & SECONDARY.EPT ? low32(eptVpid) : 0;
+  const vpid = secondary & SECONDARY.VPID ? high32(eptVpid) : 0;
   if (secondary & SECONDARY.EPT)
     // With EPT the guest's page tables are its own business.
     cpuBased &= ~(PRIMARY.CR3_LOAD | PRIMARY.CR3_STORE | PRIMARY.INVLPG);
@@ -142,11 +141,11 @@ export function setupVmcsConfig(read: ReadMsr): VmcsConfig | Errno {
   const vmentry = adjustVmxControls(REQUIRED_ENTRY, OPTIONAL_ENTRY, read(MSR_IA32_VMX_ENTRY_CTLS));
   if (pinBased === undefined || vmexit === undefined || vmentry === undefined) return -EIO;
   if (!(secondary & SECONDARY.VIRTUAL_INTERRUPT_DELIVERY)) pinBased &= ~PIN.POSTED_INTERRUPTS;
-  const size = high(basic) & 0x1fff;
-  const writeBack = (high(basic) >>> 18) & 15;
+  const size = high32(basic) & 0x1fff;
+  const writeBack = (high32(basic) >>> 18) & 15;
   if (size > 4096 || basic & (1n << 48n) || writeBack !== 6) return -EIO;
   return {
-    revisionId: low(basic) & 0x7fff_ffff,
+    revisionId: low32(basic) & 0x7fff_ffff,
     size,
     pinBased: pinBased >>> 0,
     cpuBased: cpuBased >>> 0,
@@ -154,7 +153,7 @@ export function setupVmcsConfig(read: ReadMsr): VmcsConfig | Errno {
     tertiary,
     vmexit,
     vmentry,
-    misc: low(read(MSR_IA32_VMX_MISC) ?? 0n),
+    misc: low32(read(MSR_IA32_VMX_MISC) ?? 0n),
     ept,
     vpid,
   };

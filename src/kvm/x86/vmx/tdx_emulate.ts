@@ -5,6 +5,8 @@
  * @ghci "TDG.VP.VMCALL<Instruction.CPUID>" and what follows
  * @upstream arch/x86/kvm/vmx/tdx.c tdx_emulate_*()
  */
+
+import { fromLittleEndian, littleEndianBytes } from '../../../util/bytes.ts';
 import { trace } from '../../../util/trace.ts';
 import { KVM_FAST_MMIO_BUS, KVM_MMIO_BUS } from '../../virt/kvm_host.ts';
 import { kvmCpuid } from '../cpuid.ts';
@@ -55,14 +57,6 @@ export function tdxEmulateVmcall(vcpu: X86Vcpu): number {
   });
 }
 
-const numberOf = (data: Uint8Array, size: number): bigint => {
-  let value = 0n;
-  for (let i = size - 1; i >= 0; i--) value = (value << 8n) | BigInt(data[i]!);
-  return value;
-};
-const bytesOf = (value: bigint, size: number): Uint8Array =>
-  Uint8Array.from({ length: size }, (_, i) => Number((value >> BigInt(8 * i)) & 0xffn));
-
 /** R12 size, R13 direction (1: out), R14 port, R15 data; R11 becomes what was read. */
 export function tdxEmulateIo(vcpu: X86Vcpu): number {
   const tdx = toTdx(vcpu);
@@ -72,14 +66,14 @@ export function tdxEmulateIo(vcpu: X86Vcpu): number {
     return invalidOperand(vcpu);
   const bytes = Number(size) as 1 | 2 | 4;
   const input = direction === 0n;
-  const data = input ? new Uint8Array(bytes) : bytesOf(value!, bytes);
+  const data = input ? new Uint8Array(bytes) : littleEndianBytes(value!, bytes);
   if (emulatorPio(vcpu, input, bytes, Number(port! & 0xffffn), 1, data)) {
-    if (input) tdvmcallSetReturnVal(tdx, numberOf(data, bytes));
+    if (input) tdvmcallSetReturnVal(tdx, fromLittleEndian(data.subarray(0, bytes)));
     return 1;
   }
   vcpu.arch.completeUserspaceIo = () => {
     if (!input) return 1;
-    const answer = numberOf(vcpu.run.io.data, bytes);
+    const answer = fromLittleEndian(vcpu.run.io.data.subarray(0, bytes));
     trace.kvm_pio?.(false, vcpu.run.io.port, bytes, 1, Number(answer));
     tdvmcallSetReturnVal(tdx, answer);
     return 1;
@@ -124,14 +118,14 @@ export function tdxEmulateMmio(vcpu: X86Vcpu): number {
   if (vtIsTdxPrivateGpa(kvm, address!) || address! >> 52n !== 0n) return invalidOperand(vcpu);
   const gpa = Number(tdxStripShared(kvm, address!));
   const length = Number(size);
-  return direction === 1n ? mmioWrite(vcpu, gpa, bytesOf(value!, length)) : mmioRead(vcpu, gpa, length);
+  return direction === 1n ? mmioWrite(vcpu, gpa, littleEndianBytes(value!, length)) : mmioRead(vcpu, gpa, length);
 }
 
 /** Devices in the kernel first. @upstream tdx_mmio_write() */
 function mmioWrite(vcpu: X86Vcpu, gpa: number, data: Uint8Array): number {
   const { buses } = vcpu.kvm;
   if (buses[KVM_FAST_MMIO_BUS]!.write(gpa, 0, data, vcpu) === 0) return 1;
-  trace.kvm_mmio?.(TRACE_WRITE, data.length, gpa, numberOf(data, data.length));
+  trace.kvm_mmio?.(TRACE_WRITE, data.length, gpa, fromLittleEndian(data));
   if (buses[KVM_MMIO_BUS]!.write(gpa, data.length, data, vcpu) === 0) return 1;
   exitForMmio(vcpu, gpa, data.length, data);
   vcpu.arch.completeUserspaceIo = () => 1;
@@ -143,7 +137,7 @@ function mmioRead(vcpu: X86Vcpu, gpa: number, length: number): number {
   const tdx = toTdx(vcpu);
   const data = new Uint8Array(length);
   const done = (answer: Uint8Array): number => {
-    const value = numberOf(answer, length);
+    const value = fromLittleEndian(answer.subarray(0, length));
     trace.kvm_mmio?.(TRACE_READ, length, gpa, value);
     tdvmcallSetReturnVal(tdx, value);
     return 1;

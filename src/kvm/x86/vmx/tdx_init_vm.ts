@@ -11,6 +11,7 @@ import { TDX_CPUID_NO_SUBLEAF, type TdxCpuidConfig, type TdxSysInfo } from '../.
 import { readMsr } from '../../../machine/msr/msr.ts';
 import { SUPPORTED_XCR0 } from '../../../machine/system/xstate-layout.ts';
 import type { Hpa } from '../../../util/address.ts';
+import { fromDwords } from '../../../util/dwords.ts';
 import { KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, type KvmCpuidEntry2 } from '../cpuid.ts';
 import type { X86Vm } from '../kvm_host.ts';
 import { type KvmTdxCapabilities, type KvmTdxInitVm, TDX_TD_ATTR_SEPT_VE_DISABLE } from '../uapi_tdx.ts';
@@ -154,13 +155,11 @@ function setupCpuids(info: TdxSysInfo, entries: readonly KvmCpuidEntry2[]): bigi
     copied++;
     if (tdxUnsupportedCpuid(entry)) return -EINVAL;
     const eax = leaf === ADDRESS_SIZES_LEAF ? withGuestPa(entry.eax, 0) : entry.eax;
-    words.push(pair(eax, entry.ebx), pair(entry.ecx, entry.edx));
+    words.push(fromDwords(eax, entry.ebx), fromDwords(entry.ecx, entry.edx));
   }
   // What the module would not look at must not be lost without a word.
   return copied === entries.length ? words : -EINVAL;
 }
-
-const pair = (low: number, high: number): bigint => BigInt(low >>> 0) | (BigInt(high >>> 0) << 32n);
 
 /** KVM_TDX_INIT_VM. @upstream tdx_td_init() */
 export function tdxTdInitIoctl(td: KvmTdx, flags: number, init: KvmTdxInitVm): TdInitResult {

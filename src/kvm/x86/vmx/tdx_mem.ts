@@ -7,7 +7,7 @@
 import { EBUSY, EINTR, EINVAL, EIO, EOPNOTSUPP, type Errno } from '../../../host/errno.ts';
 import { TDX_SUCCESS, tdxHex, tdxOperandBusy } from '../../../host/tdx-errno.ts';
 import { tdhMrExtend, tdhMrFinalize } from '../../../host/tdx-leaves.ts';
-import { type Gfn, type Hpa, PAGE_SIZE } from '../../../util/address.ts';
+import { type Gfn, type Hpa, isPageAligned, PAGE_SIZE } from '../../../util/address.ts';
 import { kvmGmemPopulate } from '../../virt/guest_memfd.ts';
 import type { X86Vcpu } from '../kvm_host.ts';
 import { kvmTdpMmuMapPrivatePfn } from '../mmu/prefault.ts';
@@ -40,7 +40,8 @@ export function tdxVcpuInitMemRegion(vcpu: X86Vcpu, flags: number, region: KvmTd
   if (tdx.state !== VCPU_TD_STATE_INITIALIZED) return -EINVAL;
   if (flags & ~KVM_TDX_MEASURE_MEMORY_REGION) return -EINVAL;
   const { gpa, nrPages, sourceAddr } = region;
-  if (!isAligned(gpa) || !isAligned(sourceAddr) || !Number.isSafeInteger(nrPages) || nrPages <= 0) return -EINVAL;
+  if (!isPageAligned(gpa) || !isPageAligned(sourceAddr) || !Number.isSafeInteger(nrPages) || nrPages <= 0)
+    return -EINVAL;
   const end = gpa + nrPages * PAGE_SIZE;
   if (end >= 2 ** 52 || !vtIsTdxPrivateGpa(kvm, BigInt(gpa)) || !vtIsTdxPrivateGpa(kvm, BigInt(end - 1)))
     return -EINVAL;
@@ -60,9 +61,6 @@ export function tdxVcpuInitMemRegion(vcpu: X86Vcpu, flags: number, region: KvmTd
   }
   return 0;
 }
-
-const isAligned = (address: number): boolean =>
-  Number.isSafeInteger(address) && address >= 0 && address % PAGE_SIZE === 0;
 
 /** KVM_TDX_FINALIZE_VM: the measurement is complete, vCPUs may run. @upstream tdx_td_finalize() */
 export function tdxTdFinalize(td: KvmTdx): Errno {
