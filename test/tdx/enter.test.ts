@@ -1,5 +1,6 @@
 /** TDH.VP.ENTER: what stops it, what the host has afterwards, how events get into the TD. */
 import { beforeEach, describe, expect, test } from 'vitest';
+import { readMsr, writeMsr } from '../../src/machine/msr/msr.ts';
 import { caught, ended, guest, result } from './guest-lab.ts';
 import { DATA, END, loadProgram } from './guest-program.ts';
 import { ATTRIBUTES_DEBUG, sharedHost, TDG, TDH, type Td, TdHost, type Vcpu } from './td-builder.ts';
@@ -357,5 +358,46 @@ describe('memory of the virtual processor that the host overwrites', () => {
     host.memory.write64(tdvps.pages[2]! + 0x80, 0xbadn);
     expect(vcpu.enter().status).toBe('TDX_NON_RECOVERABLE_TD_NON_ACCESSIBLE');
     expect(host.status(TDH.VP_ENTER, { rcx: vcpu.tdvpr })).toBe('TDX_TD_FATAL');
+  });
+});
+
+describe('MSRs of system calls', () => {
+  const MSRS: [string, number, bigint, bigint][] = [
+    ['IA32_STAR', 0xc000_0081, 0x1b_0010_0000_0000n, 0n],
+    ['IA32_LSTAR', 0xc000_0082, 0x1234_5678n, 0n],
+    ['IA32_FMASK', 0xc000_0084, 0x4_7700n, 0x2_0200n],
+    ['IA32_KERNEL_GS_BASE', 0xc000_0102, 0xffff_8000_1234_0000n, 0n],
+    ['IA32_TSC_AUX', 0xc000_0103, 0x77n, 0n],
+  ];
+
+  test.each(MSRS)('%s is the TD’s own: and what it leaves there is gone', (_, index, value, after) => {
+    const call = `
+        mov r11, 0x7777
+        mov r10, 0
+        xor eax, eax
+        mov ecx, 0xffcc
+        tdcall
+`;
+    const { vcpu } = guest(
+      host,
+      `
+        mov ecx, ${index}
+        mov rax, ${value}
+        mov rdx, rax
+        shr rdx, 32
+        wrmsr
+        ${call}
+        mov ecx, ${index}
+        rdmsr
+        mov r12, rdx
+        shl r12, 32
+        or r12, rax`,
+    );
+    const [p] = host.machine.processors;
+    vcpu.enter();
+    expect(readMsr(p!, index)).toBe(after);
+    // Another guest runs on this processor meanwhile.
+    writeMsr(p!, index, 0x5555n);
+    expect(ended(vcpu.enter()).r12).toBe(value);
   });
 });

@@ -4,7 +4,7 @@
  *
  * @tdx "TD VCPU", Saving and Restoring VCPU State
  */
-import { GPR, MXCSR, RBP, RSP, STATE, XMM, YMM_HIGH } from '../../machine/engine/layout.ts';
+import { GPR, KERNEL_GS, MXCSR, RBP, RSP, STATE, XMM, YMM_HIGH } from '../../machine/engine/layout.ts';
 import type { Processor } from '../../machine/processor.ts';
 import { MXCSR_AT, MXCSR_INIT, MXCSR_MASK } from '../../machine/system/sse-state.ts';
 import { initX87, loadX87, saveX87 } from '../../machine/system/x87-state.ts';
@@ -31,12 +31,11 @@ const switched = (index: number, field: TdvpsFieldName, after: bigint): Switched
 
 const IA32_SPEC_CTRL = 0x48;
 const SPEC_CTRL_AT: number = TDVPS_FIELDS.IA32_SPEC_CTRL.offset;
-/** Beside IA32_SPEC_CTRL, where the host's own value comes back. */
+/** Beside IA32_SPEC_CTRL, where the host's own value comes back, and those that are in the processor's state block. */
 const SWITCHED_MSRS: readonly SwitchedMsr[] = [
   switched(0xc000_0081, 'IA32_STAR', 0n),
   switched(0xc000_0082, 'IA32_LSTAR', 0n),
   switched(0xc000_0084, 'IA32_FMASK', BigInt(INITIAL_FMASK)),
-  switched(0xc000_0102, 'IA32_KERNEL_GS_BASE', 0n),
 ];
 
 /** Place of XMM registers in the legacy region of an XSAVE image. */
@@ -52,6 +51,7 @@ const XCR0_AT: number = TDVPS_FIELDS.XCR0.offset;
 const CR2_AT: number = TDVPS_FIELDS.CR2.offset;
 const XSS_AT: number = TDVPS_FIELDS.IA32_XSS.offset;
 const TSC_AUX_AT: number = TDVPS_FIELDS.IA32_TSC_AUX.offset;
+const KERNEL_GS_AT: number = TDVPS_FIELDS.IA32_KERNEL_GS_BASE.offset;
 
 /** The host's values that come back after the TD. */
 export interface HostState {
@@ -129,6 +129,7 @@ export function loadGuestState(p: Processor, tdvps: Tdvps, kept: number): HostSt
     setMsr(p, index, keyed.read64(page + offset, keyId));
   }
   p.tscAux = keyed.read32(page + TSC_AUX_AT, keyId);
+  p.write64(KERNEL_GS, keyed.read64(page + KERNEL_GS_AT, keyId));
   loadExtendedState(p, tdvps, kept >>> 16);
   return host;
 }
@@ -152,6 +153,7 @@ export function saveGuestState(p: Processor, tdvps: Tdvps): void {
     keyed.write64(page + offset, keyId, msrOf(p, index));
   }
   keyed.write64(page + TSC_AUX_AT, keyId, BigInt(p.tscAux));
+  keyed.write64(page + KERNEL_GS_AT, keyId, p.read64(KERNEL_GS));
   saveExtendedState(p, tdvps);
 }
 
@@ -174,6 +176,7 @@ export function scrub(p: Processor, xfam: bigint, host: HostState, xmmMask = 0):
   p.dr.fill(0n);
   p.dr6 = INITIAL_DR6;
   p.tscAux = 0;
+  p.write64(KERNEL_GS, 0n);
   setMsr(p, IA32_SPEC_CTRL, host.specCtrl);
   for (let i = 0; i < SWITCHED_MSRS.length; i++) {
     const { index, after } = SWITCHED_MSRS[i]!;
