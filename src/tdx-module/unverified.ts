@@ -17,10 +17,7 @@ export interface Unverified {
 }
 
 export const UNVERIFIED: readonly Unverified[] = [
-  {
-    what: 'TDX_FEATURES0 bit 20 (TOPOLOGY_ENUM), TDH.VP.INIT version 1 with the x2APIC id in R8, the fields MAX_VCPUS_PER_TD and TOPOLOGY_ENUM_CONFIGURED',
-    basis: 'callers',
-  },
+  { what: 'TDX_FEATURES0 bit 20 (TOPOLOGY_ENUM) and the field MAX_VCPUS_PER_TD', basis: 'callers' },
   { what: 'RBP is kept on every return of TDH.VP.ENTER, not only after TDG.VP.VMCALL', basis: 'callers' },
   {
     what: 'TDH.SYS.LP.INIT is accepted after TDH.SYS.CONFIG, and TDH.SYS.CONFIG does not ask for a number of logical processors',

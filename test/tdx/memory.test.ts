@@ -218,7 +218,7 @@ describe('memory operands of TDCALL', () => {
     const { td, vcpu } = touch(`
         mov eax, ${TDG.MR_RTMR_EXTEND}
         mov ecx, ${LATE_PAGE}
-        mov edx, 3
+        mov edx, 4                  ; no such register: looked at after the address
         tdcall
         mov rdi, rax`);
     const exit = vcpu.enter();

@@ -128,6 +128,14 @@ describe('TDG.MR.REPORT', () => {
     expect(call(REPORT, DATA + 32, 0)).toBe(0xc000_0100_0000_0002n);
     expect(call(REPORT, DATA, 1)).toBe(0xc000_0100_0000_0008n);
   });
+
+  test('the report’s own address, but for its alignment, is looked at last', () => {
+    const call = (r8: number): bigint =>
+      result(host, `mov eax, 4\n mov rcx, ${2n ** 52n}\n mov edx, ${DATA}\n mov r8d, ${r8}\n tdcall\n mov r12, rax`)
+        .r12;
+    expect(call(1)).toBe(0xc000_0100_0000_0008n);
+    expect(call(0)).toBe(0xc000_0100_0000_0001n);
+  });
 });
 
 describe('TDG.MR.VERIFYREPORT', () => {
@@ -227,6 +235,8 @@ describe('metadata', () => {
   test('unknown identifiers and another VM than the TD itself', () => {
     expect(result(host, read(TDG.VM_RD, 0x1110_0003_0000_7777n)).r12 >> 32n).toBe(0xc000_0c00n);
     expect(result(host, `mov eax, ${TDG.VM_RD}\n mov ecx, 1\n tdcall\n mov r12, rax`).r12).toBe(0xc000_0100_0000_0001n);
+    const versionOne = `mov eax, ${0x1_0000 | TDG.VM_RD}\n mov ecx, 1\n xor edx, edx\n tdcall\n mov r12, rax\n mov r13, rdx`;
+    expect(result(host, versionOne)).toMatchObject({ r12: 0xc000_0100_0000_0001n, r13: 0xffff_ffff_ffff_ffffn });
   });
 
   test('all global fields at once, as a list', () => {

@@ -65,17 +65,12 @@ export class GuestCall extends Call {
   }
 }
 
-/** Where the description of a leaf comes from: published source or documents, or memory of them. */
-export type Verification = 'verified' | 'recalled';
-
 interface Leaf {
   readonly number: number;
   /** As the specification spells it: `TDH.MEM.PAGE.ADD`. */
   readonly name: string;
   /** Versions that RAX[23:16] may name. */
   readonly versions: readonly number[];
-  /** `recalled` if its checks were not compared with a published source; `verified` if not given. */
-  readonly verification?: Verification;
 }
 
 /** A host-side interface function. `run` does all checks, then the change, and gives RAX. */

@@ -16,14 +16,15 @@ export const tdgMrReport: GuestLeaf = {
   versions: [0],
   run(call: TdCall) {
     const { guest, tdcs, rcx, rdx, r8, module } = call;
-    if (!isGpa(guest, rcx, BigInt(REPORT_BYTES))) return operandInvalid(OPERAND.RCX);
+    if (rcx % BigInt(REPORT_BYTES) !== 0n) return operandInvalid(OPERAND.RCX);
     if (!isGpa(guest, rdx, BigInt(REPORT_DATA_BYTES))) return operandInvalid(OPERAND.RDX);
-    if (r8 !== 0n) return operandInvalid(OPERAND.R8);
-    const target = placeOf(guest, rcx, READ | WRITE);
-    if ('exit' in target) return call.exitTd(target.exit);
     const source = placeOf(guest, rdx, READ);
     if ('exit' in source) return call.exitTd(source.exit);
+    if (r8 !== 0n) return operandInvalid(OPERAND.R8);
     if (!call.lock('rtmr', tdcs.tdr.pa, 'shared')) return operandBusy(OPERAND.RTMR);
+    if (!isGpa(guest, rcx, BigInt(REPORT_BYTES))) return operandInvalid(OPERAND.RCX);
+    const target = placeOf(guest, rcx, READ | WRITE);
+    if ('exit' in target) return call.exitTd(target.exit);
 
     // all checks passed
     const { keyed } = module.platform;

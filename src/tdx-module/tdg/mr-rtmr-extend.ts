@@ -21,9 +21,9 @@ export const tdgMrRtmrExtend: GuestLeaf = {
   run(call: TdCall) {
     const { guest, tdcs, rcx, rdx, module } = call;
     if (!isAlignedPrivateGpa(guest, rcx, ALIGNMENT)) return operandInvalid(OPERAND.RCX);
-    if (rdx >= RTMRS) return operandInvalid(OPERAND.RDX);
     const place = placeOfPrivate(guest, rcx, READ);
     if ('exit' in place) return call.exitTd(place.exit);
+    if (rdx >= RTMRS) return operandInvalid(OPERAND.RDX);
     if (!call.lock('rtmr', tdcs.tdr.pa, 'exclusive')) return operandBusy(OPERAND.RTMR);
 
     // all checks passed

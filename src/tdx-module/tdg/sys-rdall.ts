@@ -19,17 +19,16 @@ export const tdgSysRdall: GuestLeaf = {
   number: 12,
   name: 'TDG.SYS.RDALL',
   versions: [0],
-  verification: 'recalled',
   run(call: TdCall) {
     const { guest, module, p, rdx, r8, out } = call;
     out.r8 = NO_FIELD_ID;
     if (!isAlignedPrivateGpa(guest, rdx, BigInt(PAGE))) return operandInvalid(OPERAND.RDX);
+    const place = placeOfPrivate(guest, rdx, READ | WRITE);
+    if ('exit' in place) return call.exitTd(place.exit);
     const context = new SysContext(module, p);
     const start = asksForFirst(r8) ? SYS_TABLE.firstReadable('guest')! : elementOf(context, r8);
     if (typeof start === 'bigint') return start;
     if (start.index % start.field.elements !== 0) return status(STATUS.METADATA_FIELD_ID_INCORRECT);
-    const place = placeOfPrivate(guest, rdx, READ | WRITE);
-    if ('exit' in place) return call.exitTd(place.exit);
     // all checks passed
     const { page, next } = dumpList(SYS_TABLE, context, start, PAGE, 'guest');
     module.platform.keyed.writeBytes(place.hpa, place.keyId, page);

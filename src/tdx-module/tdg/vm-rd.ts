@@ -1,4 +1,5 @@
 /** TDG.VM.RD: the TD reads a field of itself. */
+import { NO_FIELD_ID } from '../metadata/metadata-table.ts';
 import { TdContext } from '../metadata/td-context.ts';
 import type { GuestLeaf } from '../objects/call.ts';
 import { operandInvalid } from '../objects/checks.ts';
@@ -12,6 +13,7 @@ export const tdgVmRd: GuestLeaf = {
   versions: [0, 1],
   run(call) {
     if (call.rcx !== 0n) {
+      if (call.version > 0) call.out.rdx = NO_FIELD_ID;
       call.out.r8 = 0n;
       return operandInvalid(OPERAND.RCX);
     }
