@@ -41,8 +41,8 @@ export interface JsonReport {
 
 /** What goes on around the command while it runs. */
 export interface Interaction {
-  /** Called with all of stdout so far whenever some comes; may type or end the input. */
-  readonly onOutput?: (stdout: string, type: (text: string) => void, end: () => void) => void;
+  /** Called with all of stdout so far whenever some comes; may type, end the input, or interrupt the command. */
+  readonly onOutput?: (stdout: string, type: (text: string) => void, end: () => void, interrupt: () => void) => void;
 }
 
 /** Runs `softvt` with `args`; stdin is empty unless something is typed. */
@@ -58,6 +58,7 @@ export function softvt(args: readonly string[], { onOutput }: Interaction = {}):
       stdout,
       (text) => child.stdin.write(text),
       () => child.stdin.end(),
+      () => child.kill('SIGINT'),
     );
   });
   child.stderr.on('data', (chunk: Buffer) => {
