@@ -79,7 +79,11 @@ function compareFamily(family: string, rows: readonly Row[], mode: 32 | 64): voi
 }
 
 for (const mode of [64, 32] as const) {
-  const families = Map.groupBy(vectorRows(mode), familyOf);
+  const families = new Map<string, ReturnType<typeof vectorRows>[number][]>();
+  for (const row of vectorRows(mode)) {
+    const family = familyOf(row);
+    families.set(family, [...(families.get(family) ?? []), row]);
+  }
   for (const [family, rows] of [...families].sort(([a], [b]) => (a < b ? -1 : 1))) {
     if (!chosen(family)) continue;
     const feature = rows[0]!.operation.feature;
