@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { USERSPACE_MARKER } from '../../src/cli/images/index.ts';
-import { Machine, verifyReport } from '../../src/index.ts';
+import { Machine, startGuests, verifyReport } from '../../src/index.ts';
 import { type GuestFiles, guestFiles, reportOf, softvt, tdreportFiles } from './softvt.ts';
 
 const MINUTES = 60_000;
@@ -138,6 +138,32 @@ describe('6.12-cloud as a TD', () => {
     10 * MINUTES,
   );
 });
+
+test(
+  'two TDs and a VM of the same kernel run side by side on one host, all of them to the end',
+  async ({ skip }) => {
+    const files = await guestFiles('6.12-cloud');
+    if (typeof files === 'string') return skip(files);
+    const [kernel, initrd] = [readFileSync(files.vmlinuz), readFileSync(files.initrd)];
+    const config = { kernel, kernelName: 'vmlinuz', initrd, commandLine: QUICK, memorySize: 192 << 20, cpus: 1 };
+    const more = { seed: 0, clock: 'virtual', epochSeconds: 0, reboot: false } as const;
+    const texts = ['', '', ''];
+    const guests = (['td', 'vm', 'td'] as const).map((type, n) => ({
+      config: { ...config, ...more, type },
+      sink: {
+        ready: undefined,
+        write: (bytes: Uint8Array) => void (texts[n] += Buffer.from(bytes).toString('latin1')),
+      },
+    }));
+    const runs = await startGuests(guests);
+    for (const run of runs) run.endInput();
+    expect(await Promise.all(runs.map(({ done }) => done))).toEqual(runs.map(() => ({ reason: 'power-off' })));
+    for (const text of texts) expect(text).toContain(USERSPACE_MARKER);
+    const [one, , two] = runs.map((run) => run.statistics().tdx?.mrtd);
+    expect(one).toBe(two);
+  },
+  10 * MINUTES,
+);
 
 /** Kernels with TSM_MEASUREMENTS show measurement registers as files. */
 describe.runIf(process.env['SOFTVT_GUESTS'] === 'all')('7.2-cloud as a TD', () => {
