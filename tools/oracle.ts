@@ -79,7 +79,7 @@ function compareFamily(family: string, rows: readonly Row[], mode: 32 | 64): voi
 }
 
 for (const mode of [64, 32] as const) {
-  const families = new Map<string, ReturnType<typeof vectorRows>[number][]>();
+  const families = new Map<string, Row[]>();
   for (const row of vectorRows(mode)) {
     const family = familyOf(row);
     families.set(family, [...(families.get(family) ?? []), row]);

@@ -56,7 +56,7 @@ export async function runCli(rawArgs: readonly string[], environment: CliEnviron
 
 async function dispatch(rawArgs: readonly string[], commands: Commands, { print }: CliEnvironment): Promise<void> {
   const root = defineCommand({
-    meta: { name: 'softvt', version: VERSION, description: 'Linux’s KVM on an emulated machine with VT-x' },
+    meta: { name: 'softvt', version: VERSION, description: 'Linux’s KVM on an emulated machine with VT-x and TDX' },
     subCommands: commands as never,
   });
   const [name] = rawArgs;
