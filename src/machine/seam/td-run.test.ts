@@ -404,6 +404,14 @@ describe('entry to a TD', () => {
         td.set('TERTIARY_CONTROLS', 1);
       },
     ],
+    [
+      'a tertiary control above bit 31',
+      (td) => {
+        td.change('PRIMARY_CONTROLS', 0x2_0000);
+        td.set('TERTIARY_CONTROLS', 1n << 32n);
+      },
+    ],
+    ['an EPT of three levels', (td) => td.set('EPT_POINTER', BigInt(withKeyId(0x10_3000, HKID)) | 0x16n)],
   ])('%s is VMfail 7', (_name, spoil) => {
     const td = new TestTd().load('tdcall');
     spoil(td);
