@@ -32,7 +32,7 @@ export interface Profile {
 
 const FEATURES = `
   fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ss ht
-  pni pclmulqdq monitor vmx ssse3 cx16 pcid sse4_1 sse4_2 x2apic movbe popcnt tsc_deadline_timer aes xsave avx rdrand
+  pni pclmulqdq monitor vmx ssse3 fma cx16 pcid sse4_1 sse4_2 x2apic movbe popcnt tsc_deadline_timer aes xsave avx f16c rdrand
   arat
   fsgsbase tsc_adjust bmi1 avx2 fdp_excptn_only smep bmi2 invpcid rdseed adx smap clflushopt clwb sha_ni zero_fcs_fds
   umip rdpid movdiri movdir64b

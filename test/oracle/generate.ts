@@ -55,7 +55,7 @@ const SKIPPED = new Set([
 
 const testable = (row: Row, mode: 32 | 64): boolean => {
   const { operation } = row;
-  if (row.only === (mode === 64 ? 'no64' : '64') || (mode === 32 && row.rexW === 1)) return false;
+  if (row.only === (mode === 64 ? 'no64' : '64') || (mode === 32 && row.rexW === 1 && row.vex < 0)) return false;
   if (SKIPPED.has(operation.mnemonic)) return false;
   if (operation.unit === 'x87') return false;
   return operation.semantics !== ASSIST || operation.unit !== '' || ASSISTS.has(operation.mnemonic);

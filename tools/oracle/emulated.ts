@@ -29,7 +29,7 @@ import {
   type Processor,
 } from '../../src/machine/processor.ts';
 import { fpuAvailable } from '../../src/machine/system/fpu-access.ts';
-import { loadXmm, mxcsrIn, saveMxcsr, saveXmm } from '../../src/machine/system/sse-state.ts';
+import { loadXmm, mxcsrIn, saveMxcsr, saveXmm, ymmBytes } from '../../src/machine/system/sse-state.ts';
 import { loadX87, saveX87 } from '../../src/machine/system/x87-state.ts';
 import { CODE, DATA, type Frame, GPR_ORDER, STATUS } from './frame.ts';
 
@@ -57,6 +57,7 @@ export class EmulatedProcessor {
     memory.write64(TABLES + 0x2008, 0x20_0000n | LARGE_PAGE);
     p.cr0 = (CR0_PE | CR0_ET | CR0_NE | CR0_PG) >>> 0;
     p.cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE;
+    p.xcr0 = 7n;
     p.cr3 = BigInt(TABLES);
     p.efer = EFER_LME | EFER_LMA;
     p.segments.forEach((segment, n) => {
@@ -77,6 +78,7 @@ export class EmulatedProcessor {
     memory.writeBytes(DATA, frame.memory);
     loadX87(p, frame.fxView, true);
     loadXmm(p, frame.fxView);
+    ymmBytes(p).set(frame.ymm);
     p.write32(MXCSR, mxcsrIn(frame.fxView));
     for (const [i, n] of GPR_ORDER.entries()) p.setGpr(n, frame.gpr(i));
     p.rflags = frame.flags;
@@ -85,6 +87,7 @@ export class EmulatedProcessor {
     frame.memory.set(memory.readBytes(DATA, frame.memory.length));
     saveX87(p, frame.fxView, true);
     saveXmm(p, frame.fxView);
+    frame.ymm.set(ymmBytes(p));
     saveMxcsr(p, frame.fxView);
     for (const [i, n] of GPR_ORDER.entries()) frame.setGpr(i, p.gpr(n));
     frame.flags = (frame.flags & ~STATUS) | (p.rflags & STATUS);

@@ -1,16 +1,17 @@
 /**
  * A frame: one instruction, the state it starts from, and the state it leaves. The recorder reads and writes the same bytes.
  *
- *   0 code (16)   16 length   20 trap (−1: none)   24 RAX RCX RDX RBX RSI RDI RBP RFLAGS   88 memory (256)   344 FXSAVE image (512)   856 pad
+ *   0 code (16)   16 length   20 trap (−1: none)   24 RAX RCX RDX RBX RSI RDI RBP RFLAGS   88 memory (256)   344 FXSAVE image (512)
+ *   856 upper halves of YMM registers (256)   1112 pad
  */
 
 /** Where code runs and memory operands lie, as linear addresses. */
 export const CODE = 0x20_0000;
 export const DATA = 0x21_0000;
 export const MEMORY_SIZE = 256;
-export const FRAME_SIZE = 864;
+export const FRAME_SIZE = 1120;
 
-export const AT = { code: 0, length: 16, trap: 20, gpr: 24, flags: 80, memory: 88, fx: 344 } as const;
+export const AT = { code: 0, length: 16, trap: 20, gpr: 24, flags: 80, memory: 88, fx: 344, ymm: 856 } as const;
 /** GPRs in frames: RAX RCX RDX RBX RSI RDI RBP by their encoding. */
 export const GPR_ORDER: readonly number[] = [0, 1, 2, 3, 6, 7, 5];
 /** Within the FXSAVE image. */
@@ -66,6 +67,10 @@ export class Frame {
   get fx(): Uint8Array<ArrayBuffer> {
     return this.bytes.subarray(AT.fx, AT.fx + 512);
   }
+  /** Upper halves of YMM0 to YMM15. */
+  get ymm(): Uint8Array<ArrayBuffer> {
+    return this.bytes.subarray(AT.ymm, AT.ymm + 256);
+  }
   get fxView(): DataView {
     return new DataView(this.bytes.buffer, this.bytes.byteOffset + AT.fx, 512);
   }
@@ -86,7 +91,7 @@ export class Frame {
     return new Frame(this.bytes.slice());
   }
 
-  /** A 32-bit hash (FNV-1a) of everything that counts. */
+  /** A 32-bit hash (FNV-1a) of everything that counts; upper halves do if they are not zeros. */
   digest(): number {
     let hash = 0x811c9dc5;
     const mix = (bytes: Uint8Array): void => {
@@ -99,6 +104,7 @@ export class Frame {
     mix(fx.subarray(0, FX.mxcsr + 4));
     for (let n = 0; n < 8; n++) mix(fx.subarray(FX.st + n * 16, FX.st + n * 16 + 10));
     mix(fx.subarray(FX.xmm, FX.xmm + 256));
+    if (this.ymm.some((byte) => byte !== 0)) mix(this.ymm);
     return hash >>> 0;
   }
 
@@ -135,6 +141,8 @@ export class Frame {
       v.getBigUint64(FX.xmm + n * 16, true) | (v.getBigUint64(FX.xmm + n * 16 + 8, true) << 64n);
     for (let n = 0; n < 8; n++) check(`ST${n}`, this.st(n), other.st(n));
     for (let n = 0; n < 16; n++) check(`XMM${n}`, xmm(a, n), xmm(b, n));
+    const ymm = ({ view }: Frame, at: number): bigint => view.getBigUint64(AT.ymm + at, true);
+    for (let at = 0; at < 256; at += 8) check(`YMM+${at}`, ymm(this, at), ymm(other, at));
     return found;
   }
 }

@@ -22,7 +22,9 @@ struct frame {
   uint64_t rax, rcx, rdx, rbx, rsi, rdi, rbp, flags;
   uint8_t memory[MEMORY];
   uint8_t fx[512];
+  uint8_t ymm[256]; // upper halves
 } __attribute__((aligned(16)));
+#define YMM_AT 576 // in the XSAVE area of a signal's context
 
 static struct frame frame __attribute__((aligned(64)));
 static uint8_t fx[512] __attribute__((aligned(64)));
@@ -37,6 +39,9 @@ static void on_signal(int number, siginfo_t *info, void *context) {
   frame.rax = r[REG_RAX], frame.rcx = r[REG_RCX], frame.rdx = r[REG_RDX], frame.rbx = r[REG_RBX];
   frame.rsi = r[REG_RSI], frame.rdi = r[REG_RDI], frame.rbp = r[REG_RBP], frame.flags = r[REG_EFL];
   memcpy(fx, u->uc_mcontext.fpregs, 512);
+  const uint8_t *area = (const uint8_t *)u->uc_mcontext.fpregs;
+  memset(frame.ymm, 0, 256);
+  if (area[512] & 4) memcpy(frame.ymm, area + YMM_AT, 256);
   siglongjmp(out, 1);
 }
 
@@ -44,6 +49,22 @@ static __attribute__((noinline)) void execute(struct frame *f) {
   __asm__ volatile(
       "push %%rbp\n push %%rbx\n push %0\n"
       "fxrstor64 %1\n"
+      "vinsertf128 $1, 856(%0), %%ymm0, %%ymm0\n"
+      "vinsertf128 $1, 872(%0), %%ymm1, %%ymm1\n"
+      "vinsertf128 $1, 888(%0), %%ymm2, %%ymm2\n"
+      "vinsertf128 $1, 904(%0), %%ymm3, %%ymm3\n"
+      "vinsertf128 $1, 920(%0), %%ymm4, %%ymm4\n"
+      "vinsertf128 $1, 936(%0), %%ymm5, %%ymm5\n"
+      "vinsertf128 $1, 952(%0), %%ymm6, %%ymm6\n"
+      "vinsertf128 $1, 968(%0), %%ymm7, %%ymm7\n"
+      "vinsertf128 $1, 984(%0), %%ymm8, %%ymm8\n"
+      "vinsertf128 $1, 1000(%0), %%ymm9, %%ymm9\n"
+      "vinsertf128 $1, 1016(%0), %%ymm10, %%ymm10\n"
+      "vinsertf128 $1, 1032(%0), %%ymm11, %%ymm11\n"
+      "vinsertf128 $1, 1048(%0), %%ymm12, %%ymm12\n"
+      "vinsertf128 $1, 1064(%0), %%ymm13, %%ymm13\n"
+      "vinsertf128 $1, 1080(%0), %%ymm14, %%ymm14\n"
+      "vinsertf128 $1, 1096(%0), %%ymm15, %%ymm15\n"
       "push 80(%0)\n popfq\n"
       "mov 24(%0), %%rax\n mov 32(%0), %%rcx\n mov 40(%0), %%rdx\n mov 48(%0), %%rbx\n"
       "mov 56(%0), %%rsi\n mov 72(%0), %%rbp\n mov 64(%0), %%rdi\n"
@@ -52,7 +73,23 @@ static __attribute__((noinline)) void execute(struct frame *f) {
       "mov %%rax, 24(%%rdi)\n mov %%rcx, 32(%%rdi)\n mov %%rdx, 40(%%rdi)\n mov %%rbx, 48(%%rdi)\n"
       "mov %%rsi, 56(%%rdi)\n mov %%rbp, 72(%%rdi)\n"
       "pushfq\n pop 80(%%rdi)\n pop 64(%%rdi)\n"
-      "fxsave64 %1\n fninit\n"
+      "vextractf128 $1, %%ymm0, 856(%%rdi)\n"
+      "vextractf128 $1, %%ymm1, 872(%%rdi)\n"
+      "vextractf128 $1, %%ymm2, 888(%%rdi)\n"
+      "vextractf128 $1, %%ymm3, 904(%%rdi)\n"
+      "vextractf128 $1, %%ymm4, 920(%%rdi)\n"
+      "vextractf128 $1, %%ymm5, 936(%%rdi)\n"
+      "vextractf128 $1, %%ymm6, 952(%%rdi)\n"
+      "vextractf128 $1, %%ymm7, 968(%%rdi)\n"
+      "vextractf128 $1, %%ymm8, 984(%%rdi)\n"
+      "vextractf128 $1, %%ymm9, 1000(%%rdi)\n"
+      "vextractf128 $1, %%ymm10, 1016(%%rdi)\n"
+      "vextractf128 $1, %%ymm11, 1032(%%rdi)\n"
+      "vextractf128 $1, %%ymm12, 1048(%%rdi)\n"
+      "vextractf128 $1, %%ymm13, 1064(%%rdi)\n"
+      "vextractf128 $1, %%ymm14, 1080(%%rdi)\n"
+      "vextractf128 $1, %%ymm15, 1096(%%rdi)\n"
+      "fxsave64 %1\n fninit\n vzeroupper\n"
       "pop %0\n pop %%rbx\n pop %%rbp\n"
       "push $0x202\n popfq\n"
       :
@@ -66,7 +103,9 @@ static int is_model(void) {
   unsigned a, b, c, d;
   if (!__get_cpuid(0, &a, &b, &c, &d) || b != signature_INTEL_ebx || c != signature_INTEL_ecx) return 0;
   const unsigned sse4_2 = 1u << 20, aes = 1u << 25, pclmulqdq = 1u << 1;
-  if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (sse4_2 | aes | pclmulqdq)) != (sse4_2 | aes | pclmulqdq)) return 0;
+  const unsigned fma = 1u << 12, avx = 1u << 28, f16c = 1u << 29;
+  const unsigned wanted = sse4_2 | aes | pclmulqdq | fma | avx | f16c;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || (c & wanted) != wanted) return 0;
   const unsigned fdp_excptn_only = 1u << 6, sha = 1u << 29;
   return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & (fdp_excptn_only | sha)) == (fdp_excptn_only | sha);
 }

@@ -1,4 +1,5 @@
 /** What is compared with the real processor: suites of tests, each an instruction with its frames by seed. */
+import { avxCases, avxFrame } from './avx-cases.ts';
 import type { Frame } from './frame.ts';
 import { sseCases, sseFrame } from './sse-cases.ts';
 import { Values } from './values.ts';
@@ -19,8 +20,9 @@ function seeded(name: string, index: number, approximate: boolean, frame: (value
   return { name, approximate, frames };
 }
 
-export const suites: Readonly<Record<'sse' | 'x87', readonly InstructionTest[]>> = {
+export const suites: Readonly<Record<'sse' | 'x87' | 'avx', readonly InstructionTest[]>> = {
   sse: sseCases.map((test, i) => seeded(test.name, i, false, (values) => sseFrame(values, test))),
+  avx: avxCases.map((test, i) => seeded(test.name, i, false, (values) => avxFrame(values, test))),
   x87: x87Cases.map((test, i) => seeded(test.name, i, isTranscendental(test), (values) => x87Frame(values, test))),
 };
 
@@ -29,5 +31,5 @@ export const differences = (test: InstructionTest, actual: Frame, expected: Fram
   (test.approximate ? actual.tolerating(expected) : actual).differences(expected);
 
 /** Frames of each instruction in the recorded vectors, and their seed. */
-export const RECORDED = { sse: 80, x87: 40 } as const;
+export const RECORDED = { sse: 80, x87: 40, avx: 40 } as const;
 export const RECORDED_SEED = 1;

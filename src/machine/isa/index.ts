@@ -1,6 +1,7 @@
 /** All instruction tables. Importing this fills `rows`. */
 import './tables/alu.ts';
 import './tables/avx-float.ts';
+import './tables/avx-fma.ts';
 import './tables/avx-move.ts';
 import './tables/avx-other.ts';
 import './tables/avx-permute.ts';

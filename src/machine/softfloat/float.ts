@@ -30,14 +30,15 @@ export interface Float {
 }
 
 export interface Format {
-  readonly bits: 32 | 64 | 80;
+  readonly bits: 16 | 32 | 64 | 80;
   /** Bits of the significand, with the integer bit. */
-  readonly precision: 24 | 53 | 64;
+  readonly precision: 11 | 24 | 53 | 64;
   /** Exponents of the smallest normal and the largest finite numbers. */
   readonly minExponent: number;
   readonly maxExponent: number;
 }
 
+export const F16: Format = { bits: 16, precision: 11, minExponent: -14, maxExponent: 15 };
 export const F32: Format = { bits: 32, precision: 24, minExponent: -126, maxExponent: 127 };
 export const F64: Format = { bits: 64, precision: 53, minExponent: -1022, maxExponent: 1023 };
 export const F80: Format = { bits: 80, precision: 64, minExponent: -16382, maxExponent: 16383 };

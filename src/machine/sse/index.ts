@@ -6,4 +6,6 @@ import './convert.ts';
 import './aes.ts';
 import './sha.ts';
 import './string-compare.ts';
+import './fma.ts';
+import './half.ts';
 import './masked.ts';

@@ -112,6 +112,15 @@ export function writeLanes(p: Processor, insn: Insn, n: number, width: LaneWidth
   if (file === 'mmx') bytes[8] = bytes[9] = 0xff;
 }
 
+/** Writes lanes into the low part of operand 0 of a VEX instruction that keeps the rest of its low 128 bits (FMA scalars). */
+export function writeDestination(p: Processor, insn: Insn, width: LaneWidth, lanes: readonly bigint[]): void {
+  const { register } = insn.operands[0]!;
+  const all = registerBytes(p, register, 32);
+  all.fill(0, 16);
+  put(all, width, lanes);
+  writeVexRegister(p, register, all);
+}
+
 function put(bytes: Uint8Array, width: LaneWidth, lanes: readonly bigint[]): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   lanes.forEach((value, i) => {
