@@ -29,8 +29,10 @@ describe('RESET', () => {
     expect([p.cr2, p.cr3, p.cr4, p.efer, p.xcr0]).toEqual([0n, 0n, 0, 0, 1n]);
     expect([p.rip, p.rflags, p.cpl]).toEqual([0xfff0n, 2, 0]);
     expect(p.segments[CS]).toEqual({ selector: 0xf000, base: 0xffff_0000n, limit: 0xffff, attributes: 0x9b });
-    for (const n of [0, 2, 3, 4, 5])
-      expect(p.segments[n]).toEqual({ selector: 0, base: 0n, limit: 0xffff, attributes: 0x93 });
+    for (const n of [0, 2, 3, 4, 5]) {
+      const { selector, base, limit, attributes } = p.segments[n]!;
+      expect([selector, base, limit, attributes]).toEqual([0, 0n, 0xffff, 0x93]);
+    }
     expect([p.dr6, p.dr7, p.dr[1]]).toEqual([0xffff0ff0, 0x400, 0n]);
     expect(p.gdtr).toEqual({ base: 0n, limit: 0xffff });
     expect(p.gpr(RAX)).toBe(0n);

@@ -133,7 +133,10 @@ export function deliverThroughGate(p: Processor, event: Event, returnRip: bigint
   const gate = fetchGate(p, event);
   if (gate === undefined) return p.outcome;
   if (gate.type === SYSTEM.taskGate)
-    return taskSwitch(p, gate.selector, TASK_SWITCH.gate, event.instructionLength, ext);
+    return taskSwitch(p, gate.selector, TASK_SWITCH.gate, event.instructionLength, ext, {
+      flags,
+      errorCode: event.errorCode,
+    });
   const handler = fetchHandler(p, gate.selector, ext);
   if (handler === undefined) return p.outcome;
   const inner = !isConforming(handler.attributes) && dplOf(handler.attributes) < p.cpl;

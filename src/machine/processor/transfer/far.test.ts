@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { CS, DS, RAX, RSP, SS } from '../../engine/layout.ts';
 import { FAULT, GP, JUMPED, NP, SS_FAULT, TS } from '../../outcome.ts';
-import { DATA, gate, Lab, type LabMode, SEL, STACK0, STACK3, TSS } from '../testing/lab.ts';
+import { DATA, gate, Lab, type LabMode, SEL, STACK0, STACK3 } from '../testing/lab.ts';
 
 const NON_CANONICAL = 0x0000_8000_0000_0000n;
 const hex = (value: number | bigint, bytes: number): string =>
@@ -146,12 +146,6 @@ describe('far JMP', () => {
     lab.run('ea 10 00 00 09');
     expect(lab.p.rip).toBe(0x10n);
     expect(lab.p.segments[CS]!).toMatchObject({ selector: 0x900, base: 0x9000n, limit: 0xffff });
-  });
-
-  it('to an available TSS outside VMX operation is an internal error with a clear message', () => {
-    const lab = new Lab('protected');
-    lab.gdt(SEL.free, { type: 0x09, base: TSS, limit: 0x67, big: false });
-    expect(() => lab.run(`ea ${hex(0, 4)} ${hex(SEL.free, 2)}`)).toThrow(/hardware task switch/);
   });
 });
 
