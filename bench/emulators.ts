@@ -18,6 +18,7 @@ export interface Emulator {
 
 const MIB = 2 ** 20;
 const SOFTVT_CHILD: string = fileURLToPath(new URL('softvt-child.ts', import.meta.url));
+const V86_CHILD: string = fileURLToPath(new URL('v86-child.ts', import.meta.url));
 
 function inDirectory<T>(work: (directory: string) => Promise<T>): Promise<T> {
   const directory = mkdtempSync(join(tmpdir(), 'softvt-bench-'));
@@ -35,6 +36,17 @@ export const SOFTVT: Emulator = {
       if (guest.initrd !== undefined) writeFileSync(initrd, guest.initrd);
       const args = [SOFTVT_CHILD, kernel, guest.initrd === undefined ? '' : initrd, guest.commandLine];
       return watch({ program: process.execPath, args: [...args, String(guest.memorySize)] }, last, seconds);
+    }),
+};
+
+/** v86, a peer for 32-bit Multiboot images only; on Node too, in a process of its own. */
+export const V86: Emulator = {
+  name: 'v86',
+  run: (guest, last, seconds) =>
+    inDirectory((directory) => {
+      const kernel = join(directory, 'kernel');
+      writeFileSync(kernel, guest.kernel);
+      return watch({ program: process.execPath, args: [V86_CHILD, kernel, String(guest.memorySize)] }, last, seconds);
     }),
 };
 

@@ -64,8 +64,8 @@ export async function runGuestBenches(
 const ofKind = (result: GuestBenchResult, kernel: boolean): [string, Measured][] =>
   Object.entries(result.benches).filter(([name]) => /[:-]/.test(name) !== kernel);
 
-/** Prints kernels as guest MIPS, with ratios of softvt to each peer, and exits as microseconds. */
-export function printGuestBenches(results: readonly GuestBenchResult[]): void {
+/** Prints kernels as guest MIPS, with ratios of softvt to each peer. */
+export function printKernels(title: string, results: readonly GuestBenchResult[]): void {
   const [ours, ...others] = results;
   if (ours === undefined) return;
   for (const [name, { result }] of ofKind(ours, true)) {
@@ -84,13 +84,20 @@ export function printGuestBenches(results: readonly GuestBenchResult[]): void {
     ...others.map((other) => figure(value(ours) / value(other))),
   ];
   printTable(
-    'compute kernels: guest MIPS, and softvt as a multiple of each peer (more is better)',
+    `${title}: guest MIPS, and softvt as a multiple of each peer (more is better)`,
     ['kernel', ...results.map(({ emulator }) => emulator), ...others.map(({ emulator }) => `/ ${emulator}`)],
     [
       ...names.map((name) => row(name, (result) => mips(result, name))),
       row('geometric mean', (result) => geometricMean(names.map((name) => mips(result, name)))),
     ],
   );
+}
+
+/** Prints kernels as {@link printKernels} does, exits as microseconds, and memory. */
+export function printGuestBenches(results: readonly GuestBenchResult[]): void {
+  const [ours, ...others] = results;
+  if (ours === undefined) return;
+  printKernels('compute kernels', results);
   printTable(
     'microseconds each, and how many (on emulators of a bare machine nothing exits)',
     [

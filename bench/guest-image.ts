@@ -32,6 +32,8 @@ const FLAGS: readonly string[] = [
 export interface GuestImages {
   /** Multiboot image with all benches. */
   readonly guest: Uint8Array;
+  /** Multiboot image with the compute kernels as 32-bit code. */
+  readonly guest32: Uint8Array;
   /** Boot sector of a disk. */
   readonly bootSector: Uint8Array;
   /** What the boot sector loads. */
@@ -57,6 +59,7 @@ export function compileGuest(): GuestImages | string {
     writeFileSync(float, compile('-m64', '-c', '-msse2', '-mfpmath=sse', '-fno-math-errno', 'float.c'));
     return {
       guest: compile('-m64', '-Wl,-T,guest.ld', 'start.S', 'kernels.c', 'run.c', float),
+      guest32: compile('-m32', '-march=i686', '-Wl,-T,guest.ld', 'start32.S', 'kernels.c', 'run32.c'),
       bootSector: compile('-m32', '-Wl,-Ttext=0x7c00', '-Wl,-e,boot', 'disk.S'),
       diskLoader: compile('-m32', '-Os', '-Wl,-T,disk-loader.ld', 'disk-loader.c'),
     };

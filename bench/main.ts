@@ -1,17 +1,17 @@
 /**
- * `npm run bench [-- kernels|boot|startup|td …]`: softvt beside the emulators that are installed, as tables and one line of JSON.
+ * `npm run bench [-- kernels|kernels32|boot|startup|td …]`: softvt beside the emulators that are installed, as tables and one line of JSON.
  *
  * SOFTVT_BENCH_QEMU names another QEMU; SOFTVT_BENCH_KERNEL and SOFTVT_BENCH_INITRD name other files to boot.
  */
 
 import { type BootResults, printBoots, runBoots } from './boot.ts';
-import { peers, SOFTVT } from './emulators.ts';
-import { type GuestBenchResult, printGuestBenches, runGuestBenches } from './guest-benches.ts';
+import { peers, SOFTVT, V86 } from './emulators.ts';
+import { type GuestBenchResult, printGuestBenches, printKernels, runGuestBenches } from './guest-benches.ts';
 import { compileGuest } from './guest-image.ts';
 import { printStartUp, runStartUp, type StartUpResult } from './start-up.ts';
 import { printTdBench, runTdBench, type TdResult } from './td.ts';
 
-const PARTS = ['startup', 'kernels', 'boot', 'td'] as const;
+const PARTS = ['startup', 'kernels', 'kernels32', 'boot', 'td'] as const;
 const ROUNDS = 2;
 
 const unknown = process.argv.slice(2).filter((word) => !(PARTS as readonly string[]).includes(word));
@@ -28,7 +28,13 @@ console.log(
 );
 if (typeof images === 'string') console.log(`no kernels, no peers: ${images}`);
 
-const report: { startup?: StartUpResult; kernels?: GuestBenchResult[]; boot?: BootResults; td?: TdResult } = {};
+const report: {
+  startup?: StartUpResult;
+  kernels?: GuestBenchResult[];
+  kernels32?: GuestBenchResult[];
+  boot?: BootResults;
+  td?: TdResult;
+} = {};
 if (wanted('startup')) {
   report.startup = await runStartUp();
   printStartUp(report.startup);
@@ -36,6 +42,10 @@ if (wanted('startup')) {
 if (wanted('kernels') && typeof images !== 'string') {
   report.kernels = await runGuestBenches(emulators, images.guest, ROUNDS);
   printGuestBenches(report.kernels);
+}
+if (wanted('kernels32') && typeof images !== 'string') {
+  report.kernels32 = await runGuestBenches([SOFTVT, V86], images.guest32, ROUNDS);
+  printKernels('32-bit kernels against v86', report.kernels32);
 }
 if (wanted('boot')) {
   report.boot = await runBoots(emulators);

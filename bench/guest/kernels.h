@@ -4,7 +4,7 @@
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
-typedef unsigned long u64;
+typedef unsigned long long u64;
 
 u64 kernel_hash(u64 rounds);
 u64 kernel_copy(u64 rounds);

@@ -1,18 +1,7 @@
-/*
- * Runs every bench and says on COM1 when each begins and ends; whoever reads that takes the time.
- *
- *   begin NAME COUNT
- *   end NAME TICKS RESULT
- *
- * TICKS is the guest's own TSC, which on softvt and on Bochs counts instructions.
- */
+/* Every bench, in 64-bit mode. */
 
-#include "kernels.h"
+#include "report.h"
 
-#define COM1 0x3f8
-#define LINE_CONTROL (COM1 + 3)
-#define LINE_STATUS (COM1 + 5)
-#define TRANSMITTER_EMPTY 0x20
 /* A port and an address that nobody answers. */
 #define UNUSED_PORT 0x2e0
 #define UNUSED_ADDRESS 0x3f000000
@@ -23,48 +12,6 @@ void fault_once(void);
 void system_calls(u64 rounds);
 u64 changed_code(u32 value);
 extern u8 changed_immediate[];
-
-static inline void outb(u8 value, u16 port)
-{
-	__asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static inline u8 inb(u16 port)
-{
-	u8 value;
-
-	__asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-	return value;
-}
-
-static inline u64 ticks(void)
-{
-	u32 low, high;
-
-	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
-	return (u64)high << 32 | low;
-}
-
-static void print(const char *text)
-{
-	for (; *text; text++) {
-		while (!(inb(LINE_STATUS) & TRANSMITTER_EMPTY))
-			;
-		outb(*text, COM1);
-	}
-}
-
-static void print_number(u64 value)
-{
-	char digits[21], *at = digits + 20;
-
-	*at = 0;
-	do
-		*--at = '0' + value % 10;
-	while (value /= 10);
-	print(" ");
-	print(at);
-}
 
 /* CPUID: the shortest exit that the hypervisor handles itself. */
 static u64 exit_cpuid(u64 rounds)
@@ -137,11 +84,7 @@ static u64 code_change(u64 rounds)
 	return sum;
 }
 
-static const struct bench {
-	const char *name;
-	u64 (*run)(u64 count);
-	u64 count;
-} benches[] = {
+static const struct bench benches[] = {
 	{ "hash", kernel_hash, 120000000 },
 	{ "copy", kernel_copy, 20000 },
 	{ "bytes", kernel_bytes, 1600 },
@@ -165,23 +108,5 @@ static const struct bench {
 
 void run(void)
 {
-	outb(3, LINE_CONTROL);
-	for (u32 n = 0; n < sizeof benches / sizeof *benches; n++) {
-		const struct bench *bench = &benches[n];
-		u64 start, result;
-
-		print("begin ");
-		print(bench->name);
-		print_number(bench->count);
-		print("\n");
-		start = ticks();
-		result = bench->run(bench->count);
-		start = ticks() - start;
-		print("end ");
-		print(bench->name);
-		print_number(start);
-		print_number(result);
-		print("\n");
-	}
-	print("done\n");
+	run_benches(benches, sizeof benches / sizeof *benches);
 }
