@@ -13,7 +13,7 @@ import { BLOCKED_BY_MOV_SS, CR4_VMXE } from '../processor.ts';
 import { VMCS_REVISION } from './capabilities.ts';
 import { eptPointerValid } from './ept-pointer.ts';
 import { F } from './field-slots.ts';
-import { FIELDS, type Field } from './fields.ts';
+import { FIELDS } from './fields.ts';
 import { FAULTED, OUTSIDE, ROOT, VM_FAIL_INVALID, VM_FAIL_VALID, VM_SUCCEED } from './operation.ts';
 import { VM_ERROR } from './reasons.ts';
 import { clearLaunchState, Vmcs } from './vmcs.ts';
@@ -122,7 +122,8 @@ function slotOf(v: Vtx, encoding: number): number {
   return encoding & 1 && (slot < 0 || FIELDS[slot]!.width !== 64) ? -1 : slot;
 }
 
-const isWide = ({ width }: Field): boolean => width === 64 || width === 'natural';
+/** perf: by slot, 1 for fields of more than 32 bits. */
+const WIDE: Uint8Array = Uint8Array.from(FIELDS, ({ width }) => (width === 64 || width === 'natural' ? 1 : 0));
 
 /** Checks of VMREAD; then the value is readField's. */
 export function vmread(v: Vtx, encoding: number): number {
@@ -136,7 +137,7 @@ export function readField(v: Vtx, encoding: number): bigint {
   const vmcs = v.current!;
   const slot = slotOf(v, encoding);
   if (encoding & 1) return BigInt(vmcs.high(slot));
-  return isWide(FIELDS[slot]!) ? vmcs.get64(slot) : BigInt(vmcs.low(slot));
+  return WIDE[slot] === 1 ? vmcs.get64(slot) : BigInt(vmcs.low(slot));
 }
 
 /** VMWRITE with its checks; the value is cut to the field's width. */
@@ -151,7 +152,7 @@ export function vmwrite(v: Vtx, encoding: number, value: bigint | number): numbe
   const field = FIELDS[slot]!;
   if (encoding & 1) {
     vmcs.set64(slot, BigInt.asUintN(64, BigInt(value) << 32n) | BigInt(vmcs.low(slot)));
-  } else if (isWide(field)) {
+  } else if (WIDE[slot] === 1) {
     if (typeof value === 'number' && value >= 0 && value <= 0xffff_ffff) vmcs.setNumber(slot, value);
     else vmcs.set64(slot, BigInt.asUintN(64, BigInt(value)));
   } else {

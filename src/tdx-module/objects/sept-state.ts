@@ -100,10 +100,14 @@ export const SEPT: Readonly<Record<SeptStateName, SeptState>> = {
 /** Every state. */
 export const SEPT_STATES: readonly SeptState[] = Object.values(SEPT);
 
-const BY_ENCODING: ReadonlyMap<number, SeptState> = new Map(SEPT_STATES.map((s) => [s.encoding, s]));
+/** How many encodings seven bits have. */
+export const ENCODINGS = 128;
+const BY_ENCODING: readonly (SeptState | undefined)[] = Array.from({ length: ENCODINGS }, (_, encoding) =>
+  SEPT_STATES.find((s) => s.encoding === encoding),
+);
 
 /** The state with this encoding; undefined for a combination of bits that the module never writes. */
-export const stateOfEncoding = (encoding: number): SeptState | undefined => BY_ENCODING.get(encoding);
+export const stateOfEncoding = (encoding: number): SeptState | undefined => BY_ENCODING[encoding];
 
 const MIGRATED = [
   SEPT.EXPORTED_BLOCKEDW,

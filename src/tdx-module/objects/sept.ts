@@ -57,9 +57,10 @@ export class Sept {
   /** Replaces the entry at a position. */
   write(gpa: Gpa, { at, entry, level }: SeptPosition, value: bigint): void {
     this.memory.write64(at, this.hkid, value);
+    if (trace.tdx_sept === undefined) return;
     const from = entryState(entry);
     const to = entryState(value);
-    if (from !== to) trace.tdx_sept?.(gpa, level, from.name, to.name);
+    if (from !== to) trace.tdx_sept(gpa, level, from.name, to.name);
   }
 
   /** Fills a new table; `entry` gives each of its entries. */
