@@ -1,5 +1,6 @@
 /** Puts a loader's entry state into a vCPU's registers. */
 
+import { CLEAR_REGS } from '../kvm/x86/sregs.ts';
 import type { VcpuRegs, VcpuSegment, VcpuSregs } from './kvm-api.ts';
 import { ENTRY_TSS_SELECTOR, type EntryState, type FlatSegment } from './loaders/entry-state.ts';
 
@@ -70,22 +71,11 @@ export function entrySregs(reset: VcpuSregs, entry: EntryState): VcpuSregs {
 /** The general registers for `entry`. */
 export function entryRegs({ rip, rax = 0, rbx = 0, rsi = 0, rsp = 0 }: EntryState): VcpuRegs {
   return {
+    ...CLEAR_REGS,
     rax: BigInt(rax),
     rbx: BigInt(rbx),
-    rcx: 0n,
-    rdx: 0n,
     rsi: BigInt(rsi),
-    rdi: 0n,
     rsp: BigInt(rsp),
-    rbp: 0n,
-    r8: 0n,
-    r9: 0n,
-    r10: 0n,
-    r11: 0n,
-    r12: 0n,
-    r13: 0n,
-    r14: 0n,
-    r15: 0n,
     rip: BigInt(rip),
     rflags: RFLAGS_FIXED,
   };

@@ -2,20 +2,19 @@
 
 import { writeAcpiTables } from './acpi/tables.ts';
 import { entryRegs, entrySregs } from './entry-registers.ts';
-import { sumExitCounts } from './exit-reasons.ts';
 import { guestCpuid } from './guest-cpuid.ts';
 import type { GuestEnd } from './guest-end.ts';
 import type { GuestConfig } from './guest-run.ts';
-import { expectOk, type VmmHost, type VmmKvm, type VmmVcpu, type VmmVm } from './kvm-api.ts';
+import { expectOk, type VmmHost, type VmmKvm, type VmmVm } from './kvm-api.ts';
 import { KVM_IDENTITY_MAP_ADDRESS, KVM_TSS_ADDRESS } from './layout.ts';
 import { loadKernel } from './loaders/kernel.ts';
 import { memoryMap } from './memory-map.ts';
 import { writeMpTable } from './mp-table.ts';
 import { Board } from './pc/board.ts';
 import { gsiRouting } from './pc/gsi-routing.ts';
-import { runVcpu } from './run-loop.ts';
 import type { SerialConsole } from './serial-console.ts';
 import type { StateHash } from './state-hash.ts';
+import { VcpuGroup } from './vcpu-group.ts';
 import { vcpuState } from './vcpu-state.ts';
 import { VmMemory } from './vm-memory.ts';
 
@@ -61,8 +60,7 @@ export class VirtualMachine implements RunnableGuest {
   readonly #vm: VmmVm;
   readonly #memory: VmMemory;
   readonly #board: Board;
-  readonly #vcpus: VmmVcpu[] = [];
-  #end: GuestEnd | undefined;
+  readonly #group: VcpuGroup = new VcpuGroup();
   /** Timers of the devices may outlive the VM by a moment. */
   #closed = false;
 
@@ -97,35 +95,19 @@ export class VirtualMachine implements RunnableGuest {
   }
 
   /** Runs all vCPUs until the guest ends. */
-  async run(): Promise<GuestEnd> {
+  run(): Promise<GuestEnd> {
     const { host, console } = this.#surroundings;
-    await Promise.all(
-      this.#vcpus.map((vcpu, index) =>
-        runVcpu({
-          vcpu,
-          index,
-          ports: this.#board.ports,
-          console,
-          hold: () => host.sched.hold(),
-          end: (end) => this.stop(end),
-          ended: () => this.#end !== undefined,
-        }),
-      ),
-    );
-    console.flush();
-    return this.#end ?? { reason: 'halted' };
+    return this.#group.run({ host, ports: this.#board.ports, console });
   }
 
   /** Ends the guest; only the first end counts. */
   stop(end: GuestEnd): void {
-    if (this.#end !== undefined) return;
-    this.#end = end;
-    for (const vcpu of this.#vcpus) vcpu.stop();
+    this.#group.stop(end);
   }
 
   /** Exits so far by basic exit reason, over all vCPUs. */
   exitCounts(): number[] {
-    return sumExitCounts(this.#vcpus);
+    return this.#group.exitCounts();
   }
 
   hostPage(gpa: number): number | undefined {
@@ -136,7 +118,7 @@ export class VirtualMachine implements RunnableGuest {
   hash(hash: StateHash): void {
     this.#memory.hash(hash);
     const { kvm } = this.#surroundings;
-    for (const vcpu of this.#vcpus) hash.value(vcpuState(kvm, vcpu));
+    for (const vcpu of this.#group.vcpus) hash.value(vcpuState(kvm, vcpu));
     for (const chip of IRQCHIPS) hash.value(this.#vm.getIrqchip(chip));
     hash.value(this.#vm.getPit2());
   }
@@ -165,7 +147,7 @@ export class VirtualMachine implements RunnableGuest {
       const vcpu = expectOk('KVM_CREATE_VCPU', this.#vm.createVcpu(id));
       const entries = guestCpuid(supported, { apicId: id, cpus, tscDeadline });
       expectOk('KVM_SET_CPUID2', vcpu.setCpuid2(entries));
-      this.#vcpus.push(vcpu);
+      this.#group.vcpus.push(vcpu);
     }
   }
 
@@ -181,7 +163,7 @@ export class VirtualMachine implements RunnableGuest {
       memoryMap: memoryMap(config.memorySize),
       rsdp,
     });
-    const [boot] = this.#vcpus;
+    const [boot] = this.#group.vcpus;
     if (boot === undefined) return;
     const sregs = expectOk('KVM_GET_SREGS', boot.getSregs());
     expectOk('KVM_SET_SREGS', boot.setSregs(entrySregs(sregs, entry)));

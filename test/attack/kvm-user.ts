@@ -1,5 +1,7 @@
 /** User space that means ill: all it has is KVM's API. */
+
 import type { GuestMemfd } from '../../src/kvm/virt/guest_memfd.ts';
+import { CLEAR_REGS } from '../../src/kvm/x86/sregs.ts';
 import { KVM_MEMORY_ATTRIBUTE_PRIVATE, type TdLab } from '../kvm/td-lab.ts';
 import { ASK, type KvmScene, type KvmServer, NOWHERE, SECRET_PAGE, sharedAlias } from './kvm-lab.ts';
 import type { Attack, Family } from './lab.ts';
@@ -39,22 +41,7 @@ const state = (name: string, call: (td: TdLab) => unknown): Attack<KvmScene> => 
 });
 
 const REGS = {
-  rax: 0n,
-  rbx: 0n,
-  rcx: 0n,
-  rdx: 0n,
-  rsi: 0n,
-  rdi: 0n,
-  rsp: 0n,
-  rbp: 0n,
-  r8: 0n,
-  r9: 0n,
-  r10: 0n,
-  r11: 0n,
-  r12: 0n,
-  r13: 0n,
-  r14: 0n,
-  r15: 0n,
+  ...CLEAR_REGS,
   rip: 0x1_0000n,
   rflags: 2n,
 };

@@ -28,6 +28,21 @@ export interface Answer {
 
 const NAMES: ReadonlyMap<number, string> = new Map(Object.entries(TDH).map(([name, leaf]) => [leaf, name]));
 
+/** The call that a processor's registers say. */
+export function recordedCall(p: Processor): RecordedCall {
+  const rax = p.gpr(0);
+  const leaf = Number(rax & 0xffffn);
+  return {
+    name: NAMES.get(leaf) ?? `leaf ${leaf}`,
+    version: Number((rax >> 16n) & 0xffn),
+    cpu: p.index,
+    rcx: p.gpr(1),
+    rdx: p.gpr(2),
+    r8: p.gpr(8),
+    r9: p.gpr(9),
+  };
+}
+
 /** Metadata of a module that fits the host. */
 const METADATA: readonly [bigint, bigint][] = [
   [0x0800_0001_0000_0003n, 5n],
@@ -82,21 +97,10 @@ export class FakeTdxModule implements SeamFirmware {
   }
 
   seamcall(p: Processor): void {
-    const rax = p.gpr(0);
-    const leaf = Number(rax & 0xffffn);
-    const name = NAMES.get(leaf) ?? `leaf ${leaf}`;
-    const call: RecordedCall = {
-      name,
-      version: Number((rax >> 16n) & 0xffn),
-      cpu: p.index,
-      rcx: p.gpr(1),
-      rdx: p.gpr(2),
-      r8: p.gpr(8),
-      r9: p.gpr(9),
-    };
+    const call = recordedCall(p);
     this.calls.push(call);
-    const failing = this.fail.get(name)?.shift();
-    const answer = failing !== undefined ? { rax: failing } : (this.handlers.get(name)?.(call, p) ?? {});
+    const failing = this.fail.get(call.name)?.shift();
+    const answer = failing !== undefined ? { rax: failing } : (this.handlers.get(call.name)?.(call, p) ?? {});
     p.setGpr(0, answer.rax ?? 0n);
     const named: [number, bigint | undefined][] = [
       [1, answer.rcx],

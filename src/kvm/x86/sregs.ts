@@ -68,6 +68,28 @@ export interface KvmRegs {
   rflags: bigint;
 }
 
+/** All of them 0. */
+export const CLEAR_REGS: Readonly<KvmRegs> = {
+  rax: 0n,
+  rbx: 0n,
+  rcx: 0n,
+  rdx: 0n,
+  rsi: 0n,
+  rdi: 0n,
+  rsp: 0n,
+  rbp: 0n,
+  r8: 0n,
+  r9: 0n,
+  r10: 0n,
+  r11: 0n,
+  r12: 0n,
+  r13: 0n,
+  r14: 0n,
+  r15: 0n,
+  rip: 0n,
+  rflags: 0n,
+};
+
 const REG_NAMES: readonly (keyof KvmRegs)[] = [
   'rax',
   'rcx',
@@ -90,22 +112,7 @@ const REG_NAMES: readonly (keyof KvmRegs)[] = [
 /** KVM_GET_REGS */
 export function kvmGetRegs(vcpu: X86Vcpu): KvmRegs {
   const regs: KvmRegs = {
-    rax: 0n,
-    rbx: 0n,
-    rcx: 0n,
-    rdx: 0n,
-    rsi: 0n,
-    rdi: 0n,
-    rsp: 0n,
-    rbp: 0n,
-    r8: 0n,
-    r9: 0n,
-    r10: 0n,
-    r11: 0n,
-    r12: 0n,
-    r13: 0n,
-    r14: 0n,
-    r15: 0n,
+    ...CLEAR_REGS,
     rip: kvmRipRead(vcpu),
     rflags: BigInt(vcpu.kvm.ops.getRflags(vcpu)),
   };

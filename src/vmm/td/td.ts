@@ -14,14 +14,13 @@ import {
 } from '../../kvm/x86/uapi_tdx.ts';
 import { PAGE_SIZE } from '../../util/address.ts';
 import { SoftvtError } from '../../util/errors.ts';
-import { sumExitCounts } from '../exit-reasons.ts';
 import { guestCpuid } from '../guest-cpuid.ts';
 import type { GuestEnd } from '../guest-end.ts';
 import type { GuestConfig } from '../guest-run.ts';
-import { expectOk, type VmmVcpu, type VmmVm } from '../kvm-api.ts';
+import { expectOk, type VmmVm } from '../kvm-api.ts';
 import { doMmio } from '../pc/io.ts';
-import { runVcpu } from '../run-loop.ts';
 import type { StateHash } from '../state-hash.ts';
+import { VcpuGroup } from '../vcpu-group.ts';
 import type { RunnableGuest, VmSurroundings } from '../vm.ts';
 import { TdBoard } from './board.ts';
 import { answerHypercall, answerTdx, fatalError, NO_QUOTE_SERVICE } from './calls.ts';
@@ -50,8 +49,7 @@ export class TrustDomain implements RunnableGuest {
   readonly #vm: VmmVm;
   readonly #memory: TdMemory;
   readonly #board: TdBoard;
-  readonly #vcpus: VmmVcpu[] = [];
-  #end: GuestEnd | undefined;
+  readonly #group: VcpuGroup = new VcpuGroup();
   /** Timers of the devices may outlive the TD by a moment. */
   #closed = false;
 
@@ -92,34 +90,22 @@ export class TrustDomain implements RunnableGuest {
     });
   }
 
-  async run(): Promise<GuestEnd> {
+  run(): Promise<GuestEnd> {
     const { host, console } = this.#surroundings;
-    await Promise.all(
-      this.#vcpus.map((vcpu, index) =>
-        runVcpu({
-          vcpu,
-          index,
-          ports: this.#board.ports,
-          console,
-          hold: () => host.sched.hold(),
-          end: (end) => this.stop(end),
-          ended: () => this.#end !== undefined,
-          special: (exit, errno) => this.#special(exit, errno, index),
-        }),
-      ),
-    );
-    console.flush();
-    return this.#end ?? { reason: 'halted' };
+    return this.#group.run({
+      host,
+      ports: this.#board.ports,
+      console,
+      special: (exit, errno, index) => this.#special(exit, errno, index),
+    });
   }
 
   stop(end: GuestEnd): void {
-    if (this.#end !== undefined) return;
-    this.#end = end;
-    for (const vcpu of this.#vcpus) vcpu.stop();
+    this.#group.stop(end);
   }
 
   exitCounts(): number[] {
-    return sumExitCounts(this.#vcpus);
+    return this.#group.exitCounts();
   }
 
   /** KVM's side of it. */
@@ -197,13 +183,13 @@ export class TrustDomain implements RunnableGuest {
       const entries = tdVcpuCpuid(guestCpuid(supported, { apicId: id, cpus, tscDeadline: true }));
       expectOk('KVM_SET_CPUID2', vcpu.setCpuid2(entries));
       expectOk('KVM_TDX_INIT_VCPU', vcpu.memoryEncryptOp({ id: KVM_TDX_INIT_VCPU, data: BigInt(hob) }));
-      this.#vcpus.push(vcpu);
+      this.#group.vcpus.push(vcpu);
     }
   }
 
   /** Adds a region's pages and, if it is to be, measures them. */
   #add({ gpa, data, measured }: TdRegion): void {
-    const vcpu = this.#vcpus[0]!;
+    const vcpu = this.#group.vcpus[0]!;
     for (let at = 0; at < data.length; at += PIECE) {
       const piece = data.subarray(at, at + PIECE);
       this.#memory.withSource(piece, (sourceAddr) =>
@@ -222,7 +208,7 @@ export class TrustDomain implements RunnableGuest {
   /** Maps memory that the td-shim will accept page by page: an exit for each would take longer. */
   #map(gpa: number, size: number): void {
     const range = { gpa, size, flags: 0n };
-    while (range.size > 0) expectOk('KVM_PRE_FAULT_MEMORY', this.#vcpus[0]!.preFaultMemory(range));
+    while (range.size > 0) expectOk('KVM_PRE_FAULT_MEMORY', this.#group.vcpus[0]!.preFaultMemory(range));
   }
 
   /** The exits that only TDs have, or that mean something else in one. */
