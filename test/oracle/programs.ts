@@ -45,7 +45,7 @@ export class Programs {
     }
     const inMemory = letter === 'M' || row.form === 'mem' || ('EWQ'.includes(letter) && this.#below(3) === 0);
     if (inMemory && row.form !== 'reg') {
-      const disp = (this.#below(128) - 64) * 16;
+      const disp = (this.#below(128) - 64) * 16 * (size === 'qq' ? 2 : 1);
       return { kind: 'memory', memory: { base: BASE, index: -1, scale: 0, disp, ripRelative: false, segment: 3 } };
     }
     const high = size === 'b' && 'EGZ'.includes(letter) && this.#below(4) === 0;

@@ -39,6 +39,7 @@ const SIZES: Readonly<Record<string, number>> = {
   tword: 80,
   oword: 128,
   xmmword: 128,
+  ymmword: 256,
 };
 const SEGMENTS = ['es', 'cs', 'ss', 'ds', 'fs', 'gs'];
 
@@ -62,6 +63,7 @@ function registerNames(): Map<string, Register> {
   }
   for (let n = 0; n < 16; n++) {
     add(`xmm${n}`, 'xmm', n, 128);
+    add(`ymm${n}`, 'xmm', n, 256);
     add(`cr${n}`, 'control', n, 64);
     add(`dr${n}`, 'debug', n, 64);
   }
@@ -78,7 +80,7 @@ const REGISTERS = registerNames();
 export function parseOperand(text: string, names: Names): ParsedOperand {
   let rest = text.trim();
   let size = 0;
-  const keyword = /^(byte|word|dword|qword|tword|oword|xmmword)(\s+ptr)?(?=[\s[])/i.exec(rest);
+  const keyword = /^(byte|word|dword|qword|tword|oword|xmmword|ymmword)(\s+ptr)?(?=[\s[])/i.exec(rest);
   if (keyword !== null) {
     size = SIZES[keyword[1]!.toLowerCase()]!;
     rest = rest.slice(keyword[0].length).trim();

@@ -24,6 +24,7 @@ const FILES: Readonly<Record<string, string>> = {
   Z: 'gpr',
   B: 'gpr',
   V: 'xmm',
+  L: 'xmm',
   W: 'xmm',
   U: 'xmm',
   H: 'xmm',
@@ -165,6 +166,8 @@ function fitOperand(
           : null;
       if (FILES[spec.letter] !== operand.file) return null;
       if (operand.file === 'gpr' && operand.width !== width) return null;
+      // XMM registers stand for scalars of any width; YMM registers for nothing else.
+      if (operand.file === 'xmm' && (operand.width === 256) !== (width === 256)) return null;
       return { kind: 'register', register: operand.register, high: operand.high };
     }
     case 'memory': {
