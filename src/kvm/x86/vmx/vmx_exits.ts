@@ -4,7 +4,6 @@
  * @upstream arch/x86/kvm/vmx/vmx.c kvm_vmx_exit_handlers[], handle_*()
  */
 
-import { PRIMARY } from '../../../machine/vtx/controls.ts';
 import type { Gpa } from '../../../util/address.ts';
 import { trace } from '../../../util/trace.ts';
 import { kvmMakeRequest } from '../../virt/kvm_host.ts';
@@ -15,17 +14,7 @@ import {
   KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
 } from '../../virt/kvm_run.ts';
 import { kvmEmulateCpuid } from '../cpuid.ts';
-import {
-  kvmCompleteInsnGp,
-  kvmEmulateXsetbv,
-  kvmGetCr8,
-  kvmLmsw,
-  kvmSetCr0,
-  kvmSetCr3,
-  kvmSetCr4,
-  kvmSetCr8,
-} from '../cr.ts';
-import { kvmGetDr, kvmSetDr } from '../debugregs.ts';
+import { kvmEmulateXsetbv } from '../cr.ts';
 import { kvmEmulateInstruction } from '../emulate.ts';
 import {
   AC_VECTOR,
@@ -34,7 +23,6 @@ import {
   GP_VECTOR,
   kvmInjectGp,
   kvmInjectPageFault,
-  kvmQueueException,
   kvmQueueExceptionE,
   kvmQueueExceptionP,
   PF_VECTOR,
@@ -43,24 +31,15 @@ import {
 import { kvmEmulateHalt, kvmEmulateMonitor, kvmEmulateMwait } from '../halt.ts';
 import { kvmEmulateHypercall } from '../hypercall.ts';
 import { kvmHandleInvpcid } from '../invpcid.ts';
-import { lapicInKernel } from '../irqchip_mode.ts';
-import {
-  is64BitMode,
-  kvmReadCr0Bits,
-  kvmReadCr3,
-  kvmRegisterReadRaw,
-  kvmRegisterWriteRaw,
-  kvmRipRead,
-} from '../kvm_cache_regs.ts';
+import { kvmRegisterReadRaw, kvmRipRead } from '../kvm_cache_regs.ts';
 import { KVM_REQ_EVENT, type X86Vcpu } from '../kvm_host.ts';
 import { kvmHandleMmioMisconfig } from '../mmu/mmu.ts';
 import { kvmEmulateRdmsr, kvmEmulateWrmsr } from '../msr.ts';
 import { kvmFastPio } from '../pio.ts';
 import { kvmSkipEmulatedInstruction } from '../skip.ts';
 import { vmxHandleEptViolationCommon } from './common.ts';
-import { controlsClearbit, toVmx, vmxGetExitQual, vmxGetIntrInfo } from './vcpu_vmx.ts';
+import { toVmx, vmxGetExitQual, vmxGetIntrInfo } from './vcpu_vmx.ts';
 import {
-  CPU_BASED_VM_EXEC_CONTROL,
   EXIT_REASON_APIC_ACCESS,
   EXIT_REASON_APIC_WRITE,
   EXIT_REASON_CPUID,
@@ -122,15 +101,12 @@ import {
 } from './vmcs.ts';
 import { handleApicAccess, handleApicEoiInduced, handleApicWrite } from './vmx_apicv.ts';
 import { vmxHandleInterruptWindow, vmxHandleNmiWindow, vmxSetNmiMask } from './vmx_events.ts';
+import { handleCr, handleDr, handleUd } from './vmx_register_exits.ts';
 
 type Handler = (vcpu: X86Vcpu) => number;
 
 const goOn: Handler = () => 1;
 const handleNothing: Handler = (vcpu) => kvmSkipEmulatedInstruction(vcpu);
-function handleUd(vcpu: X86Vcpu): number {
-  kvmQueueException(vcpu, UD_VECTOR);
-  return 1;
-}
 
 const gpa = (vcpu: X86Vcpu): Gpa => Number(vmcsRead64(toVmx(vcpu).v, GUEST_PHYSICAL_ADDRESS));
 
@@ -196,81 +172,6 @@ function handleIo(vcpu: X86Vcpu): number {
   vcpu.stat.io_exits++;
   if (qualification & 16) return kvmEmulateInstruction(vcpu);
   return kvmFastPio(vcpu, ((qualification & 7) + 1) as 1 | 2 | 4, qualification >>> 16, (qualification & 8) !== 0);
-}
-
-/** @upstream handle_cr() */
-function handleCr(vcpu: X86Vcpu): number {
-  const qualification = Number(vmxGetExitQual(vcpu));
-  const cr = qualification & 15;
-  const reg = (qualification >>> 8) & 15;
-  switch ((qualification >>> 4) & 3) {
-    case 0: {
-      const raw = kvmRegisterReadRaw(vcpu, reg);
-      const value = is64BitMode(vcpu) ? raw : raw & 0xffff_ffffn;
-      trace.kvm_cr?.(true, cr, value);
-      switch (cr) {
-        case 0:
-          return kvmCompleteInsnGp(vcpu, kvmSetCr0(vcpu, value));
-        case 3:
-          return kvmCompleteInsnGp(vcpu, kvmSetCr3(vcpu, value));
-        case 4:
-          return kvmCompleteInsnGp(vcpu, kvmSetCr4(vcpu, value));
-        case 8: {
-          const failed = kvmSetCr8(vcpu, value);
-          const result = kvmCompleteInsnGp(vcpu, failed);
-          if (lapicInKernel(vcpu) || failed) return result;
-          vcpu.run.setPlainExit({ kind: 'set-tpr', exitReason: 11 });
-          return 0;
-        }
-        default:
-          return handleUd(vcpu);
-      }
-    }
-    case 1:
-      if (cr === 3) {
-        const value = kvmReadCr3(vcpu);
-        kvmRegisterWriteRaw(vcpu, reg, value);
-        trace.kvm_cr?.(false, 3, value);
-      } else {
-        kvmRegisterWriteRaw(vcpu, reg, BigInt(kvmGetCr8(vcpu)));
-      }
-      return kvmSkipEmulatedInstruction(vcpu);
-    case 2: {
-      // CLTS
-      const cr0 = kvmReadCr0Bits(vcpu, 0xffff_ffff) & ~8;
-      return kvmCompleteInsnGp(vcpu, kvmSetCr0(vcpu, BigInt(cr0 >>> 0)));
-    }
-    default: {
-      // LMSW
-      kvmLmsw(vcpu, qualification >>> 16);
-      return kvmSkipEmulatedInstruction(vcpu);
-    }
-  }
-}
-
-/** The first access makes debug registers the guest's until the vCPU leaves the CPU. @upstream handle_dr() */
-function handleDr(vcpu: X86Vcpu): number {
-  const vmx = toVmx(vcpu);
-  const qualification = Number(vmxGetExitQual(vcpu));
-  const dr = qualification & 7;
-  const CR4_DE = 8;
-  if ((dr === 4 || dr === 5) && vcpu.arch.cr4 & CR4_DE) return handleUd(vcpu);
-  if (vcpu.kvm.ops.getCpl(vcpu) !== 0) {
-    kvmInjectGp(vcpu);
-    return 1;
-  }
-  if (vcpu.arch.guestDebug === 0) {
-    controlsClearbit(vmx, CPU_BASED_VM_EXEC_CONTROL, PRIMARY.MOV_DR);
-    vcpu.arch.debugRegsWontExit = true;
-    // The instruction runs again, natively, with the guest's registers loaded.
-    return 1;
-  }
-  const reg = (qualification >>> 8) & 15;
-  if (qualification & 16) {
-    kvmRegisterWriteRaw(vcpu, reg, kvmGetDr(vcpu, dr));
-    return kvmSkipEmulatedInstruction(vcpu);
-  }
-  return kvmCompleteInsnGp(vcpu, kvmSetDr(vcpu, dr, kvmRegisterReadRaw(vcpu, reg)) ? 0 : 1);
 }
 
 /** @upstream handle_ept_violation() */
