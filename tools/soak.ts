@@ -3,7 +3,7 @@
  * guest's time. A run is clean when every stressor ended without a failure, the kernel complained of nothing and the guest
  * powered off. Exit code 1 when one was not, 2 where the workload cannot be had.
  *
- *   npm run soak [-- --seconds 600] [--type vm|td|both] [--cpus 4] [--kernel 6.12-cloud] [--stressors "--cpu 4 …"]
+ *   npm run soak [-- --seconds 600] [--type vm|td|both] [--cpus 4] [--kernel 6.12-cloud] [--stressors="--cpu 4 …"]
  */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
