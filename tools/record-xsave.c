@@ -1,17 +1,17 @@
 /*
  * Runs FXSAVE and the XSAVE family on the real processor.
  *
- * Standard input: cases of 1216 bytes, all little-endian:
- *   0  area to restore from (576)   576  area to save into (576)
- *   1152  restore mask  1156  save mask  1160  kind: 0 XSAVE 1 XSAVEOPT 2 XSAVEC 3 FXSAVE  1164  with REX.W
- * Standard output: for each case the area saved into (576).
+ * Standard input: cases of 1728 bytes, all little-endian:
+ *   0  area to restore from (832)   832  area to save into (832)
+ *   1664  restore mask  1668  save mask  1672  kind: 0 XSAVE 1 XSAVEOPT 2 XSAVEC 3 FXSAVE  1676  with REX.W
+ * Standard output: for each case the area saved into (832).
  */
 #include <stdint.h>
 #include <string.h>
 #include <unistd.h>
 
 struct input {
-  uint8_t from[576], to[576];
+  uint8_t from[832], to[832];
   uint32_t restore, save, kind, wide, unused[12];
 };
 
@@ -32,8 +32,8 @@ static int take(void *data, size_t size) {
 
 int main(void) {
   while (take(&in, sizeof in)) {
-    memcpy(from, in.from, 576);
-    memcpy(to, in.to, 576);
+    memcpy(from, in.from, 832);
+    memcpy(to, in.to, 832);
     asm volatile("xsave64 (%0)" ::"r"(own), "a"(-1), "d"(-1) : "memory");
     asm volatile(
         "mov $-1, %%eax; mov $-1, %%edx; xrstor64 (%[initial])\n"
@@ -53,7 +53,7 @@ int main(void) {
         [from] "r"(from), [to] "r"(to), [own] "r"(own), [restore] "r"(in.restore), [save] "r"(in.save),
         [kind] "r"(in.kind), [wide] "r"(in.wide)
         : "eax", "edx", "memory", "cc");
-    if (write(1, to, 576) != 576) return 1;
+    if (write(1, to, 832) != 832) return 1;
   }
   return 0;
 }

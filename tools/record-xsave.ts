@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AREA_BYTES, fnv1a, xsaveCase } from '../src/machine/system/xsave-cases.ts';
 
-const INPUT_BYTES = 1216;
+const INPUT_BYTES = 1728;
 const count = Number(process.argv[2] ?? 64);
 const directory = mkdtempSync(join(tmpdir(), 'record-xsave-'));
 try {

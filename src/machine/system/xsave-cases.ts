@@ -1,7 +1,9 @@
-/** Cases of saving and restoring x87 and SSE state, by seed: what was recorded on a real processor, and the test of it. */
+/** Cases of saving and restoring x87, SSE and AVX state, by seed: what was recorded on a real processor, and the test of it. */
 import { Random } from '../../util/random.ts';
 
-export const AREA_BYTES = 576;
+export const AREA_BYTES = 832;
+/** Where the AVX component lies. */
+const YMM_AT = 576;
 export const XSAVE_KINDS: readonly string[] = ['XSAVE', 'XSAVEOPT', 'XSAVEC', 'FXSAVE'];
 
 export interface XsaveCase {
@@ -26,14 +28,15 @@ export function xsaveCase(seed: number): XsaveCase {
   const random = new Random(seed);
   const from = new Uint8Array(AREA_BYTES);
   for (let i = 0; i < 416; i++) from[i] = random.below(256);
+  for (let i = YMM_AT; i < AREA_BYTES; i++) from[i] = random.below(256);
   const view = new DataView(from.buffer);
   view.setBigInt64(8, BigInt.asIntN(48, view.getBigInt64(8, true)), true);
   view.setUint32(24, random.below(3) === 0 ? 0x1f80 : random.below(0x10000), true);
-  view.setUint32(512, random.below(3) === 0 ? random.below(4) : 3, true);
-  if (random.below(4) === 0) view.setBigUint64(520, (1n << 63n) | 3n, true);
-  const to = new Uint8Array(AREA_BYTES).fill(0xa5, 0, 512);
-  to[512] = random.below(4);
-  const mask = (): number => (random.below(3) === 0 ? random.below(4) : 3);
+  view.setUint32(512, random.below(3) === 0 ? random.below(8) : 7, true);
+  if (random.below(4) === 0) view.setBigUint64(520, (1n << 63n) | 7n, true);
+  const to = new Uint8Array(AREA_BYTES).fill(0xa5, 0, 512).fill(0xa5, YMM_AT);
+  to[512] = random.below(8);
+  const mask = (): number => (random.below(3) === 0 ? random.below(8) : 7);
   return { from, to, restore: mask(), save: mask(), kind: seed % 4, wide: random.below(2) === 1 };
 }
 

@@ -14,7 +14,7 @@ function saved(seed: number): Uint8Array {
   const { from, to, restore, save, kind, wide } = xsaveCase(seed);
   const t = new TestProcessor().longMode();
   const { p, machine } = t;
-  p.xcr0 = 3n;
+  p.xcr0 = 7n;
   machine.memory.writeBytes(FROM, from);
   machine.memory.writeBytes(TO, to);
   const run = (code: string, area: number, mask: number) => {
@@ -23,7 +23,7 @@ function saved(seed: number): Uint8Array {
     p.setGpr(2, 0n);
     expect(t.outcome(wide ? `48 ${code}` : code)).toBe('done');
   };
-  run(XRSTOR, ZEROS, 3);
+  run(XRSTOR, ZEROS, 7);
   run(XRSTOR, FROM, restore);
   run(SAVE[kind]!, TO, save);
   return machine.memory.readBytes(TO, AREA_BYTES);
