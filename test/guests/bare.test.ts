@@ -184,7 +184,7 @@ describe('without firmware', () => {
       const images = await files('memtest86+');
       if (typeof images === 'string') return skip(images);
       const append = 'console=ttyS0,115200 nopause';
-      const run = ['run', '--type', 'bare', '--kernel', images[0]!, '--append', append, '--timeout', '900'];
+      const run = ['run', '--type', 'bare', '--kernel', images[0]!, '--append', append, '--timeout', '1500'];
       let passed = false;
       const result = await softvt([...run, '--memory', '64M', '--cpus', '2'], {
         onOutput: (stdout, _, __, interrupt) => {
@@ -196,6 +196,6 @@ describe('without firmware', () => {
       expect(passed).toBe(true);
       expect(result.stdout).toContain('SMP: 2T (PAR)');
     },
-    20 * MINUTES,
+    30 * MINUTES,
   );
 });

@@ -8,6 +8,7 @@ import { SoftvtError } from '../../util/errors.ts';
 import { ByteWriter } from '../byte-writer.ts';
 import { COM1_PORT, HIGH_RAM } from '../layout.ts';
 import { E820_RAM } from '../memory-map.ts';
+import { addAcpiFiles } from './acpi-files.ts';
 
 /** The MMIO hole below 4 GiB has room for local APICs and IOAPICs beside it. */
 const MOST_ROM = 16 * HIGH_RAM;
@@ -44,6 +45,7 @@ export function attachFirmwareDevices(ports: PortBus, cpus: number, memorySize: 
   config.file('etc/e820', new ByteWriter().u64(0, memorySize).u32(E820_RAM).finish());
   // There is no display: text goes to COM1.
   config.numberFile('etc/sercon-port', COM1_PORT);
+  addAcpiFiles(config, cpus);
   config.attach(ports);
   return pci;
 }
