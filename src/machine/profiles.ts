@@ -2,7 +2,8 @@
  * Processor models: which processor the machine pretends to be, and what it offers.
  *
  * The features are exactly those that the instruction tables and the system parts implement. Family and model are a
- * server's whose flags are a superset, since kernels pick timers, idle states and mitigations by model. ERMS and FSRM are
+ * server's whose flags are a superset, since kernels pick timers, idle states and mitigations by model, and a server's that
+ * has no AVX-512 either: compilers' run-time support takes that for granted on the models that have it. ERMS and FSRM are
  * not offered: here a REP MOVSQ is eight times as fast as the REP MOVSB that kernels would use instead.
  */
 import { featureBit } from './cpuid/features.ts';
@@ -50,10 +51,10 @@ for (const name of tdxHostFeatures) featureBit(name);
 const server = {
   vendor: 'GenuineIntel',
   family: 6,
-  model: 0x8f,
-  stepping: 8,
+  model: 0xaf,
+  stepping: 3,
   brand: 'softvt virtual processor @ 1.00GHz',
-  microcodeRevision: 0x2b000643,
+  microcodeRevision: 0x03000362,
   physicalAddressBits: 52,
   linearAddressBits: 48,
   crystalHz: 25_000_000,

@@ -36,7 +36,7 @@ describe('RESET', () => {
     expect([p.dr6, p.dr7, p.dr[1]]).toEqual([0xffff0ff0, 0x400, 0n]);
     expect(p.gdtr).toEqual({ base: 0n, limit: 0xffff });
     expect(p.gpr(RAX)).toBe(0n);
-    expect(p.gpr(RDX)).toBe(0x806f8n);
+    expect(p.gpr(RDX)).toBe(0xa06f3n);
     expect([p.read32(MXCSR), p.read16(FCW), p.read8(FTAG)]).toEqual([0x1f80, 0x40, 0xff]);
     expect(p.xmm(3)[0]).toBe(0);
     expect(p.msrs.get(0xc000_0082) ?? 0n).toBe(0n);
