@@ -67,6 +67,19 @@ describe('MMIO that user space serves', () => {
       'write 20000018/8 1112131415161718',
     ]);
   });
+  test('32 bytes of a YMM register are four', async () => {
+    // CR4.OSXSAVE, XCR0 = 7, VMOVDQU ymm0, [rdi], VMOVDQU [rdi + 32], ymm0
+    const enable = '0f 20 e0 48 0d 00 00 04 00 0f 22 e0 31 c9 31 d2 b8 07 00 00 00 0f 01 d1';
+    const answers = ['0102030405060708', '1112131415161718', '2122232425262728', '3132333435363738'];
+    const { seen } = await run(`${enable} c5 fe 6f 07 c5 fe 7f 47 20`, { answers });
+    expect(seen).toEqual([
+      'read 20000000/8',
+      'read 20000008/8',
+      'read 20000010/8',
+      'read 20000018/8',
+      ...answers.map((bytes, i) => `write ${(0x2000_0020 + i * 8).toString(16)}/8 ${bytes}`),
+    ]);
+  });
   test('a store across the end of RAM writes both', async () => {
     const { seen, lab } = await run('48 89 07', {
       regs: { rax: 0x8877_6655_4433_2211n, rdi: BigInt(RAM_SIZE - 4) },

@@ -25,7 +25,7 @@ import {
   STACK_MASK,
   STATE,
   TSC_AUX,
-  XMM,
+  YMM_HIGH,
 } from '../../machine/engine/layout.ts';
 import { STATUS_FLAGS } from '../../machine/processor.ts';
 import { guestFpu } from './fpu.ts';
@@ -68,7 +68,7 @@ const isFpu = (address: number): boolean =>
   (address >= FCW && address < FOP + 2) ||
   (address >= FIP && address < FDP + 8) ||
   (address >= MXCSR && address < MXCSR + 4) ||
-  (address >= FPR && address < XMM + 256);
+  (address >= FPR && address < YMM_HIGH + 256);
 
 /** An instruction wants a word of the state block that KVM does not keep: it cannot be emulated. */
 export class UnknownState extends Error {
