@@ -50,7 +50,8 @@ describe('KVM_TDX_CAPABILITIES', () => {
     const data = capabilities(256);
     expect(fresh().memoryEncryptOp({ id: 0, data })).toBe(0);
     expect(data.supportedAttrs).toBe(TDX_TD_ATTR_SEPT_VE_DISABLE);
-    expect(data.supportedXfam).toBe(3n);
+    // x87, SSE and AVX.
+    expect(data.supportedXfam).toBe(7n);
     expect(data.userTdvmcallinfo1R11).toBe(2n);
     expect(data.cpuid.nent).toBe(data.cpuid.entries.length);
     const width = data.cpuid.entries.find((entry) => entry.function === 0x8000_0008)!;
@@ -70,7 +71,7 @@ describe('KVM_TDX_INIT_VM', () => {
   const refused: readonly [string, Partial<KvmTdxInitVm>, number][] = [
     ['a debug TD', { attributes: TDX_TD_ATTR_DEBUG }, -EINVAL],
     ['an unknown attribute', { attributes: 1n << 40n }, -EINVAL],
-    ['XFAM beyond what is supported', { xfam: 0x7n }, -EINVAL],
+    ['XFAM beyond what is supported', { xfam: 0xe7n }, -EINVAL],
     ['no leaf 80000008', { cpuid: [] }, -EINVAL],
     ['a width of 47 bits', { cpuid: [sizes(47)] }, -EINVAL],
     ['52 bits without 5-level EPT', { cpuid: [sizes(52)] }, -EINVAL],

@@ -1,8 +1,13 @@
 /** A hand-written guest in a TD, made and run by raw SEAMCALLs: what it sees of the processor. */
+
 import { beforeEach, describe, expect, test } from 'vitest';
+import { PROFILES, signatureOf } from '../../src/machine/profiles.ts';
 import { caught, END_CALL, ended, guest, REASON_TDCALL, result } from './guest-lab.ts';
 import { END, loadProgram } from './guest-program.ts';
 import { sharedHost, TDG, type Td, type TdHost } from './td-builder.ts';
+
+/** What CPUID leaf 1 says the processor is. */
+const SIGNATURE = BigInt(signatureOf(PROFILES['tdx-host']));
 
 let host: TdHost;
 beforeEach(() => {
@@ -31,7 +36,7 @@ describe('a virtual processor', () => {
   test('starts with RCX and R8 as given, RBX the GPA width, RDX the signature, RSI its index', () => {
     const exit = result(host, 'mov r13, r8');
     expect([exit.rbx, exit.rsi, exit.r13, exit.rdi]).toEqual([48n, 0n, 0x1234n, 0n]);
-    expect(exit.rdx).toBe(0x806f8n);
+    expect(exit.rdx).toBe(SIGNATURE);
   });
 
   test('TDG.VP.INFO says what the TD is', () => {
