@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { DIFFERENCES } from '../src/tdx-module/compared.ts';
 import { GUEST_LEAVES, HOST_LEAVES } from '../src/tdx-module/dispatch.ts';
 import { DOCUMENT, render } from './tdx-module-doc.ts';
 
@@ -14,6 +15,11 @@ test('every leaf has one line, and an offered one its code', () => {
     expect([name, found.length]).toEqual([name, 1]);
     expect([name, found[0]!.includes('(../src/tdx-module/')]).toEqual([name, versions.length > 0]);
   }
+});
+
+test('what is said to be compared is a leaf that is offered', () => {
+  const offered = [...HOST_LEAVES.values(), ...GUEST_LEAVES.values()].filter(({ versions }) => versions.length > 0);
+  expect(Object.keys(DIFFERENCES).filter((name) => !offered.some((leaf) => leaf.name === name))).toEqual([]);
 });
 
 test('the host-side table has the whole 1.5 interface', () => {

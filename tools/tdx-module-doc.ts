@@ -1,11 +1,12 @@
 /**
  * Writes docs/tdx-module.md: every leaf of the TDX module's two interfaces, whether it is there, in which operation states it
- * runs and where its code is; then what nobody could check.
+ * runs, where its code is and how it compares with the published source; then what differs and what nobody could check.
  *
  * `node tools/tdx-module-doc.ts`
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DIFFERENCES, GUEST_MEMORY_DIFFERENCES, SHARED_DIFFERENCES } from '../src/tdx-module/compared.ts';
 import { GUEST_LEAVES, HOST_LEAVES } from '../src/tdx-module/dispatch.ts';
 import { FEATURE_NAMES, MAJOR_VERSION, MINOR_VERSION, UPDATE_VERSION } from '../src/tdx-module/metadata/sys-values.ts';
 import type { GuestLeaf, HostLeaf } from '../src/tdx-module/objects/call.ts';
@@ -44,6 +45,17 @@ function states(number: number): string {
     .join(', ');
 }
 
+/** How a leaf compares with the published source. */
+function verified(name: string): string {
+  const found = DIFFERENCES[name];
+  if (found === undefined) return 'not compared';
+  return found.length === 0 ? 'yes' : `but for ${found.length}`;
+}
+
+/** The differences of the leaves, a line each. */
+const differences = (): string[] =>
+  Object.entries(DIFFERENCES).flatMap(([name, found]) => found.map((what) => `* ${name}: ${what}`));
+
 function rows(leaves: Iterable<HostLeaf | GuestLeaf>, folder: 'tdh' | 'tdg'): string[] {
   const files = filesOf(folder);
   return [...leaves]
@@ -51,13 +63,16 @@ function rows(leaves: Iterable<HostLeaf | GuestLeaf>, folder: 'tdh' | 'tdg'): st
     .map(({ number, name, versions }) => {
       const file = files.get(name);
       const link = file === undefined ? '' : `[${file}](../src/tdx-module/${file})`;
-      if (versions.length === 0) return `| ${number} | ${name} | not offered | | | ${link} |`;
+      if (versions.length === 0) return `| ${number} | ${name} | not offered | | | ${link} | |`;
       const inStates = folder === 'tdh' ? states(number) : '';
-      return `| ${number} | ${name} | yes | ${versions.join(', ')} | ${inStates} | ${link} |`;
+      return `| ${number} | ${name} | yes | ${versions.join(', ')} | ${inStates} | ${link} | ${verified(name)} |`;
     });
 }
 
-const HEADER = ['| # | leaf | offered | versions | operation states | code |', '|---|---|---|---|---|---|'];
+const HEADER = [
+  '| # | leaf | offered | versions | operation states | code | verified |',
+  '|---|---|---|---|---|---|---|',
+];
 
 /** The document. */
 export function render(): string {
@@ -70,8 +85,8 @@ export function render(): string {
     `The module in \`src/tdx-module\` reports version ${version} and the features ${FEATURE_NAMES.join(', ')}. A leaf that is not`,
     'offered answers TDX_OPERAND_INVALID for RAX, as a module without its feature does. "Operation states" are those of the TD',
     `in which the leaf runs (${STATES.map(([name, state]) => `${state} ${name}`).join(', ')}); empty where it does not depend`,
-    'on them. The checks of the leaves offered, and their order, are those of the published source of the TDX module, but for',
-    'what the last section lists.',
+    'on them. "Verified": the checks, their order and the registers were compared with the published source of the TDX module,',
+    'and are the same, or differ as the sections at the end list.',
     '',
     '## Host side: SEAMCALL',
     ...HEADER,
@@ -80,6 +95,19 @@ export function render(): string {
     '## Guest side: TDCALL',
     ...HEADER,
     ...rows(GUEST_LEAVES.values(), 'tdg'),
+    '',
+    '## Differs from the published source',
+    'In every leaf that takes the address of a page:',
+    '',
+    ...SHARED_DIFFERENCES.map((what) => `* ${what}`),
+    '',
+    'In every guest leaf that takes an address in memory, where that does not translate:',
+    '',
+    ...GUEST_MEMORY_DIFFERENCES.map((what) => `* ${what}`),
+    '',
+    'In single leaves; what is said first is the published behaviour:',
+    '',
+    ...differences(),
     '',
     '## Not verified',
     'Known only by what callers expect of the module, recalled from the specifications, or decided here:',
