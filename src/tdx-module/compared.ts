@@ -115,7 +115,7 @@ export const DIFFERENCES: Readonly<Record<string, readonly string[]>> = {
     'RCX must be 0, here it is ignored',
     'Version 0 writes the next identifier and version 1 is refused, here version 1 is the one with it',
   ],
-  'TDG.VP.WR': ['RCX must be 0, here it is ignored'],
+  'TDG.VP.WR': ['RCX must be 0, here it is ignored', 'The CPUID #VE flags take any value, here 0 and 1'],
   'TDG.SYS.RD': [],
   'TDG.SYS.RDALL': [
     'R8: reserved bits are ignored and a wrong element size refused, here the reverse; it is all ones before the page is translated',

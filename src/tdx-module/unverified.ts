@@ -40,14 +40,6 @@ export const UNVERIFIED: readonly Unverified[] = [
     what: 'A read of private memory that the host has overwritten ends the TD that has it (TDX_TD_FATAL), where a processor would take the platform down; pages whose PAMT entry was overwritten cannot be used any more',
     basis: 'decided here',
   },
-  {
-    what: 'Writing TDVPS.PEND_NMI or the CPUID #VE flags with a value other than 0 or 1 is refused',
-    basis: 'recalled',
-  },
-  {
-    what: 'A notification vector or descriptor address of 0 counts as not set when the host turns posted interrupts on',
-    basis: 'decided here',
-  },
   { what: 'VCPU_STATE_DETAILS bit 0: RVI above the processor priority of the virtual APIC page', basis: 'recalled' },
   { what: 'TDCALL with CPL above 0 raises #GP(0) before the module sees it', basis: 'recalled' },
   { what: 'A private KeyID in a page table or EPT outside SEAM is a reserved bit', basis: 'recalled' },
