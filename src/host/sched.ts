@@ -182,10 +182,10 @@ export class Scheduler {
   /** Keeps machine time from jumping while work outside the machine is under way; call the result when it is done. */
   hold(): () => void {
     this.#holds++;
-    let released = false;
+    const hold = { released: false };
     return () => {
-      if (released) return;
-      released = true;
+      if (hold.released) return;
+      hold.released = true;
       this.#holds--;
       this.#idle?.();
     };

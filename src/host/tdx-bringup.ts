@@ -132,11 +132,11 @@ export class TdxBringUp {
   }
 
   #on<T>(cpu: Cpu, fn: () => T): T {
-    let result: T | undefined;
+    const answer: { result?: T } = {};
     this.cpus.smpCallFunctionSingle(cpu, () => {
-      result = fn();
+      answer.result = fn();
     });
-    return result as T;
+    return answer.result as T;
   }
 
   /** @upstream construct_tdmrs() */
@@ -206,12 +206,14 @@ export class TdxBringUp {
     const end = BigInt(tdmr.base + tdmr.size);
     let calls = 0;
     for (let next = 0n; next < end; calls++) {
+      const answer = { rdx: next };
       const rax = patiently(() => {
         const result = tdhSysTdmrInit(this.cpus, tdmr.base);
-        if (result.rax === TDX_SUCCESS) next = result.rdx;
+        answer.rdx = result.rdx;
         return result.rax;
       });
       if (rax !== TDX_SUCCESS) return outcomeOf('TDH.SYS.TDMR.INIT', rax);
+      next = answer.rdx;
       if (calls > tdmr.size / PAGE_SIZE) return { result: -EIO, reason: 'TDH.SYS.TDMR.INIT makes no progress' };
     }
     return OK;

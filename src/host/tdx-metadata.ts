@@ -94,12 +94,12 @@ export class MetadataError {
  * @upstream get_tdx_sys_info()
  */
 export function readTdxSysInfo(read: (field: bigint) => { rax: bigint; r8: bigint }): TdxSysInfo | MetadataError {
-  let failed: MetadataError | null = null;
+  const failures: MetadataError[] = [];
   const field = (id: bigint): bigint => {
-    if (failed !== null) return 0n;
+    if (failures.length > 0) return 0n;
     const { rax, r8 } = read(id);
     if (rax === 0n) return r8;
-    failed = new MetadataError(id, rax);
+    failures.push(new MetadataError(id, rax));
     return 0n;
   };
   const number = (id: bigint): number => Number(field(id));
@@ -138,5 +138,5 @@ export function readTdxSysInfo(read: (field: bigint) => { rax: bigint; r8: bigin
       edx: high32(second),
     });
   }
-  return failed ?? { ...fixed, maxVcpusPerTd, cpuidConfig };
+  return failures[0] ?? { ...fixed, maxVcpusPerTd, cpuidConfig };
 }

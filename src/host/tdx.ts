@@ -81,11 +81,11 @@ export class TdxHost {
   /** CPUs that came online while nobody could initialise them. */
   #enableNewCpus(): TdxStatus {
     for (const cpu of this.#cpus.online) {
-      let status: TdxStatus = ENABLED;
+      const answer: { status: TdxStatus } = { status: ENABLED };
       this.#cpus.smpCallFunctionSingle(cpu, () => {
-        status = this.cpuEnable();
+        answer.status = this.cpuEnable();
       });
-      if (status.result !== 0) return status;
+      if (answer.status.result !== 0) return answer.status;
     }
     return ENABLED;
   }

@@ -37,9 +37,9 @@ const FEATURE_APIC = 1 << 9;
 export function writeMpTable(memory: GuestMemory, cpus: number): void {
   const processors = Math.min(cpus, MOST_PROCESSORS);
   const entries = new ByteWriter();
-  let count = 0;
+  const written = { count: 0 };
   const entry = (type: number): ByteWriter => {
-    count++;
+    written.count++;
     return entries.u8(type);
   };
   for (let id = 0; id < processors; id++) {
@@ -69,7 +69,7 @@ export function writeMpTable(memory: GuestMemory, cpus: number): void {
       .text('SOFTVT', 8, 0x20)
       .text('VM', 12, 0x20)
       .u32(0)
-      .u16(0, count)
+      .u16(0, written.count)
       .u32(LOCAL_APIC_ADDRESS, 0);
   const table = (sum: number): Uint8Array => header(sum).bytes(entries.finish()).finish();
   memory.write(TABLE_ADDRESS, table(checksum(table(0))));

@@ -39,15 +39,12 @@ export interface CpuidWords {
 /** The feature bits of one register of a leaf that KVM can offer on this processor, unsigned. */
 export function kvmCpuCaps(p: Processor, leaf: number, subleaf: number, register: keyof CpuidWords): number {
   const host = cpuid(p, leaf, subleaf)[register];
-  let word = 0;
-  const add = (name: string, also: boolean): void => {
-    const at = featureBit(name);
-    if (at.leaf !== leaf || at.subleaf !== subleaf || at.register !== register) return;
-    if (also || host & (1 << at.bit)) word |= 1 << at.bit;
-  };
-  for (const name of PASSED_ON) add(name, false);
-  for (const name of EMULATED) add(name, true);
-  return word >>> 0;
+  const mask = (names: Iterable<string>): number =>
+    [...names]
+      .map(featureBit)
+      .filter((at) => at.leaf === leaf && at.subleaf === subleaf && at.register === register)
+      .reduce((word, at) => word | (1 << at.bit), 0);
+  return ((mask(PASSED_ON) & host) | mask(EMULATED)) >>> 0;
 }
 
 const bits: Map<string, FeatureBit> = new Map();

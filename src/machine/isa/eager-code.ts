@@ -75,8 +75,13 @@ export class EagerCode extends Code {
     this.#stopped = true;
   }
   override variable<W extends Bits>(initial: Expr<W>): { get(): Expr<W>; set(value: Expr<W>): void } {
-    let now = this.let(initial);
-    return { get: () => now, set: (value) => void (now = this.let(value)) };
+    const cell = { now: this.let(initial) };
+    return {
+      get: () => cell.now,
+      set: (value) => {
+        cell.now = this.let(value);
+      },
+    };
   }
 
   #evaluate(e: Expr): bigint {

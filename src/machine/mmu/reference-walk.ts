@@ -71,13 +71,9 @@ function guestWalk(s: ReferenceState, linear: bigint, access: Kind, user: boolea
   if (s.mode === 'off') return finalTranslation(s, linear, access, true, true, false);
 
   const used: { gpa: bigint; value: bigint }[] = [];
-  let writable = true,
-    userPage = true,
-    executeDisable = false;
+  let executeDisable = false;
   const take = (gpa: bigint, value: bigint): void => {
     used.push({ gpa, value });
-    writable &&= bit(value, 1);
-    userPage &&= bit(value, 2);
   };
   let gpa: bigint;
   if (s.mode === '32') {
@@ -131,6 +127,8 @@ function guestWalk(s: ReferenceState, linear: bigint, access: Kind, user: boolea
     }
   }
 
+  const writable = used.every(({ value }) => bit(value, 1));
+  const userPage = used.every(({ value }) => bit(value, 2));
   let allowed: boolean;
   if (user) {
     allowed = userPage && (access === 'read' || (access === 'write' ? writable : !executeDisable));

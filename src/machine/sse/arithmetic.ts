@@ -92,21 +92,21 @@ for (const [mnemonic, format] of [
     twoOperands(p, insn, format.bits, (a, b) => {
       const env = environmentOf(p);
       const imm = Number(insn.immediate) & 0xff;
-      let sums: readonly bigint[] = a.map((x, i) =>
+      const products: readonly bigint[] = a.map((x, i) =>
         (imm >> (4 + (i & inHalf))) & 1 ? times(env, format, x, b[i]!) : 0n,
       );
-      let kept = 0;
+      const state = { sums: products, kept: 0 };
       const sum = (first: number, second: number): void => {
         if (env.unmasked !== 0) return;
-        kept |= env.flags;
+        state.kept |= env.flags;
         env.flags = 0;
-        const terms = sums;
-        sums = terms.map((_, i) => plus(env, format, terms[i ^ first]!, terms[i ^ second]!));
+        const terms = state.sums;
+        state.sums = terms.map((_, i) => plus(env, format, terms[i ^ first]!, terms[i ^ second]!));
       };
       if (format === S) sum(1, 0);
       sum(0, format === S ? 2 : 1);
-      const result = a.map((_, i) => ((imm >> (i & inHalf)) & 1 ? sums[i]! : 0n));
-      return finish(p, env, () => void writeLanes(p, insn, 0, format.bits, result), kept);
+      const result = a.map((_, i) => ((imm >> (i & inHalf)) & 1 ? state.sums[i]! : 0n));
+      return finish(p, env, () => void writeLanes(p, insn, 0, format.bits, result), state.kept);
     }),
   );
 }

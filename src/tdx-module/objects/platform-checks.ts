@@ -123,11 +123,10 @@ function checkKeys(platform: Platform, p: Processor): bigint | null {
 
 /** Ascending, page-aligned, not empty. */
 function cmrsValid({ cmrs }: Platform): boolean {
-  let end = 0;
-  return cmrs.every(({ base, size }) => {
-    const valid = base >= end && size > 0 && base % 4096 === 0 && size % 4096 === 0;
-    end = base + size;
-    return valid;
+  return cmrs.every(({ base, size }, i) => {
+    const before = cmrs[i - 1];
+    const end = before === undefined ? 0 : before.base + before.size;
+    return base >= end && size > 0 && base % 4096 === 0 && size % 4096 === 0;
   });
 }
 

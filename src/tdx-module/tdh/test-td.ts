@@ -72,12 +72,12 @@ export class TestPlatform {
     this.module.kot = new Kot(SHARED_KEY_IDS, PRIVATE_KEY_IDS);
     this.module.kot.entries[GLOBAL_KEY_ID]!.state = HKID.RESERVED;
     this.module.globalKeyId = GLOBAL_KEY_ID;
+    const pamt: { base: Hpa; size: number }[] = [];
     let at = PAMT_BASE;
-    const pamt = PAMT_SIZES.map((size) => {
-      const area = { base: at, size };
-      for (; at < area.base + size; at += 4096) this.keyed.take(at, GLOBAL_KEY_ID);
-      return area;
-    });
+    for (const size of PAMT_SIZES) {
+      pamt.push({ base: at, size });
+      for (const end = at + size; at < end; at += 4096) this.keyed.take(at, GLOBAL_KEY_ID);
+    }
     const tdmr = new Tdmr({ base: 0, size: GIB }, pamt, [
       { base: PAMT_BASE, size: at - PAMT_BASE },
       { base: RAM, size: GIB - RAM },

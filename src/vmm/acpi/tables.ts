@@ -63,11 +63,11 @@ export function facs(): Uint8Array {
 /** Writes the tables for `cpus` processors and gives the RSDP's address, which a scan of the BIOS area finds as well. */
 export function writeAcpiTables(memory: GuestMemory, cpus: number): number {
   // The RSDP comes first, so that every kind of scan finds it; the FACS wants 64-byte alignment.
-  let next = FIRMWARE_AREA + 0x40;
+  const free = { next: FIRMWARE_AREA + 0x40 };
   const place = (bytes: Uint8Array): number => {
-    const address = next;
+    const address = free.next;
     memory.write(address, bytes);
-    next = Math.ceil((address + bytes.length) / 64) * 64;
+    free.next = Math.ceil((address + bytes.length) / 64) * 64;
     return address;
   };
   const firmware = place(facs());

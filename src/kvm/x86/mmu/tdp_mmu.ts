@@ -187,7 +187,7 @@ export class TdpMmu {
 
   /** Removes every mapping in [start, end). True if something was there, so that TLBs must be flushed. @upstream tdp_mmu_zap_leafs() */
   zap(start: Gfn, end: Gfn): boolean {
-    let flush = false;
+    const found = { flush: false };
     this.#forRange(start, end, (address, gfn, level, spte) => {
       if (spte === SHADOW_NONPRESENT_VALUE) return false;
       const present = isShadowPresentPte(spte);
@@ -196,11 +196,11 @@ export class TdpMmu {
         if (this.#external !== null || gfn < start || gfn + pagesPerHpage(level) > end) return true;
         this.#freeTree(spteAddress(spte), level - 1);
       }
-      flush ||= present;
+      found.flush ||= present;
       this.#zapEntry(address, gfn, level, spte);
       return false;
     });
-    return flush;
+    return found.flush;
   }
 
   /** Empties an entry; what it mapped is taken from the external tables as well. @upstream tdp_mmu_set_spte() */
@@ -221,17 +221,17 @@ export class TdpMmu {
 
   /** Takes write access from every mapping in [start, end); true if TLBs must be flushed. @upstream kvm_tdp_mmu_wrprot_slot() */
   writeProtect(start: Gfn, end: Gfn): boolean {
-    let flush = false;
+    const found = { flush: false };
     this.#forRange(start, end, (address, gfn, level, spte) => {
       if (!isShadowPresentPte(spte)) return false;
       if (level > 1 && !isLargePte(spte)) return true;
       if (spte & EPT_WRITABLE) {
         this.#write(address, gfn, level, spte, spte & ~(EPT_WRITABLE | EPT_DIRTY));
-        flush = true;
+        found.flush = true;
       }
       return false;
     });
-    return flush;
+    return found.flush;
   }
 
   /** Whether an entry was write-protected by KVM alone, so that a write fault may just give write access back. */

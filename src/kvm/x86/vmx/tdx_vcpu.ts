@@ -195,13 +195,13 @@ export function tdvpsWrite(vcpu: X86Vcpu, field: bigint, value: bigint, mask: bi
 export function tdvpsRead(vcpu: X86Vcpu, field: bigint): bigint {
   const { tdvpr } = toTdx(vcpu);
   if (tdvpr === null) return 0n;
-  let value = 0n;
+  const answer = { r8: 0n };
   const rax = tdxRetryBusy(() => {
     const result = tdhVpRd(vcpu.kvm.host.cpus, tdvpr, field);
-    value = result.r8;
+    answer.r8 = result.r8;
     return result.rax;
   });
-  if (rax === TDX_SUCCESS) return value;
+  if (rax === TDX_SUCCESS) return answer.r8;
   tdxBug(vcpu.kvm, `TDH.VP.RD of ${tdxHex(field)}`, rax);
   return 0n;
 }

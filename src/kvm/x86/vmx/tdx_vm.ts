@@ -113,13 +113,13 @@ export function tdxTdInit(td: KvmTdx, params: Hpa): TdInitResult {
 function initCreated(td: KvmTdx, tdr: Hpa, spare: Hpa[], packages: readonly Cpu[], params: Hpa): TdInitResult {
   const { kvm, cpus } = td;
   for (const cpu of packages) {
-    let rax = 0n;
+    const answer = { rax: TDX_SUCCESS };
     cpus.smpCallFunctionSingle(cpu, () => {
-      rax = configureKey(td, tdr);
+      answer.rax = configureKey(td, tdr);
     });
-    if (rax !== TDX_SUCCESS) {
-      kvm.host.log(`kvm: TDH.MNG.KEY.CONFIG failed: ${tdxHex(rax)}`);
-      return failed(tdxStatus(rax) === TDX_RND_NO_ENTROPY ? -EAGAIN : -EIO);
+    if (answer.rax !== TDX_SUCCESS) {
+      kvm.host.log(`kvm: TDH.MNG.KEY.CONFIG failed: ${tdxHex(answer.rax)}`);
+      return failed(tdxStatus(answer.rax) === TDX_RND_NO_ENTROPY ? -EAGAIN : -EIO);
     }
   }
   for (let page = spare[0]; page !== undefined; page = spare[0]) {

@@ -260,7 +260,7 @@ function displacement(parts: Parts, disp: number, size: 2 | 4, needed: boolean, 
 /** The request that encodes a decoded instruction again; the bytes may differ where x86 has several encodings. */
 export function requestOf(insn: Insn): Request {
   const { row, memory } = insn;
-  let immediates = 0;
+  const taken = { immediates: 0 };
   const operands = insn.operands.map((o, i): OperandValue => {
     switch (o.place) {
       case 'memory':
@@ -271,7 +271,7 @@ export function requestOf(insn: Insn): Request {
             : { kind: 'memory', memory };
       case 'immediate':
       case 'immediate64':
-        return { kind: 'immediate', value: immediates++ === 0 ? insn.immediate : BigInt(insn.immediate2) };
+        return { kind: 'immediate', value: taken.immediates++ === 0 ? insn.immediate : BigInt(insn.immediate2) };
       case 'relative':
         return { kind: 'relative', displacement: insn.displacement };
       case 'far':

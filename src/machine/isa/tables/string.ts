@@ -92,15 +92,16 @@ both('LODS', 0xac, {}, (cpu, width) =>
  * a fault in the middle leaves those from before the instruction.
  */
 const compare = (cpu: Cpu, element: () => Recipe): void => {
-  let recipe: Recipe;
+  const last: { recipe?: Recipe } = {};
   cpu.repeat(
     () => {
-      recipe = element();
+      const recipe = element();
+      last.recipe = recipe;
       if (cpu.insn.rep !== 'none') return conditionOn(recipe, cpu.insn.rep === 'rep' ? 4 : 5);
       cpu.setFlags(recipe);
       return null;
     },
-    () => cpu.setFlags(recipe),
+    () => cpu.setFlags(last.recipe!),
   );
 };
 

@@ -66,10 +66,10 @@ const at = (base: bigint, offset: number): bigint => BigInt.asUintN(32, base + B
 /** Reads a TSS; undefined with p.outcome set. */
 export function readTask(p: Processor, base: bigint, wide: boolean): TaskState | undefined {
   const layout = layoutOf(wide);
-  let failed = false;
+  const reading = { failed: false };
   const read = (offset: number, size: number): number => {
-    const value = failed ? undefined : loadLinear(p, at(base, offset), size, true);
-    if (value === undefined) failed = true;
+    const value = reading.failed ? undefined : loadLinear(p, at(base, offset), size, true);
+    if (value === undefined) reading.failed = true;
     return Number(value ?? 0n);
   };
   const { wordSize, eip, registers, selectors, segments, cr3, ldt, trap } = layout;
@@ -82,7 +82,7 @@ export function readTask(p: Processor, base: bigint, wide: boolean): TaskState |
     ldt: read(ldt, 2),
     trap: trap >= 0 && (read(trap, 2) & 1) !== 0,
   };
-  return failed ? undefined : state;
+  return reading.failed ? undefined : state;
 }
 
 /** Whether everything that saveTask writes can be written. @returns DONE, FAULT or VMEXIT */
