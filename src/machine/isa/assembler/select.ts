@@ -1,5 +1,6 @@
 /** Finds the shortest encoding of a mnemonic with parsed operands, among all rows that fit. */
-import { decode, widthOf } from '../decode.ts';
+import { decode } from '../decode.ts';
+import { widthOf } from '../decoding/sizes.ts';
 import type { OperandSpec, Row } from '../row.ts';
 import { rows } from '../row.ts';
 import { encode, type OperandValue, type Request } from './encode.ts';
