@@ -3,13 +3,6 @@
  * and newer ones disagree): where a caller could see another status, register or state. The generated documentation shows it.
  */
 
-/** Differences of every leaf that takes the address of a page. */
-export const SHARED_DIFFERENCES: readonly string[] = [
-  'A page in a reserved area of a TDMR: there TDX_PAGE_METADATA_INCORRECT, here TDX_OPERAND_ADDR_RANGE_ERROR',
-  'A freed page: there its PAMT entry keeps its last owner, as TDH.PHYMEM.PAGE.RDMD shows; here it has none',
-  'A large page: there its PAMT entry is locked too when one of its parts is, here only the entry that rules',
-];
-
 /** Differences of every guest leaf that takes an address in memory where that does not translate. */
 export const GUEST_MEMORY_DIFFERENCES: readonly string[] = [
   'A pending page that may be accepted gives the TD a #VE, here the TD exits',
@@ -44,9 +37,7 @@ export const DIFFERENCES: Readonly<Record<string, readonly string[]>> = {
   'TDH.MR.EXTEND': [],
   'TDH.MR.FINALIZE': [],
   'TDH.MEM.PAGE.ADD': [],
-  'TDH.MEM.PAGE.AUG': [
-    "A range of 2 MiB with the TD's own TDR in it: TDX_OPERAND_BUSY, here TDX_PAGE_METADATA_INCORRECT",
-  ],
+  'TDH.MEM.PAGE.AUG': [],
   'TDH.MEM.PAGE.REMOVE': [],
   'TDH.MEM.PAGE.RELOCATE': ['R8 is compared with the present page without its upper 12 bits, here with them'],
   'TDH.MEM.SEPT.ADD': [
@@ -55,20 +46,15 @@ export const DIFFERENCES: Readonly<Record<string, readonly string[]>> = {
   ],
   'TDH.MEM.SEPT.REMOVE': ['A version that is not there is refused after the state of the module, with registers set'],
   'TDH.MEM.SEPT.RD': [],
-  'TDH.MEM.PAGE.DEMOTE': ['The new table keeps an old BEPOCH', 'An interrupt that waits restarts it, here never'],
-  'TDH.MEM.PAGE.PROMOTE': [
-    'A version that is not there is refused after the state of the module, with registers set',
-    'The large page keeps an old BEPOCH',
-    'The entries of the table are locked one by one as they are checked, here all before',
-    'An interrupt that waits restarts it, here never',
-  ],
+  'TDH.MEM.PAGE.DEMOTE': [],
+  'TDH.MEM.PAGE.PROMOTE': ['A version that is not there is refused after the state of the module, with registers set'],
   'TDH.MEM.RANGE.BLOCK': [],
   'TDH.MEM.RANGE.UNBLOCK': [],
   'TDH.MEM.TRACK': [],
-  'TDH.PHYMEM.PAGE.RDMD': ['A reserved page is described as such'],
+  'TDH.PHYMEM.PAGE.RDMD': [],
   'TDH.PHYMEM.PAGE.RECLAIM': [],
   'TDH.PHYMEM.PAGE.WBINVD': [],
-  'TDH.PHYMEM.CACHE.WB': ['Each call writes something back even where an interrupt waits, here nothing'],
+  'TDH.PHYMEM.CACHE.WB': [],
   'TDH.SYS.INIT': [
     'TDX_RND_NO_ENTROPY, the SMRR lock, the greatest CPUID leaf and the scope of WBINVD are checked; here not',
     'RCX[63:32] is all ones with TDX_INCORRECT_CPUID_VALUE of a leaf without subleaves, here 0',
@@ -101,12 +87,11 @@ export const DIFFERENCES: Readonly<Record<string, readonly string[]>> = {
   'TDG.MR.RTMR.EXTEND': [],
   'TDG.MR.REPORT': [
     'A shared page with suppress-#VE clear gives the TD a #VE, a misconfigured one its own exit; here an exit as EPT violation',
-    'An interrupt that waits restarts it, here never',
   ],
   'TDG.MR.VERIFYREPORT': [],
   'TDG.VP.VEINFO.GET': ['Only VALID is cleared, here the information of the instruction too'],
   'TDG.VP.CPUIDVE.SET': [],
-  'TDG.MEM.PAGE.ACCEPT': ['An interrupt that waits stops it between the 4 KiB parts of 2 MiB, here never'],
+  'TDG.MEM.PAGE.ACCEPT': [],
   'TDG.VM.RD': [
     "The next identifier keeps bits of the caller's that are ignored, and names CPUID rows that are not valid",
   ],

@@ -10,7 +10,7 @@ import type { Hpa } from '../util/address.ts';
 import { dispatchHostCall } from './dispatch.ts';
 import { type LockHook, Locks } from './locks.ts';
 import type { Call } from './objects/call.ts';
-import { Kot, type KotEntry } from './objects/kot.ts';
+import { Kot, type WriteBack } from './objects/kot.ts';
 import { Pamt } from './objects/pamt.ts';
 import { SystemState } from './objects/system-state.ts';
 import type { Tdmr } from './objects/tdmr.ts';
@@ -24,7 +24,7 @@ export interface ModuleHooks {
   lockHeld?: LockHook;
   /** Status with which a call ends before it is looked at; undefined lets it run. */
   fail?: (call: Call) => bigint | undefined;
-  /** Whether an interrupt is pending that a long leaf makes way for. */
+  /** Says, instead of the processor's APIC, whether an interrupt is pending that a long leaf makes way for. */
   interruptPending?: (p: Processor) => boolean;
   /** TDX_FEATURES0 bits that the module lacks. */
   missingFeatures?: bigint;
@@ -41,8 +41,8 @@ export class TdxModule implements SeamFirmware {
   readonly tdmrs: Tdmr[] = [];
   /** Empty until TDH.SYS.INIT. */
   kot: Kot = new Kot(0, 0);
-  /** Write-backs of caches that were interrupted: the HKIDs they are for, by package. */
-  readonly writeBacks: Map<number, readonly KotEntry[]> = new Map();
+  /** Write-backs of caches that were interrupted, by package. */
+  readonly writeBacks: Map<number, WriteBack> = new Map();
   /** The HKID of TDRs and PAMT, from TDH.SYS.CONFIG on. */
   globalKeyId = 0;
   /** Calls by leaf name. */

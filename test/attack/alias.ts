@@ -12,8 +12,8 @@ const FORMS: readonly (readonly [string, (lab: Lab) => bigint, string])[] = [
   ['beyond the physical address width', (lab) => BigInt(lab.page()) + (1n << 52n), INVALID],
   ['with bit 63', (lab) => BigInt(lab.page()) + (1n << 63n), INVALID],
   ['outside every TDMR', () => 1n << 40n, 'TDX_OPERAND_ADDR_RANGE_ERROR'],
-  ['in a hole of the TDMR', () => 0x3000_0000n, 'TDX_OPERAND_ADDR_RANGE_ERROR'],
-  ['in the PAMT', () => 0x100_0000n, 'TDX_OPERAND_ADDR_RANGE_ERROR'],
+  ['in a hole of the TDMR', () => 0x3000_0000n, 'TDX_PAGE_METADATA_INCORRECT'],
+  ['in the PAMT', () => 0x100_0000n, 'TDX_PAGE_METADATA_INCORRECT'],
 ];
 
 const leaves: readonly (readonly [string, string, (lab: Lab, pa: bigint) => string])[] = [

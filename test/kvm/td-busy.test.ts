@@ -32,6 +32,8 @@ test.each(SEEDS)(
     const random = new Random(seed);
     let count = 0;
     lab.tdxModule.hooks.lockHeld = (kind) => {
+      // Nobody on this host works on large pages: their PAMT entries are only ever shared.
+      if (kind === 'pamt2m' || kind === 'pamt1g') return false;
       if (random.below(20) !== 0) return false;
       held.add(kind);
       count++;

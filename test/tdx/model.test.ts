@@ -9,7 +9,7 @@ import { Call } from '../../src/tdx-module/objects/call.ts';
 import { acceptPage } from '../../src/tdx-module/objects/sept-guest.ts';
 import { statusName } from '../../src/tdx-module/status.ts';
 import { type Operands, PAMT, type Result, TestHost } from '../../src/tdx-module/testing/test-host.ts';
-import { Model, PAGE_TYPE } from './model.ts';
+import { type Memory, Model, PAGE_TYPE } from './model.ts';
 
 const MIB = 2 ** 20;
 const LARGE = [4 * MIB, 6 * MIB];
@@ -22,7 +22,7 @@ const PAGES: readonly number[] = [
   LARGE[0]! + 0x3000,
   LARGE[1]! + 0x1f_f000,
 ];
-const NO_PAGES: readonly number[] = [PAMT, POOL_BASE + 0x800, POOL_BASE + 33 * 2 ** 46, 2 ** 31];
+const NO_PAGES: readonly number[] = [PAMT, 0x1000, POOL_BASE + 0x800, POOL_BASE + 33 * 2 ** 46, 2 ** 31];
 const SOURCE = 3 * MIB;
 const TD_PARAMS = SOURCE + 0x1000;
 const HKIDS = [33, 34, 35, 32, 31];
@@ -32,7 +32,11 @@ const CHLDCNT = 0x8010_0003_0000_0004n;
 const EPT_VIOLATION = 'TDX_SUCCESS 0x30';
 const SUCCESS = 'TDX_SUCCESS';
 
-const usable = (pa: number): boolean => pa >= MIB && pa < 32 * MIB && !(pa >= PAMT && pa < PAMT + 4 * MIB + 12288);
+function memory(pa: number): Memory {
+  if (pa >= 1024 * MIB) return 'outside';
+  const reserved = pa < MIB || pa >= 32 * MIB || (pa >= PAMT && pa < PAMT + 4 * MIB + 12288);
+  return reserved ? 'reserved' : 'usable';
+}
 
 /** A TD and a mapping operand. */
 interface Place {
@@ -53,7 +57,7 @@ interface Step {
 
 class Lab {
   readonly host = new TestHost(2).ready();
-  readonly model = new Model((hkid) => hkid >= 32 && hkid < 64, usable);
+  readonly model = new Model((hkid) => hkid >= 32 && hkid < 64, memory);
   calls = 0;
 
   constructor() {
@@ -150,9 +154,10 @@ class Lab {
       `sept_entry ${(k >>> 2) % 2 === 0 ? 1 : 0x20_0001}`,
       `pamt4k ${this.tdvpr(k * 16 + 1)}`,
       `pamt4k ${PAGES[k % PAGES.length]!}`,
+      `pamt2m ${LARGE[k % LARGE.length]!}`,
       'kot 0',
       'wbcache 0',
-    ][k % 10]!;
+    ][k % 11]!;
   }
 
   // ---- steps
@@ -225,7 +230,7 @@ class Lab {
     for (const [tdr, td] of [...this.model.tds]) {
       if (td.life === 'blocked') this.check('MNG.KEY.FREEID', 20, { rcx: tdr }, (m) => m.freeId(tdr));
     }
-    const all = [...this.model.large.keys(), ...this.model.small.keys()];
+    const all = [...this.model.large, ...this.model.small].filter(([, { type }]) => type !== 'NDA').map(([pa]) => pa);
     const isTdr = (pa: number): boolean => this.model.page(pa).type === 'TDR';
     for (const pa of all.filter((page) => !isTdr(page))) this.reclaim(pa);
     for (const pa of all.filter(isTdr)) this.reclaim(pa);

@@ -3,9 +3,17 @@
  * module; each call says what the module must answer, and changes the model if the answer is success.
  */
 
-export type PageType = 'NDA' | 'REG' | 'TDR' | 'TDCX' | 'TDVPR' | 'EPT';
+export type PageType = 'NDA' | 'RSVD' | 'REG' | 'TDR' | 'TDCX' | 'TDVPR' | 'EPT';
 /** The numbers of page types, as TDH.PHYMEM.PAGE.RDMD tells them. */
-export const PAGE_TYPE: Readonly<Record<PageType, number>> = { NDA: 0, REG: 3, TDR: 4, TDCX: 5, TDVPR: 6, EPT: 8 };
+export const PAGE_TYPE: Readonly<Record<PageType, number>> = {
+  NDA: 0,
+  RSVD: 1,
+  REG: 3,
+  TDR: 4,
+  TDCX: 5,
+  TDVPR: 6,
+  EPT: 8,
+};
 
 export type EntryState = 'FREE' | 'NL_MAPPED' | 'NL_BLOCKED' | 'MAPPED' | 'BLOCKED' | 'PENDING' | 'PENDING_BLOCKED';
 /** The numbers of states, as the host is told them. */
@@ -58,6 +66,9 @@ interface Vp {
   index: number;
 }
 
+/** What the TDMRs say of an address. */
+export type Memory = 'usable' | 'reserved' | 'outside';
+
 /** A check failed. */
 class Failure {
   readonly name: string;
@@ -79,6 +90,7 @@ const TD_EPOCH = 169;
 const OP_STATE = 172;
 const KOT = 186;
 const MIB2 = 0x20_0000;
+const GIB = 0x4000_0000;
 const TOP = 3;
 const MAX_VCPUS = 2;
 const sizeOf = (level: number): number => 2 ** (12 + 9 * level);
@@ -90,18 +102,18 @@ export class Model {
   readonly tds: Map<number, Td> = new Map();
   readonly vps: Map<number, Vp> = new Map();
   readonly #privateHkids: (hkid: number) => boolean;
-  readonly #usable: (pa: number) => boolean;
+  readonly #memory: (pa: number) => Memory;
   /** A lock that somebody else holds. */
   held: string | null = null;
   #own: Map<string, 'shared' | 'exclusive'> = new Map();
 
   /**
    * @param privateHkids which HKIDs TDs may have
-   * @param usable which pages a TDMR covers
+   * @param memory which pages a TDMR covers
    */
-  constructor(privateHkids: (hkid: number) => boolean, usable: (pa: number) => boolean) {
+  constructor(privateHkids: (hkid: number) => boolean, memory: (pa: number) => Memory) {
     this.#privateHkids = privateHkids;
-    this.#usable = usable;
+    this.#memory = memory;
   }
 
   /** What the module answers to a call that the model carries out. */
@@ -116,9 +128,15 @@ export class Model {
     }
   }
 
-  /** Page type, owner, size and epoch of blocking. */
+  /** Page type, owner, size and epoch of blocking. What a page's last use left stays. */
   page(pa: number): Page {
-    return this.large.get(pa - (pa % MIB2)) ?? this.small.get(pa) ?? { type: 'NDA', owner: 0, size: 0, bepoch: 0 };
+    if (this.#isLarge(pa)) return this.large.get(pa - (pa % MIB2))!;
+    const unused = this.#memory(pa) === 'reserved' ? 'RSVD' : 'NDA';
+    return this.small.get(pa) ?? { type: unused, owner: 0, size: 0, bepoch: 0 };
+  }
+  #isLarge(pa: number): boolean {
+    const large = this.large.get(pa - (pa % MIB2));
+    return large !== undefined && large.type !== 'NDA';
   }
 
   // ---- checks
@@ -131,11 +149,15 @@ export class Model {
     this.#own.set(key, mode);
     return true;
   }
-  #lockPage(pa: number, operand: number, mode: 'shared' | 'exclusive'): void {
+  #lockPage(pa: number, operand: number, mode: 'shared' | 'exclusive', size: 0 | 1 = 0): void {
     if (pa % 4096 !== 0 || pa >= 2 ** 46) fail('OPERAND_INVALID', operand);
-    if (!this.#usable(pa)) fail('OPERAND_ADDR_RANGE_ERROR', operand);
+    if (this.#memory(pa) === 'outside') fail('OPERAND_ADDR_RANGE_ERROR', operand);
     const base = pa - (pa % MIB2);
-    const locked = this.large.has(base) ? this.#lock('pamt2m', base, mode) : this.#lock('pamt4k', pa, mode);
+    const large = size === 1 || this.#isLarge(pa);
+    const locked =
+      this.#lock('pamt1g', pa - (pa % GIB), 'shared') &&
+      this.#lock('pamt2m', base, large ? mode : 'shared') &&
+      (large || this.#lock('pamt4k', pa, mode));
     if (!locked) fail('OPERAND_BUSY', operand);
   }
   #tdr(pa: number, operand: number, mode: 'shared' | 'exclusive'): Td {
@@ -151,7 +173,7 @@ export class Model {
   }
   #newPage(pa: number, operand: number, size: 0 | 1 = 0): void {
     if (pa % sizeOf(size) !== 0 || pa >= 2 ** 46) fail('OPERAND_INVALID', operand);
-    this.#lockPage(pa, operand, 'exclusive');
+    this.#lockPage(pa, operand, 'exclusive', size);
     for (let page = pa; page < pa + sizeOf(size); page += 4096) {
       if (this.page(page).type !== 'NDA') fail('PAGE_METADATA_INCORRECT', operand);
     }
@@ -215,6 +237,11 @@ export class Model {
 
   #give(pa: number, type: PageType, owner: number, size: 0 | 1 = 0): void {
     (size === 1 ? this.large : this.small).set(pa, { type, owner, size, bepoch: 0 });
+  }
+
+  #free(pa: number, size: 0 | 1): void {
+    const pages = size === 1 ? this.large : this.small;
+    pages.set(pa, { ...pages.get(pa)!, type: 'NDA' });
   }
 
   // ---- TD life cycle
@@ -300,7 +327,7 @@ export class Model {
   reclaim(pa: number): void {
     this.#lockPage(pa, RCX, 'exclusive');
     const page = this.page(pa);
-    if (page.type === 'NDA') fail('PAGE_METADATA_INCORRECT', RCX);
+    if (page.type === 'NDA' || page.type === 'RSVD') fail('PAGE_METADATA_INCORRECT', RCX);
     if (pa % sizeOf(page.size) !== 0) fail('OPERAND_INVALID', RCX);
     if (page.type !== 'TDR' && !this.#lock('pamt4k', page.owner, 'shared')) fail('OPERAND_BUSY', TDR);
     const td = this.tds.get(page.type === 'TDR' ? pa : page.owner)!;
@@ -310,7 +337,7 @@ export class Model {
       this.tds.delete(pa);
     } else td.children -= page.size === 1 ? 512 : 1;
     this.vps.delete(pa);
-    (page.size === 1 ? this.large : this.small).delete(pa);
+    this.#free(pa, page.size);
   }
 
   wbinvd(pa: number): void {
@@ -458,7 +485,7 @@ export class Model {
     this.#allowed(place, 'MAPPED', 'BLOCKED', 'PENDING', 'PENDING_BLOCKED');
     this.#tracked(td, place, this.#lockTarget(place).bepoch);
     place.table.delete(place.index);
-    (level === 1 ? this.large : this.small).delete(place.entry.target);
+    this.#free(place.entry.target, level as 0 | 1);
     td.children -= level === 1 ? 512 : 1;
     return place.entry.target;
   }
@@ -473,7 +500,7 @@ export class Model {
     if (pa === old) fail('OPERAND_INVALID', R8);
     this.#tracked(td, place, this.#lockTarget(place).bepoch);
     this.#newPage(pa, R8);
-    this.small.delete(old);
+    this.#free(old, 0);
     this.#give(pa, 'REG', tdr);
     place.table.set(place.index, { ...unblocked(place.entry), target: pa });
     return old;
@@ -488,7 +515,7 @@ export class Model {
     this.#tracked(td, place, this.#lockTarget(place).bepoch);
     if ([...place.entry.table!.values()].some(({ state }) => state !== 'FREE')) fail('EPT_PAGE_NOT_FREE', RCX);
     place.table.delete(place.index);
-    this.small.delete(place.entry.target);
+    this.#free(place.entry.target, 0);
     td.children--;
     return place.entry.target;
   }
@@ -501,7 +528,8 @@ export class Model {
     this.#tracked(td, place, this.#target(level, place.entry).bepoch);
     this.#newPage(pa, R8);
     const { state, target } = unblocked(place.entry);
-    this.large.delete(target);
+    if (!this.#lock('pamt2m', target, 'exclusive')) fail('OPERAND_BUSY', RCX);
+    this.#free(target, 1);
     const table = new Map<number, Entry>();
     for (let i = 0; i < 512; i++) {
       this.#give(target + i * 4096, 'REG', tdr);
@@ -521,20 +549,22 @@ export class Model {
     this.#tracked(td, place, this.#lockTarget(place).bepoch);
     const table = place.entry.table!;
     for (let i = 0; i < 512; i++) {
-      if (!this.#lock('sept_entry', gpa + i * sizeOf(level - 1) + level - 1, 'exclusive')) fail('OPERAND_BUSY', RCX);
+      const entry = table.get(i) ?? { state: 'FREE', target: 0 };
+      const locked = this.#lock('sept_entry', gpa + i * sizeOf(level - 1) + level - 1, 'exclusive');
+      table.set(i, { ...entry, priority: !locked });
+      if (!locked) fail('OPERAND_BUSY', RCX);
+      const like = table.get(0)!;
+      const fits =
+        i === 0
+          ? (entry.state === 'MAPPED' || entry.state === 'PENDING') && entry.target % sizeOf(level) === 0
+          : entry.state === like.state && entry.target === like.target + i * 4096;
+      if (!fits) fail('EPT_INVALID_PROMOTE_CONDITIONS', RCX);
     }
     const first = table.get(0);
-    const whole =
-      first !== undefined &&
-      (first.state === 'MAPPED' || first.state === 'PENDING') &&
-      first.target % sizeOf(level) === 0 &&
-      Array.from({ length: 512 }, (_, i) => table.get(i)).every(
-        (entry, i) => entry?.state === first.state && entry.target === first.target + i * 4096,
-      );
-    if (!whole) fail('EPT_INVALID_PROMOTE_CONDITIONS', RCX);
-    for (let i = 0; i < 512; i++) this.small.delete(first!.target + i * 4096);
+    if (!this.#lock('pamt2m', first!.target, 'exclusive')) fail('OPERAND_BUSY', RCX);
+    for (let i = 0; i < 512; i++) this.#free(first!.target + i * 4096, 0);
     this.#give(first!.target, 'REG', tdr, 1);
-    this.small.delete(place.entry.target);
+    this.#free(place.entry.target, 0);
     place.table.set(place.index, { state: first!.state, target: first!.target });
     td.children--;
     return place.entry.target;

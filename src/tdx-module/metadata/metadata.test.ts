@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { F } from '../../machine/vtx/field-slots.ts';
 import type { Vmcs } from '../../machine/vtx/vmcs.ts';
-import { BUFFER, RAM, TestHost } from '../testing/test-host.ts';
+import { BUFFER, OUTSIDE, RAM, TestHost } from '../testing/test-host.ts';
 import { contextOf, elementSizeOf, type Field } from './field.ts';
 import { type Party, readMask } from './metadata-table.ts';
 import { elementOf, readElement, writeElement } from './read-element.ts';
@@ -295,7 +295,7 @@ describe('TDH.MNG.RD and TDH.MNG.WR', () => {
       return name;
     };
     expect(host.status(leaf, { rcx: 1 })).toBe('TDX_OPERAND_INVALID 0x1');
-    expect(host.status(leaf, { rcx: RAM })).toBe('TDX_OPERAND_ADDR_RANGE_ERROR 0x1');
+    expect(host.status(leaf, { rcx: OUTSIDE })).toBe('TDX_OPERAND_ADDR_RANGE_ERROR 0x1');
     expect(held('pamt4k', tdr)).toBe('TDX_OPERAND_BUSY 0x1');
     expect(host.status(leaf, { rcx: host.page() })).toBe('TDX_PAGE_METADATA_INCORRECT 0x1');
     expect(held('op_state', tdr)).toBe('TDX_OPERAND_BUSY 0xac');

@@ -8,14 +8,14 @@ import type { Tdvps } from './tdvps.ts';
 
 /** Registers to write at the end; those left undefined keep their value. */
 export interface Outputs {
-  rcx?: bigint;
-  rdx?: bigint;
-  r8?: bigint;
-  r9?: bigint;
-  r10?: bigint;
-  r11?: bigint;
-  r12?: bigint;
-  r13?: bigint;
+  rcx?: bigint | undefined;
+  rdx?: bigint | undefined;
+  r8?: bigint | undefined;
+  r9?: bigint | undefined;
+  r10?: bigint | undefined;
+  r11?: bigint | undefined;
+  r12?: bigint | undefined;
+  r13?: bigint | undefined;
 }
 
 export class Call {
@@ -45,6 +45,11 @@ export class Call {
     this.r9 = p.gpr(R9);
     this.r10 = p.gpr(R10);
     this.r11 = p.gpr(R11);
+  }
+
+  /** Whether an interrupt waits for the processor: leaves that take long make way for it. */
+  get interruptPending(): boolean {
+    return this.module.hooks.interruptPending?.(this.p) ?? this.p.apic.interruptPending;
   }
 
   /** Takes a lock until the end of the call; false if it is busy. */
@@ -79,8 +84,8 @@ export interface HostLeaf extends Leaf {
 }
 
 /**
- * A guest-side interface function. `run` gives RAX, or `null` if the TD exits instead; the instruction is then repeated
- * or completed as the exit says.
+ * A guest-side interface function. `run` gives RAX, or `null` if the TD exits or is interrupted instead; the instruction is
+ * then repeated or completed as the exit says.
  */
 export interface GuestLeaf extends Leaf {
   run(call: GuestCall): bigint | null;

@@ -21,6 +21,13 @@ import { NO_LP, type Tdvps } from './tdvps.ts';
 export const operandInvalid = (operand: number): bigint => status(STATUS.OPERAND_INVALID, operand);
 export const operandBusy = (operand: number): bigint => status(STATUS.OPERAND_BUSY, operand);
 
+/** Makes way for an interrupt with nothing changed: the caller starts again, with the operands it still has. */
+export function interrupted(call: Call): bigint {
+  call.out.rcx = undefined;
+  call.out.rdx = undefined;
+  return status(STATUS.INTERRUPTED_RESTARTABLE);
+}
+
 /** An address that fits and is aligned, KeyID bits included; else OPERAND_INVALID. */
 function physical(value: bigint, operand: number, alignment: number): Hpa | bigint {
   if (value >> BigInt(PHYSICAL_ADDRESS_BITS) !== 0n) return operandInvalid(operand);
@@ -49,13 +56,19 @@ export function sharedPa(value: bigint, operand: number, alignment: number): Hpa
   return isShared(pa) ? pa : operandInvalid(operand);
 }
 
+/** Walks the PAMT to the entry that rules an address, or that of a size: those on the way are locked as shared. */
+function walkPamt(call: Call, pa: Hpa, operand: number, mode: LockMode, size: PageLevel): PamtEntry | bigint {
+  const path = call.module.pamt.path(pa, size);
+  if (path === null) return status(STATUS.OPERAND_ADDR_RANGE_ERROR, operand);
+  const entry = path.at(-1)!;
+  const locked = path.every((each) => call.lock(each.lockKind, each.page, each === entry ? mode : 'shared'));
+  return locked ? entry : operandBusy(operand);
+}
+
 /** Finds and locks the PAMT entry of a page in use. */
 export function lockPage(call: Call, value: bigint, operand: number, mode: LockMode): PamtEntry | bigint {
   const pa = privatePa(value, operand);
-  if (typeof pa === 'bigint') return pa;
-  const entry = call.module.pamt.lookup(pa);
-  if (entry === null) return status(STATUS.OPERAND_ADDR_RANGE_ERROR, operand);
-  return call.lock(entry.lockKind, entry.page, mode) ? entry : operandBusy(operand);
+  return typeof pa === 'bigint' ? pa : walkPamt(call, pa, operand, mode, 0);
 }
 
 /**
@@ -65,12 +78,10 @@ export function lockPage(call: Call, value: bigint, operand: number, mode: LockM
 export function newPage(call: Call, value: bigint, operand: number, size: PageLevel = 0): PamtEntry | bigint {
   const pa = privatePa(value, operand, LEVEL_BYTES[size]!);
   if (typeof pa === 'bigint') return pa;
-  const { pamt } = call.module;
-  const ruling = pamt.lookup(pa);
-  const entry = pamt.entry(pa, size);
-  if (ruling === null || entry === null) return status(STATUS.OPERAND_ADDR_RANGE_ERROR, operand);
-  if (!call.lock(ruling.lockKind, ruling.page, 'exclusive')) return operandBusy(operand);
-  return pamt.isFree(pa, size) ? entry : status(STATUS.PAGE_METADATA_INCORRECT, operand);
+  const entry = walkPamt(call, pa, operand, 'exclusive', size);
+  if (typeof entry === 'bigint') return entry;
+  const free = entry.size === size && entry.pageType === PT.NDA && call.module.pamt.isFree(pa, size);
+  return free ? entry : status(STATUS.PAGE_METADATA_INCORRECT, operand);
 }
 
 /** Finds and locks a TD by its TDR's address. */

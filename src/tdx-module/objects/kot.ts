@@ -13,6 +13,14 @@ export interface KotEntry {
   writeBack: bigint;
 }
 
+/** A write-back of a package's caches. */
+export interface WriteBack {
+  /** The HKIDs it is for. */
+  readonly flushed: readonly KotEntry[];
+  /** Parts of the caches written so far. */
+  done: number;
+}
+
 export class Kot {
   readonly entries: readonly KotEntry[];
   /** The private HKIDs are [first, last]. */

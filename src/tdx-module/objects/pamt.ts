@@ -64,14 +64,18 @@ export class PamtEntry {
 
   /** Gives the page to a TD. @param owner address of the TDR */
   assign(pageType: PageType, owner: Hpa): void {
-    const { keyed } = this.#module.platform;
-    const word = (BigInt(pageType) << 16n) | (BigInt(owner / 4096) << 24n);
-    keyed.write64(this.#at, this.#module.globalKeyId, word);
-    keyed.write64(this.#at + 8, this.#module.globalKeyId, 0n);
+    this.assignKeepingEpoch(pageType, owner);
+    this.bepoch = 0n;
   }
-  /** The page is nobody's again. */
+  /** The same, with the BEPOCH that the page's last use left. */
+  assignKeepingEpoch(pageType: PageType, owner: Hpa): void {
+    const word = (BigInt(pageType) << 16n) | (BigInt(owner / 4096) << 24n);
+    this.#module.platform.keyed.write64(this.#at, this.#module.globalKeyId, word);
+  }
+  /** The page is nobody's again. Its last owner and BEPOCH stay in the entry. */
   free(): void {
-    this.assign(PT.NDA, 0);
+    const { platform, globalKeyId } = this.#module;
+    platform.keyed.write8(this.#at + PAGE_TYPE_BYTE, globalKeyId, PT.NDA);
   }
 
   get lockKind(): LockKind {
@@ -130,44 +134,41 @@ export class Pamt {
     tdmr.initialized = tdmr.next - (tdmr.next % GIB);
   }
 
-  /** Whether an address can be used, and its entries are the module's still. */
-  #isUsable(tdmr: Tdmr, pa: Hpa, bytes: number): boolean {
-    if (!tdmr.isUsable(pa, bytes)) return false;
-    return [0, 1, 2].every((size) => this.#entryIn(tdmr, pa, size as PageLevel).isIntact);
-  }
-
   /**
    * The entry of one size for an address that a TD has; null if the address has no PAMT. If the host wrote over the entry,
    * using it is a machine check and changes nothing.
    */
   entry(pa: Hpa, size: PageLevel): PamtEntry | null {
     const tdmr = this.#tdmrOf(pa);
-    return tdmr?.isUsable(pa, 1) === true ? this.#entryIn(tdmr, pa, size) : null;
+    return tdmr?.isInitialized(pa, 1) === true ? this.#entryIn(tdmr, pa, size) : null;
   }
 
   /**
-   * The entry that rules an address; null if it is in no TDMR, reserved, not initialised yet, or if the host wrote to the
-   * PAMT there: what is not known to be free is not used.
+   * The entries for an address from the one of 1 GiB down to the one that rules it or that of the size asked for. Null if it
+   * is in no TDMR or not initialised yet, or if the host wrote to the PAMT there: what is not known to be free is not used.
    */
-  lookup(pa: Hpa): PamtEntry | null {
+  path(pa: Hpa, size: PageLevel = 0): PamtEntry[] | null {
     const tdmr = this.#tdmrOf(pa);
-    if (tdmr === undefined || !this.#isUsable(tdmr, pa - (pa % 4096), 4096)) return null;
-    for (const size of [2, 1] as const) {
-      const entry = this.#entryIn(tdmr, pa, size);
-      if (entry.pageType !== PT.NDA) return entry;
+    if (tdmr?.isInitialized(pa - (pa % 4096), 4096) !== true) return null;
+    const path: PamtEntry[] = [];
+    for (let level: PageLevel = 2; level >= 0; level--) {
+      const entry = this.#entryIn(tdmr, pa, level as PageLevel);
+      if (!entry.isIntact) return null;
+      path.push(entry);
+      if (level === size || entry.pageType !== PT.NDA) break;
     }
-    return this.#entryIn(tdmr, pa, 0);
+    return path;
   }
 
-  /** Whether a page of this size lies wholly in initialised, unreserved memory and no part of it is in use. */
+  /** The entry that rules an address; null where {@link path} is. */
+  lookup(pa: Hpa): PamtEntry | null {
+    return this.path(pa)?.at(-1) ?? null;
+  }
+
+  /** Whether a page that its own entry of this size calls free has no part that is reserved or in use. */
   isFree(page: Hpa, size: PageLevel): boolean {
-    const tdmr = this.#tdmrOf(page);
+    const tdmr = this.#tdmrOf(page)!;
     const bytes = LEVEL_BYTES[size]!;
-    if (tdmr?.isUsable(page, bytes) !== true) return false;
-    for (let larger: PageLevel = 2; larger >= size; larger--) {
-      const entry = this.#entryIn(tdmr, page, larger as PageLevel);
-      if (!entry.isIntact || entry.pageType !== PT.NDA) return false;
-    }
     for (let smaller = size - 1; smaller >= 0; smaller--) {
       const step = LEVEL_BYTES[smaller]!;
       for (let pa = page; pa < page + bytes; pa += step) {

@@ -104,6 +104,18 @@ const UNBLOCKED_FROM: ReadonlyMap<SeptState, SeptState> = new Map<SeptState, Sep
   [SEPT.PENDING_BLOCKED, SEPT.PENDING],
 ]);
 
+/** Bits 20:12 of a pending 2 MiB leaf count the 4 KiB parts that an interrupted TDG.MEM.PAGE.ACCEPT has initialised. */
+const ACCEPT_PROGRESS_SHIFT = 12n;
+const ACCEPT_PROGRESS = 0x1ffn << ACCEPT_PROGRESS_SHIFT;
+/** Parts of a pending 2 MiB page that need not be initialised again. */
+export const acceptProgress = (entry: bigint): number => Number((entry & ACCEPT_PROGRESS) >> ACCEPT_PROGRESS_SHIFT);
+/** The same entry with so many parts initialised. */
+export const withAcceptProgress = (entry: bigint, parts: number): bigint =>
+  (entry & ~ACCEPT_PROGRESS) | (BigInt(parts) << ACCEPT_PROGRESS_SHIFT);
+/** The same entry without a trace of an interrupted acceptance. */
+export const withoutAcceptProgress = (entry: bigint, level: number): bigint =>
+  level === 1 && entryState(entry).pending ? entry & ~ACCEPT_PROGRESS : entry;
+
 const ACCEPTED_FROM: ReadonlyMap<SeptState, SeptState> = new Map<SeptState, SeptState>([
   [SEPT.PENDING, SEPT.MAPPED],
   [SEPT.PENDING_EXPORTED_DIRTY, SEPT.EXPORTED_DIRTY],

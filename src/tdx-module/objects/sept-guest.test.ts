@@ -92,6 +92,25 @@ describe('Acceptance of a page', () => {
     for (const i of [0, 300, 511]) expect(platform.keyed.ownerOf(page + i * 4096)).toBe(td.hkid);
   });
 
+  it('2 MiB with interrupts: a part at a time, from where it stopped', () => {
+    const page = td.aug(GPA, 1);
+    const before = td.entry(GPA, 1);
+    let asked = 0;
+    platform.module.hooks.interruptPending = () => ++asked % 200 === 0;
+    expect(accept(GPA, 1)).toEqual({ kind: 'interrupted' });
+    expect(platform.keyed.ownerOf(page + 199 * 4096)).toBe(td.hkid);
+    expect(platform.keyed.ownerOf(page + 200 * 4096)).toBe(0);
+    // The host sees nothing of it.
+    expect(td.entry(GPA, 1)).toEqual(before);
+    platform.keyed.write64(page, td.hkid, 5n);
+    expect(accept(GPA, 1)).toEqual({ kind: 'interrupted' });
+    expect(statusOf(accept(GPA, 1))).toBe(0n);
+    expect(td.entry(GPA, 1).state).toBe(MAPPED);
+    expect(access(GPA + 0x12_3456)).toMatchObject({ kind: 'mapped', hpa: page + 0x12_3456 });
+    // What was done was not done again.
+    expect(platform.keyed.read64(page, td.hkid)).toBe(5n);
+  });
+
   it('twice: success that says so, with the level', () => {
     td.aug(GPA);
     accept(GPA);

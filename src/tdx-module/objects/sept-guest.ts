@@ -8,7 +8,7 @@ import { PAGE } from '../platform.ts';
 import { OPERAND, STATUS, status } from '../status.ts';
 import type { Call } from './call.ts';
 import { leafHpa, type SeptPosition, septOf } from './sept.ts';
-import { accepted, entryHpa, entryState } from './sept-entry.ts';
+import { accepted, acceptProgress, entryState, withAcceptProgress } from './sept-entry.ts';
 import { levelPages } from './sept-gpa.ts';
 import { lockEntryForGuest } from './sept-lock.ts';
 import { leafAllowed, SEPT } from './sept-state.ts';
@@ -63,6 +63,8 @@ export function guestAccess(tdcs: Tdcs, gpa: Gpa, need: number): GuestAccess {
 /** How TDG.MEM.PAGE.ACCEPT ends. */
 export type AcceptResult =
   | { readonly kind: 'status'; readonly status: bigint }
+  /** An interrupt waits: the guest executes TDCALL again after it, and the rest of the page is initialised. */
+  | { readonly kind: 'interrupted' }
   /** TD exit with an EPT violation; the guest executes TDCALL again when it comes back. */
   | { readonly kind: 'exit'; readonly extended: bigint }
   /** A table of the Secure EPT was overwritten from outside. */
@@ -98,8 +100,16 @@ export function acceptPage(call: Call, tdcs: Tdcs, gpa: Gpa, level: number): Acc
   }
 
   // all checks passed
-  const first = entryHpa(position.entry);
-  for (let page = 0; page < levelPages(level); page++) sept.memory.take(first + page * PAGE, sept.hkid);
-  sept.write(gpa, position, accepted(position.entry));
+  const first = leafHpa(position, gpa);
+  const pages = levelPages(level);
+  for (let page = level === 0 ? 0 : acceptProgress(position.entry); page < pages; page++) {
+    sept.memory.take(first + page * PAGE, sept.hkid);
+    if (page + 1 < pages && call.interruptPending) {
+      sept.write(gpa, position, withAcceptProgress(position.entry, page + 1));
+      return { kind: 'interrupted' };
+    }
+  }
+  const whole = level === 0 ? position.entry : withAcceptProgress(position.entry, 0);
+  sept.write(gpa, position, accepted(whole));
   return { kind: 'status', status: status(STATUS.SUCCESS) };
 }

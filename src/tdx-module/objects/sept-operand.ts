@@ -9,7 +9,7 @@ import type { LockMode } from '../locks.ts';
 import { OPERAND, STATUS, status } from '../status.ts';
 import type { Call } from './call.ts';
 import { leafHpa, type Sept, type SeptPosition, septOf } from './sept.ts';
-import { entryHpa, entryState, HOST_PRIORITY, publicEntry, publicInfo } from './sept-entry.ts';
+import { entryHpa, entryState, HOST_PRIORITY, publicEntry, publicInfo, withoutAcceptProgress } from './sept-entry.ts';
 import { decodeGpaMapping, isPrivateGpa, isPrivateGpaOperand } from './sept-gpa.ts';
 import { lockEntryForHost } from './sept-lock.ts';
 import { leafAllowed, type SeptLeafName, type SeptState } from './sept-state.ts';
@@ -29,9 +29,9 @@ export class SeptOperand {
     this.#position = position;
   }
 
-  /** As it was found, without the mark of a lock. */
+  /** As it was found, without the mark of a lock or of an interrupted acceptance. */
   get entry(): bigint {
-    return this.#position.entry & ~HOST_PRIORITY;
+    return withoutAcceptProgress(this.#position.entry & ~HOST_PRIORITY, this.level);
   }
   get state(): SeptState {
     return entryState(this.entry);
@@ -51,7 +51,7 @@ export class SeptOperand {
 
 /** Tells the host in RCX and RDX what the entry is. */
 export function reportEntry(call: Call, entry: bigint, level: number): void {
-  call.out.rcx = publicEntry(entry);
+  call.out.rcx = publicEntry(withoutAcceptProgress(entry, level));
   call.out.rdx = publicInfo(entry, level);
 }
 

@@ -48,13 +48,8 @@ export class Tdmr {
     return pa >= this.base && pa < this.end;
   }
 
-  /** Whether any byte of [pa, pa + size) is in a reserved area. */
-  isReserved(pa: Hpa, size: number): boolean {
-    return this.reserved.some(({ base, size: length }) => pa < base + length && pa + size > base);
-  }
-
-  /** Whether [pa, pa + size) may hold private pages. */
-  isUsable(pa: Hpa, size: number): boolean {
-    return pa >= this.base && pa + size <= this.initialized && !this.isReserved(pa, size);
+  /** Whether the PAMT of [pa, pa + size) is there. */
+  isInitialized(pa: Hpa, size: number): boolean {
+    return pa >= this.base && pa + size <= this.initialized;
   }
 }

@@ -90,16 +90,23 @@ function reportKey(machine: Machine): Uint8Array {
 const macOf = (machine: Machine, macStruct: Uint8Array): Uint8Array =>
   hmacSha256(reportKey(machine), macStruct.subarray(0, REPORT_OFFSET.MAC));
 
+/** Hashes what the TD's report says of the TD; false if that was done already and nothing has changed since. */
+export function hashTdInfo(tdcs: Tdcs): boolean {
+  if (tdcs.infoHash !== null) return false;
+  tdcs.infoHash = sha384Of(tdInfo(tdcs));
+  return true;
+}
+
 /** Makes a TD's report. @param reportData 64 bytes of the TD's choice */
 export function buildReport(machine: Machine, tdcs: Tdcs, reportData: Uint8Array): Uint8Array {
   const report = new Uint8Array(REPORT_BYTES);
   const tcb = tcbInfo();
   const info = tdInfo(tdcs);
-  tdcs.infoHash ??= sha384Of(info);
+  hashTdInfo(tdcs);
   report[REPORT_OFFSET.TYPE] = TYPE_TD;
   report.set(CPUSVN, REPORT_OFFSET.CPUSVN);
   report.set(sha384Of(tcb), REPORT_OFFSET.TCB_INFO_HASH);
-  report.set(tdcs.infoHash, REPORT_OFFSET.TD_INFO_HASH);
+  report.set(tdcs.infoHash!, REPORT_OFFSET.TD_INFO_HASH);
   report.set(reportData, REPORT_OFFSET.REPORT_DATA);
   report.set(macOf(machine, report), REPORT_OFFSET.MAC);
   report.set(tcb, REPORT_OFFSET.TCB_INFO);

@@ -13,7 +13,8 @@ const WRITE = 2n;
 const LARGEST_LEVEL = 1;
 
 /**
- * RCX: GPA and level, 0 for 4 KiB or 1 for 2 MiB. The memory is zeros afterwards.
+ * RCX: GPA and level, 0 for 4 KiB or 1 for 2 MiB. The memory is zeros afterwards. An interrupt that waits is
+ * taken between the parts of 2 MiB.
  * @tdx "TDG.MEM.PAGE.ACCEPT Leaf"
  */
 export const tdgMemPageAccept: GuestLeaf = {
@@ -26,6 +27,7 @@ export const tdgMemPageAccept: GuestLeaf = {
     if (mapping === null || !isPrivateGpa(mapping.gpa, tdcs.gpaw === 52)) return operandInvalid(OPERAND.RCX);
     const result = acceptPage(call, tdcs, mapping.gpa, mapping.level);
     if (result.kind === 'status') return result.status;
+    if (result.kind === 'interrupted') return null;
     if (result.kind === 'machine-check') return call.exitTd(notAccessibleExit(REASON.MACHINE_CHECK));
     return call.exitTd(eptViolationExit(BigInt(mapping.gpa), WRITE, result.extended));
   },

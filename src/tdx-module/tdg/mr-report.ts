@@ -1,7 +1,7 @@
 /** TDG.MR.REPORT: the TD asks for its report. */
 import type { GuestLeaf } from '../objects/call.ts';
 import { operandBusy, operandInvalid } from '../objects/checks.ts';
-import { buildReport, REPORT_BYTES, REPORT_DATA_BYTES } from '../report/tdreport.ts';
+import { buildReport, hashTdInfo, REPORT_BYTES, REPORT_DATA_BYTES } from '../report/tdreport.ts';
 import { OPERAND, STATUS, status } from '../status.ts';
 import { isGpa, placeOf, READ, WRITE } from './guest-memory.ts';
 import type { TdCall } from './td-call.ts';
@@ -22,6 +22,8 @@ export const tdgMrReport: GuestLeaf = {
     if ('exit' in source) return call.exitTd(source.exit);
     if (r8 !== 0n) return operandInvalid(OPERAND.R8);
     if (!call.lock('rtmr', tdcs.tdr.pa, 'shared')) return operandBusy(OPERAND.RTMR);
+    // The hash takes long; whoever is interrupted finds it made the next time.
+    if (hashTdInfo(tdcs) && call.interruptPending) return null;
     if (!isGpa(guest, rcx, BigInt(REPORT_BYTES))) return operandInvalid(OPERAND.RCX);
     const target = placeOf(guest, rcx, READ | WRITE);
     if ('exit' in target) return call.exitTd(target.exit);

@@ -11,6 +11,7 @@ import { type Operands, TestPlatform, type TestTd } from './test-td.ts';
 
 const GPA = 0x40_0000;
 const RESERVED_PA = 16 * 2 ** 20; // the PAMT lies there
+const OUTSIDE_PA = 2 ** 31; // no TDMR
 
 interface Scene {
   platform: TestPlatform;
@@ -33,7 +34,7 @@ const tdr = (register: 'rcx' | 'rdx'): Check[] => {
     [`TDX_OPERAND_INVALID ${id}`, ({ operands, td }) => void (operands[register] = td.pa + 0x800)],
     [`TDX_OPERAND_INVALID ${id}`, ({ operands, td }) => void (operands[register] = td.pa + 2 ** 46)],
     [`TDX_OPERAND_INVALID ${id}`, ({ operands }) => void (operands[register] = 1n << 52n)],
-    [`TDX_OPERAND_ADDR_RANGE_ERROR ${id}`, ({ operands }) => void (operands[register] = RESERVED_PA)],
+    [`TDX_OPERAND_ADDR_RANGE_ERROR ${id}`, ({ operands }) => void (operands[register] = OUTSIDE_PA)],
     [
       `TDX_OPERAND_BUSY ${id}`,
       (scene) => {
@@ -42,6 +43,7 @@ const tdr = (register: 'rcx' | 'rdx'): Check[] => {
       },
     ],
     [`TDX_PAGE_METADATA_INCORRECT ${id}`, ({ operands, platform }) => void (operands[register] = platform.page())],
+    [`TDX_PAGE_METADATA_INCORRECT ${id}`, ({ operands }) => void (operands[register] = RESERVED_PA)],
   ];
 };
 
@@ -92,9 +94,10 @@ const newPage = (register: 'rcx' | 'r8'): Check[] => {
   return [
     [`TDX_OPERAND_INVALID ${id}`, ({ operands }) => void (operands[register] = 0x10_0800)],
     [`TDX_OPERAND_INVALID ${id}`, ({ operands }) => void (operands[register] = 5 * 2 ** 46)],
-    [`TDX_OPERAND_ADDR_RANGE_ERROR ${id}`, ({ operands }) => void (operands[register] = RESERVED_PA)],
+    [`TDX_OPERAND_ADDR_RANGE_ERROR ${id}`, ({ operands }) => void (operands[register] = OUTSIDE_PA)],
     [`TDX_OPERAND_BUSY ${id}`, (scene) => hold(scene, 'pamt4k', Number(scene.operands[register] ?? 0))],
     [`TDX_PAGE_METADATA_INCORRECT ${id}`, ({ operands, td }) => void (operands[register] = td.tdcs.pages[0]!)],
+    [`TDX_PAGE_METADATA_INCORRECT ${id}`, ({ operands }) => void (operands[register] = RESERVED_PA)],
   ];
 };
 
@@ -103,9 +106,10 @@ const tdvpr = (register: 'rcx' | 'rdx'): Check[] => {
   const id = register === 'rcx' ? '0x1' : '0x2';
   return [
     [`TDX_OPERAND_INVALID ${id}`, ({ operands }) => void (operands[register] = 0x10_0800)],
-    [`TDX_OPERAND_ADDR_RANGE_ERROR ${id}`, ({ operands }) => void (operands[register] = RESERVED_PA)],
+    [`TDX_OPERAND_ADDR_RANGE_ERROR ${id}`, ({ operands }) => void (operands[register] = OUTSIDE_PA)],
     [`TDX_OPERAND_BUSY ${id}`, (scene) => hold(scene, 'pamt4k', Number(scene.operands[register] ?? 0))],
     [`TDX_PAGE_METADATA_INCORRECT ${id}`, ({ operands, td }) => void (operands[register] = td.tdcs.pages[1]!)],
+    [`TDX_PAGE_METADATA_INCORRECT ${id}`, ({ operands }) => void (operands[register] = RESERVED_PA)],
     ['TDX_OPERAND_BUSY 0x80', (scene) => hold(scene, 'pamt4k', scene.td.pa)],
   ];
 };

@@ -1,6 +1,6 @@
 /** TDH.MEM.PAGE.DEMOTE: splits a large page of a TD into 512 small ones. */
 import type { Call, HostLeaf } from '../objects/call.ts';
-import { lockTdr, newPage, operandInvalid, tdInState } from '../objects/checks.ts';
+import { interrupted, lockTdr, newPage, operandBusy, operandInvalid, tdInState } from '../objects/checks.ts';
 import { checkTracking } from '../objects/epoch.ts';
 import { PT } from '../objects/pamt.ts';
 import { MAX_LEAF_LEVEL, SEPT_ENTRIES, tableEntry, unblocked, withHpa } from '../objects/sept-entry.ts';
@@ -38,6 +38,9 @@ function run(call: Call): bigint {
   const table = newPage(call, call.r8, OPERAND.R8);
   if (typeof table === 'bigint') return table;
 
+  if (call.interruptPending) return interrupted(call);
+  if (!call.lock(large.lockKind, large.page, 'exclusive')) return operandBusy(OPERAND.RCX);
+
   // all checks passed
   const childLevel = (operand.level - 1) as PageLevel;
   const childAt = (index: number): number => large.page + index * levelSize(childLevel);
@@ -48,7 +51,7 @@ function run(call: Call): bigint {
     call.module.pamt.entry(childAt(index), childLevel)!.assign(PT.REG, tdr.pa);
   }
   operand.replace(tableEntry(table.page, tdcs.hkid));
-  table.assign(PT.EPT, tdr.pa);
+  table.assignKeepingEpoch(PT.EPT, tdr.pa);
   tdr.addChildren(1);
   call.out.r9 = call.r9;
   call.out.r10 = call.r10;

@@ -1,10 +1,18 @@
 /** TDH.MEM.PAGE.PROMOTE: merges 512 small pages of a TD into a large one. */
 import type { Call, HostLeaf } from '../objects/call.ts';
-import { lockTdr, operandBusy, tdInState } from '../objects/checks.ts';
+import { interrupted, lockTdr, operandBusy, tdInState } from '../objects/checks.ts';
 import { checkTracking } from '../objects/epoch.ts';
 import { PT } from '../objects/pamt.ts';
-import { entryHpa, entryState, HOST_PRIORITY, MAX_LEAF_LEVEL, SEPT_ENTRIES } from '../objects/sept-entry.ts';
+import {
+  entryHpa,
+  entryState,
+  HOST_PRIORITY,
+  MAX_LEAF_LEVEL,
+  SEPT_ENTRIES,
+  withoutAcceptProgress,
+} from '../objects/sept-entry.ts';
 import { levelSize } from '../objects/sept-gpa.ts';
+import { lockEntryForHost } from '../objects/sept-lock.ts';
 import { checkState, reportEntry, type SeptOperand, septOperand } from '../objects/sept-operand.ts';
 import { lockPamtOf } from '../objects/sept-page.ts';
 import { SEPT } from '../objects/sept-state.ts';
@@ -33,20 +41,22 @@ function run(call: Call): bigint {
   if (typeof table === 'bigint') return table;
   const tracked = checkTracking(call, tdcs, operand, table);
   if (isError(tracked)) return tracked;
-  if (!lockChildren(call, operand)) return operandBusy(OPERAND.RCX);
-  const large = mergedEntry(operand);
-  if (large === null) {
+  const large = mergedEntry(call, operand);
+  if (typeof large === 'number') {
     reportEntry(call, operand.entry, operand.level);
-    return status(STATUS.EPT_INVALID_PROMOTE_CONDITIONS, OPERAND.RCX);
+    return status(large, OPERAND.RCX);
   }
+  if (call.interruptPending) return interrupted(call);
+  const { pamt } = call.module;
+  const base = entryHpa(large);
+  const merged = pamt.entry(base, operand.level as PageLevel)!;
+  if (!call.lock(merged.lockKind, merged.page, 'exclusive')) return operandBusy(OPERAND.RCX);
 
   // all checks passed
   const childLevel = (operand.level - 1) as PageLevel;
-  const base = entryHpa(large);
-  const { pamt } = call.module;
   for (let index = 0; index < SEPT_ENTRIES; index++)
     pamt.entry(base + index * levelSize(childLevel), childLevel)!.free();
-  pamt.entry(base, operand.level as PageLevel)!.assign(PT.REG, tdr.pa);
+  merged.assignKeepingEpoch(PT.REG, tdr.pa);
   operand.replace(large);
   tdr.addChildren(-1);
   table.free();
@@ -54,21 +64,25 @@ function run(call: Call): bigint {
   return status(STATUS.SUCCESS);
 }
 
-/** Locks the entries of the table against the guest. */
-function lockChildren(call: Call, { gpa, level }: SeptOperand): boolean {
+/**
+ * The entry for the large page, if the table maps 512 pages in one state, one after the other, from an aligned one on; the
+ * code of a status if not. Each entry is locked against the guest before it is looked at.
+ */
+function mergedEntry(call: Call, { sept, gpa, target, level }: SeptOperand): bigint | number {
+  const childLevel = level - 1;
+  const step = BigInt(levelSize(childLevel));
+  let first = 0n;
   for (let index = 0; index < SEPT_ENTRIES; index++) {
-    if (!call.lock('sept_entry', gpa + index * levelSize(level - 1) + level - 1, 'exclusive')) return false;
+    const at = target + index * 8;
+    const position = { at, entry: sept.memory.read64(at, sept.hkid), level: childLevel, corrupt: false };
+    if (!lockEntryForHost(call, sept, gpa + index * levelSize(childLevel), position)) return STATUS.OPERAND_BUSY;
+    const entry = withoutAcceptProgress(position.entry & ~HOST_PRIORITY, childLevel);
+    if (index === 0) {
+      const state = entryState(entry);
+      if (entryHpa(entry) % levelSize(level) !== 0) return STATUS.EPT_INVALID_PROMOTE_CONDITIONS;
+      if (state !== SEPT.MAPPED && state !== SEPT.PENDING) return STATUS.EPT_INVALID_PROMOTE_CONDITIONS;
+      first = entry;
+    } else if (entry !== first + BigInt(index) * step) return STATUS.EPT_INVALID_PROMOTE_CONDITIONS;
   }
-  return true;
-}
-
-/** The entry for the large page, if the table maps 512 pages in one state, one after the other, from an aligned one on. */
-function mergedEntry({ sept, target, level }: SeptOperand): bigint | null {
-  const entries = sept.readTable(target).map((entry) => entry & ~HOST_PRIORITY);
-  const first = entries[0]!;
-  const state = entryState(first);
-  if (state !== SEPT.MAPPED && state !== SEPT.PENDING) return null;
-  if (entryHpa(first) % levelSize(level) !== 0) return null;
-  const step = BigInt(levelSize(level - 1));
-  return entries.every((entry, index) => entry === first + BigInt(index) * step) ? first : null;
+  return first;
 }

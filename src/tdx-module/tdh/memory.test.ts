@@ -1,5 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { PT } from '../objects/pamt.ts';
+import { septOf } from '../objects/sept.ts';
+import { HOST_PRIORITY } from '../objects/sept-entry.ts';
 import { OP_STATE } from '../objects/tdcs.ts';
 import { type Result, TestPlatform, type TestTd } from './test-td.ts';
 
@@ -122,7 +124,7 @@ describe('TDH.MEM.PAGE.ADD', () => {
     }
     expect(td.call(PAGE_ADD, { rcx: GPA, r8: 1, r9: 0 }).name).toBe('TDX_OPERAND_INVALID 0x8');
     expect(td.call(PAGE_ADD, { rcx: GPA, r8: 2 ** 46, r9: 0 }).name).toBe('TDX_OPERAND_INVALID 0x8');
-    expect(td.call(PAGE_ADD, { rcx: GPA, r8: 16 * 2 ** 20, r9: 0 }).name).toBe('TDX_OPERAND_ADDR_RANGE_ERROR 0x8');
+    expect(td.call(PAGE_ADD, { rcx: GPA, r8: 16 * 2 ** 20, r9: 0 }).name).toBe('TDX_PAGE_METADATA_INCORRECT 0x8');
     expect(td.call(PAGE_ADD, { rcx: GPA, r8: 2 ** 31, r9: 0 }).name).toBe('TDX_OPERAND_ADDR_RANGE_ERROR 0x8');
   });
 
@@ -161,6 +163,24 @@ describe('TDH.MEM.PAGE.AUG', () => {
     expect(td.call(AUG, { rcx: 0x60_0001, r8: partly }).name).toBe('TDX_PAGE_METADATA_INCORRECT 0x8');
     expect(td.call(AUG, { rcx: 0x60_0001, r8: partly + 0x1000 }).name).toBe('TDX_OPERAND_INVALID 0x8');
     expect(td.call(AUG, { rcx: 0x4000_0002, r8: 0 }).name).toBe('TDX_OPERAND_INVALID 0x1');
+  });
+
+  it('2 MiB with the TD’s own TDR, or a reserved page, in them', () => {
+    td.tables(GPA, 1);
+    const around = td.pa - (td.pa % 0x20_0000);
+    expect(td.call(AUG, { rcx: GPA + 1, r8: around }).name).toBe('TDX_OPERAND_BUSY 0x8');
+    expect(td.call(AUG, { rcx: GPA + 1, r8: 20 * 2 ** 20 }).name).toBe('TDX_PAGE_METADATA_INCORRECT 0x8');
+  });
+
+  it('a page in a large one that somebody has locked is busy', () => {
+    td.tables(GPA, 1);
+    const large = platform.largePage();
+    const inside = large + 0x3000;
+    const aug = (): string => td.call(AUG, { rcx: GPA + 0x20_0000, r8: inside }).name;
+    td.tables(GPA + 0x20_0000);
+    expect(platform.holding('pamt2m', large, aug)).toBe('TDX_OPERAND_BUSY 0x8');
+    expect(platform.holding('pamt1g', 0, aug)).toBe('TDX_OPERAND_BUSY 0x2');
+    expect(aug()).toBe(SUCCESS);
   });
 
   it('a part of a large page is no free page', () => {
@@ -246,7 +266,8 @@ describe('TDH.MEM.PAGE.REMOVE', () => {
     const children = td.children;
     expect(td.call(REMOVE, { rcx: GPA })).toMatchObject({ name: SUCCESS, rcx: BigInt(page), rdx: 0n });
     expect(td.entry(GPA).state).toBe(FREE);
-    expect(td.pamt(page)).toEqual({ pageType: PT.NDA, owner: 0, size: 0 });
+    // The last owner stays.
+    expect(td.pamt(page)).toEqual({ pageType: PT.NDA, owner: td.pa, size: 0 });
     expect(td.children).toBe(children - 1);
   });
 
@@ -392,6 +413,61 @@ describe('TDH.MEM.PAGE.DEMOTE and PROMOTE', () => {
     expect(td.call(PROMOTE, { rcx: GPA + 1 }).name).toBe('TDX_TLB_TRACKING_NOT_DONE 0x1');
     track();
     expect(td.call(PROMOTE, { rcx: GPA + 1 }).name).toBe(SUCCESS);
+  });
+
+  it('DEMOTE and PROMOTE make way for an interrupt that waits', () => {
+    td.aug(GPA, 1);
+    const r8 = platform.page();
+    const leaves = [
+      [DEMOTE, { rcx: GPA + 1, r8 }],
+      [PROMOTE, { rcx: GPA + 1 }],
+    ] as const;
+    for (const [leaf, operands] of leaves) {
+      const before = td.entry(GPA, 1);
+      platform.module.hooks.interruptPending = () => true;
+      expect(td.call(leaf, operands)).toMatchObject({
+        name: 'TDX_INTERRUPTED_RESTARTABLE',
+        rcx: BigInt(operands.rcx),
+        rdx: BigInt(td.pa),
+      });
+      expect(td.entry(GPA, 1)).toEqual(before);
+      platform.module.hooks.interruptPending = () => false;
+      expect(td.call(leaf, operands).name).toBe(SUCCESS);
+    }
+  });
+
+  it('PAMT entry of the large page busy', () => {
+    const large = td.aug(GPA, 1);
+    const operands = { rcx: GPA + 1, r8: platform.page() };
+    const busy = (leaf: number): string => platform.holding('pamt2m', large, () => td.call(leaf, operands).name);
+    expect(busy(DEMOTE)).toBe('TDX_OPERAND_BUSY 0x1');
+    td.call(DEMOTE, operands);
+    expect(busy(PROMOTE)).toBe('TDX_OPERAND_BUSY 0x1');
+  });
+
+  it('BEPOCH of a page in a new use is the old one for the table of DEMOTE and the large page of PROMOTE', () => {
+    const large = td.aug(GPA, 1);
+    const table = platform.page();
+    const { pamt } = platform.module;
+    pamt.entry(table, 0)!.bepoch = 77n;
+    pamt.entry(large, 1)!.bepoch = 78n;
+    td.call(DEMOTE, { rcx: GPA + 1, r8: table });
+    expect(pamt.entry(table, 0)!.bepoch).toBe(77n);
+    expect(pamt.entry(large, 0)!.bepoch).toBe(0n);
+    td.call(PROMOTE, { rcx: GPA + 1 });
+    expect(pamt.entry(large, 1)!.bepoch).toBe(78n);
+  });
+
+  it('PROMOTE: an entry that the guest has is busy, and marked for the host; nothing behind it is looked at', () => {
+    for (let i = 0; i < 4; i++) td.aug(GPA + i * 0x1000);
+    const sept = septOf(td.tdcs);
+    const marked = (i: number): boolean => (sept.walk(GPA + i * 0x1000, 0).entry & HOST_PRIORITY) !== 0n;
+    const { name, rdx } = platform.holding('sept_entry', GPA, () => td.call(PROMOTE, { rcx: GPA + 1 }));
+    expect([name, rdx]).toEqual(['TDX_OPERAND_BUSY 0x1', 0x8401n]);
+    expect([marked(0), marked(1)]).toEqual([true, false]);
+    const later = platform.holding('sept_entry', GPA + 0x3000, () => td.call(PROMOTE, { rcx: GPA + 1 })).name;
+    expect(later).toBe('TDX_EPT_INVALID_PROMOTE_CONDITIONS 0x1');
+    expect(marked(3)).toBe(false);
   });
 
   it('PROMOTE: pages in one state, one after the other, from an aligned one on', () => {

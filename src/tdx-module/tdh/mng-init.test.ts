@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { withKeyId } from '../../machine/seam/key-id.ts';
 import { SEAMRR_BASE } from '../../machine/seam/seam.ts';
 import { OP_STATE, type Tdcs } from '../objects/tdcs.ts';
-import { BUFFER, MIB, RAM, TestHost } from '../testing/test-host.ts';
+import { BUFFER, MIB, OUTSIDE, TestHost } from '../testing/test-host.ts';
 import { CPUID_ROWS } from '../virtualization/cpuid-rows.ts';
 import { CPUID_CONFIG_LEAVES } from '../virtualization/cpuid-table.ts';
 
@@ -118,7 +118,7 @@ describe('TDH.MNG.INIT', () => {
     expect(host.status(INIT, { rcx: 1, rdx: 1 })).toBe('TDX_LIMIT_CPUID_MAXVAL_SET');
     p.msrs.delete(0x1a0);
     expect(host.status(INIT, { rcx: 1, rdx: 1 })).toBe('TDX_OPERAND_INVALID 0x1');
-    expect(host.status(INIT, { rcx: RAM, rdx: 1 })).toBe('TDX_OPERAND_ADDR_RANGE_ERROR 0x1');
+    expect(host.status(INIT, { rcx: OUTSIDE, rdx: 1 })).toBe('TDX_OPERAND_ADDR_RANGE_ERROR 0x1');
     expect(host.status(INIT, { rcx: 8 * MIB, rdx: 1 })).toBe('TDX_PAGE_METADATA_INCORRECT 0x1');
     host.module.hooks.lockHeld = (kind, id) => kind === 'pamt4k' && id === tdr;
     expect(host.status(INIT, { rcx: tdr, rdx: 1 })).toBe('TDX_OPERAND_BUSY 0x1');

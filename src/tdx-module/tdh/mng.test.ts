@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { KEYID_SHIFT, withKeyId } from '../../machine/seam/key-id.ts';
 import { LIFECYCLE } from '../objects/tdr.ts';
-import { BUFFER, MIB, type Operands, PAMT, RAM, TestHost } from '../testing/test-host.ts';
+import { BUFFER, MIB, type Operands, OUTSIDE, PAMT, TestHost } from '../testing/test-host.ts';
+import { CACHE_PARTS } from './phymem-cache-wb.ts';
 
 const ADDCX = 1;
 const KEY_CONFIG = 8;
@@ -49,8 +50,8 @@ function tdrOperand(leaf: number, register: 'rcx' | 'rdx', operands: Operands = 
   expect(say(withKeyId(tdr, HKID))).toBe(`TDX_OPERAND_INVALID ${id}`);
   expect(say(withKeyId(tdr, 1))).toBe(`TDX_OPERAND_INVALID ${id}`);
   expect(say(1n << 52n)).toBe(`TDX_OPERAND_INVALID ${id}`);
-  expect(say(RAM)).toBe(`TDX_OPERAND_ADDR_RANGE_ERROR ${id}`);
-  expect(say(PAMT)).toBe(`TDX_OPERAND_ADDR_RANGE_ERROR ${id}`);
+  expect(say(OUTSIDE)).toBe(`TDX_OPERAND_ADDR_RANGE_ERROR ${id}`);
+  expect(say(PAMT)).toBe(`TDX_PAGE_METADATA_INCORRECT ${id}`);
   expect(holding(host, 'pamt4k', tdr, leaf, { ...operands, [register]: tdr })).toBe(`TDX_OPERAND_BUSY ${id}`);
   expect(say(host.page())).toBe(`TDX_PAGE_METADATA_INCORRECT ${id}`);
 }
@@ -78,7 +79,7 @@ describe('TDH.MNG.CREATE', () => {
     for (const rdx of [0, 31, 64, 0x1_0021])
       expect(host.status(CREATE, { rcx: 1, rdx })).toBe('TDX_OPERAND_INVALID 0x2');
     expect(host.status(CREATE, { rcx: 1, rdx: HKID })).toBe('TDX_OPERAND_INVALID 0x1');
-    expect(host.status(CREATE, { rcx: RAM, rdx: HKID })).toBe('TDX_OPERAND_ADDR_RANGE_ERROR 0x1');
+    expect(host.status(CREATE, { rcx: OUTSIDE, rdx: HKID })).toBe('TDX_OPERAND_ADDR_RANGE_ERROR 0x1');
     expect(host.status(CREATE, { rcx: tdr, rdx: HKID })).toBe('TDX_PAGE_METADATA_INCORRECT 0x1');
     const page = host.page();
     expect(holding(host, 'pamt4k', page, CREATE, { rcx: page, rdx: HKID })).toBe('TDX_OPERAND_BUSY 0x1');
@@ -157,7 +158,7 @@ describe('TDH.MNG.ADDCX', () => {
     expect(host.status(ADDCX, { rcx: 1, rdx: tdr })).toBe('TDX_TD_KEYS_NOT_CONFIGURED');
     host.expect(KEY_CONFIG, { rcx: tdr });
     expect(host.status(ADDCX, { rcx: 1, rdx: tdr })).toBe('TDX_OPERAND_INVALID 0x1');
-    expect(host.status(ADDCX, { rcx: RAM, rdx: tdr })).toBe('TDX_OPERAND_ADDR_RANGE_ERROR 0x1');
+    expect(host.status(ADDCX, { rcx: OUTSIDE, rdx: tdr })).toBe('TDX_OPERAND_ADDR_RANGE_ERROR 0x1');
     // The TDR's own page is locked by the call.
     expect(host.status(ADDCX, { rcx: tdr, rdx: tdr })).toBe('TDX_OPERAND_BUSY 0x1');
     const page = host.page();
@@ -267,9 +268,25 @@ describe('TDH.PHYMEM.CACHE.WB', () => {
     host.expect(VPFLUSHDONE, { rcx: other });
     host.module.hooks.interruptPending = () => false;
     expect(host.status(CACHE_WB, { rcx: 1 })).toBe('TDX_SUCCESS');
+    expect(host.status(CACHE_WB, { rcx: 1 })).toBe('TDX_WBCACHE_RESUME_ERROR');
     expect(host.status(KEY_FREEID, { rcx: tdr })).toBe('TDX_SUCCESS');
     expect(host.status(KEY_FREEID, { rcx: other })).toBe('TDX_WBCACHE_NOT_COMPLETE');
     expect(host.status(CACHE_WB, { rcx: 1 })).toBe('TDX_WBCACHE_RESUME_ERROR');
+  });
+});
+
+describe('TDH.PHYMEM.CACHE.WB', () => {
+  test('makes progress with every call, however many interrupts wait', () => {
+    const { host, tdr } = keyed();
+    host.expect(VPFLUSHDONE, { rcx: tdr });
+    const { apic } = host.machine.processors[0]!;
+    Object.defineProperty(apic, 'interruptPending', { value: true });
+    expect(host.status(CACHE_WB)).toBe('TDX_INTERRUPTED_RESUMABLE');
+    for (let part = 2; part < CACHE_PARTS; part++) {
+      expect(host.status(CACHE_WB, { rcx: 1 })).toBe('TDX_INTERRUPTED_RESUMABLE');
+    }
+    expect(host.status(CACHE_WB, { rcx: 1 })).toBe('TDX_SUCCESS');
+    expect(host.status(KEY_FREEID, { rcx: tdr })).toBe('TDX_SUCCESS');
   });
 });
 
@@ -281,10 +298,27 @@ describe('TDH.PHYMEM.PAGE.RDMD, RECLAIM, WBINVD', () => {
     for (const leaf of leaves) {
       expect(host.status(leaf, { rcx: tdr + 1 })).toBe('TDX_OPERAND_INVALID 0x1');
       expect(host.status(leaf, { rcx: withKeyId(tdr, HKID) })).toBe('TDX_OPERAND_INVALID 0x1');
-      expect(host.status(leaf, { rcx: RAM })).toBe('TDX_OPERAND_ADDR_RANGE_ERROR 0x1');
+      expect(host.status(leaf, { rcx: OUTSIDE })).toBe('TDX_OPERAND_ADDR_RANGE_ERROR 0x1');
       expect(holding(host, 'pamt4k', tdr, leaf, { rcx: tdr })).toBe('TDX_OPERAND_BUSY 0x1');
     }
     expect(host.status(RECLAIM, { rcx: host.page() })).toBe('TDX_PAGE_METADATA_INCORRECT 0x1');
+  });
+
+  test('a reserved page is described as one, and is nobody’s to reclaim', () => {
+    const { host } = keyed();
+    expect(host.expect(RDMD, { rcx: PAMT })).toMatchObject({ rcx: 1n, rdx: 0n, r8: 0n, r9: 0n });
+    expect(host.status(RECLAIM, { rcx: PAMT })).toBe('TDX_PAGE_METADATA_INCORRECT 0x1');
+  });
+
+  test('a page that was given back is described with its last owner', () => {
+    const { host, tdr } = keyed();
+    const page = host.page();
+    host.expect(ADDCX, { rcx: page, rdx: tdr });
+    host.expect(VPFLUSHDONE, { rcx: tdr });
+    host.expect(CACHE_WB);
+    host.expect(KEY_FREEID, { rcx: tdr });
+    host.expect(RECLAIM, { rcx: page });
+    expect(host.expect(RDMD, { rcx: page })).toMatchObject({ rcx: 0n, rdx: BigInt(tdr), r8: 0n });
   });
 
   test('PAGE.WBINVD takes a page with any HKID, of nobody', () => {
@@ -294,7 +328,7 @@ describe('TDH.PHYMEM.PAGE.RDMD, RECLAIM, WBINVD', () => {
       expect(host.status(PAGE_WBINVD, { rcx: withKeyId(page, hkid) })).toBe('TDX_SUCCESS');
     expect(host.status(PAGE_WBINVD, { rcx: page + 1 })).toBe('TDX_OPERAND_INVALID 0x1');
     expect(host.status(PAGE_WBINVD, { rcx: 1n << 52n })).toBe('TDX_OPERAND_INVALID 0x1');
-    expect(host.status(PAGE_WBINVD, { rcx: RAM })).toBe('TDX_OPERAND_ADDR_RANGE_ERROR 0x1');
+    expect(host.status(PAGE_WBINVD, { rcx: OUTSIDE })).toBe('TDX_OPERAND_ADDR_RANGE_ERROR 0x1');
     expect(host.status(PAGE_WBINVD, { rcx: tdr })).toBe('TDX_PAGE_METADATA_INCORRECT 0x1');
     expect(holding(host, 'pamt4k', page, PAGE_WBINVD, { rcx: page })).toBe('TDX_OPERAND_BUSY 0x1');
   });
@@ -314,6 +348,7 @@ describe('TDH.PHYMEM.PAGE.RDMD, RECLAIM, WBINVD', () => {
     expect(host.expect(RECLAIM, { rcx: page })).toMatchObject({ rcx: 3n, r8: 1n });
     expect(host.module.tdrAt(tdr).get('CHLDCNT')).toBe(0n);
     expect(host.expect(RDMD, { rcx: page })).toMatchObject({ rcx: 0n, r8: 0n });
+    expect(host.module.pamt.entry(page, 1)).toMatchObject({ pageType: 0, owner: tdr });
   });
 });
 

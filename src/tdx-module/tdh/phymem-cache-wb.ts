@@ -4,11 +4,12 @@ import { HKID } from '../objects/kot.ts';
 import { OPERAND, STATUS, status } from '../status.ts';
 
 const RESUME = 1n;
+/** Parts in which a package's caches are written back. */
+export const CACHE_PARTS = 4;
 
 /**
  * Writes the calling processor's package's caches back, so that the lines of HKIDs that ended are gone. RCX: 0 start, 1
- * resume. A part is done per call while interrupts are pending; they never are while this machine's module runs, but a
- * hook can say so.
+ * resume. While an interrupt waits each call does one part.
  *
  * @tdx "TDH.PHYMEM.CACHE.WB"
  */
@@ -29,11 +30,12 @@ export const tdhPhymemCacheWb: HostLeaf = {
       writeBacks.delete(pkg);
       const flushed = kot.entries.filter(({ state }) => state === HKID.FLUSHED);
       if (flushed.length === 0) return status(STATUS.NO_HKID_READY_TO_WBCACHE);
-      writeBacks.set(pkg, flushed);
+      writeBacks.set(pkg, { flushed, done: 0 });
     }
-    if (module.hooks.interruptPending?.(p) === true) return status(STATUS.INTERRUPTED_RESUMABLE);
+    const writeBack = writeBacks.get(pkg)!;
+    while (++writeBack.done < CACHE_PARTS) if (call.interruptPending) return status(STATUS.INTERRUPTED_RESUMABLE);
     // all checks passed
-    for (const entry of writeBacks.get(pkg)!) entry.writeBack &= ~(1n << BigInt(pkg));
+    for (const entry of writeBack.flushed) entry.writeBack &= ~(1n << BigInt(pkg));
     writeBacks.delete(pkg);
     return status(STATUS.SUCCESS);
   },

@@ -82,7 +82,7 @@ export class TestPlatform {
       { base: PAMT_BASE, size: at - PAMT_BASE },
       { base: RAM, size: GIB - RAM },
     ]);
-    tdmr.initialized = GIB;
+    this.module.pamt.initialize(tdmr, GIB / 4096);
     this.module.tdmrs.push(tdmr);
   }
 

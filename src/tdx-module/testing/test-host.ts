@@ -8,8 +8,10 @@ import { installTdxModule, type TdxModule } from '../module.ts';
 import { statusName } from '../status.ts';
 
 export const MIB: number = 2 ** 20;
-const GIB = 2 ** 30;
+const GIB: number = 2 ** 30;
 export const RAM: number = 32 * MIB;
+/** An address in no TDMR. */
+export const OUTSIDE: Hpa = 2 * GIB;
 /** Where the host puts PAMTs, TDMR_INFO structures and pages for TDs. */
 export const PAMT: Hpa = 16 * MIB;
 export const PAMT_BYTES: number = 4 * MIB + 8192 + 4096;
