@@ -139,12 +139,23 @@ function initCreated(td: KvmTdx, tdr: Hpa, spare: Hpa[], packages: readonly Cpu[
     kvm.host.log(`kvm: TDH.MNG.INIT failed: ${tdxHex(init)}`);
     return failed(-EIO);
   }
-  const offset = tdhMngRd(cpus, tdr, TD_TDCS_EXEC_TSC_OFFSET);
-  const multiplier = tdhMngRd(cpus, tdr, TD_TDCS_EXEC_TSC_MULTIPLIER);
-  if (offset.rax !== TDX_SUCCESS || multiplier.rax !== TDX_SUCCESS) return failed(-EIO);
-  td.tscOffset = BigInt.asIntN(64, offset.r8);
-  td.tscMultiplier = multiplier.r8;
+  const offset = readField(td, tdr, TD_TDCS_EXEC_TSC_OFFSET);
+  const multiplier = readField(td, tdr, TD_TDCS_EXEC_TSC_MULTIPLIER);
+  if (offset === null || multiplier === null) return failed(-EIO);
+  td.tscOffset = BigInt.asIntN(64, offset);
+  td.tscMultiplier = multiplier;
   return failed(0);
+}
+
+/** A field of the TD's metadata; null if the module does not give it. */
+function readField({ cpus }: KvmTdx, tdr: Hpa, field: bigint): bigint | null {
+  let value = 0n;
+  const rax = tdxRetryBusy(() => {
+    const read = tdhMngRd(cpus, tdr, field);
+    value = read.r8;
+    return read.rax;
+  });
+  return rax === TDX_SUCCESS ? value : null;
 }
 
 function configureKey(td: KvmTdx, tdr: Hpa): bigint {
