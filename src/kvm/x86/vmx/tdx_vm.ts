@@ -149,13 +149,13 @@ function initCreated(td: KvmTdx, tdr: Hpa, spare: Hpa[], packages: readonly Cpu[
 
 /** A field of the TD's metadata; null if the module does not give it. */
 function readField({ cpus }: KvmTdx, tdr: Hpa, field: bigint): bigint | null {
-  let value = 0n;
+  const answer = { r8: 0n };
   const rax = tdxRetryBusy(() => {
     const read = tdhMngRd(cpus, tdr, field);
-    value = read.r8;
+    answer.r8 = read.r8;
     return read.rax;
   });
-  return rax === TDX_SUCCESS ? value : null;
+  return rax === TDX_SUCCESS ? answer.r8 : null;
 }
 
 function configureKey(td: KvmTdx, tdr: Hpa): bigint {
