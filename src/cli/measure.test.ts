@@ -27,7 +27,7 @@ test('prints MRTD and the RTMRs at kernel entry, then how the TD is built, endin
   expect(lines[0]).toMatch(/^MRTD {2}[0-9a-f]{96}$/);
   expect(lines.slice(1, 5)).toEqual([0, 1, 2, 3].map((n) => `RTMR${n} ${'0'.repeat(96)}`));
   expect(lines[6]).toBe('boot_params, page 0x7000: each TDH.MEM.PAGE.ADD, then 16 × TDH.MR.EXTEND by 256 bytes');
-  expect(lines.at(-2)).toContain('td-shim, pages 0xffff8000 to 0xfffff000 (8)');
+  expect(lines.at(-2)).toContain('td-shim, pages 0xffff7000 to 0xfffff000 (9)');
   expect(lines.at(-1)).toBe('TDH.MR.FINALIZE');
 });
 
@@ -43,7 +43,7 @@ test('--json has value, regions and counts', async () => {
   expect(report.mrtd).toMatch(/^[0-9a-f]{96}$/);
   expect(report.rtmr).toHaveLength(4);
   expect(report.calls['TDH.MR.EXTEND']).toBe(16 * report.calls['TDH.MEM.PAGE.ADD']);
-  expect(report.regions.at(-1)).toEqual({ name: 'td-shim', gpa: 0xffff8000, size: 0x8000, measured: true });
+  expect(report.regions.at(-1)).toEqual({ name: 'td-shim', gpa: 0xffff7000, size: 0x9000, measured: true });
 });
 
 test('the same input has the same MRTD; command line, memory and number of CPUs change it', async () => {

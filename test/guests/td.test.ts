@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { USERSPACE_MARKER } from '../../src/cli/images/index.ts';
+import { buildInitramfs, ensureBusybox, USERSPACE_MARKER } from '../../src/cli/images/index.ts';
 import { Machine, startGuests, verifyReport } from '../../src/index.ts';
 import { type GuestFiles, guestFiles, reportOf, softvt, tdreportFiles } from './softvt.ts';
 
@@ -98,6 +98,37 @@ describe.each(KERNELS)('%s as a TD', (name) => {
 });
 
 describe('6.12-cloud as a TD', () => {
+  test(
+    'gives a processor back to the td-shim and wakes it up again; its ACPI tables stay as they were measured',
+    async ({ skip }) => {
+      const files = await guestFiles('6.12-cloud');
+      if (typeof files === 'string') return skip(files);
+      const online = '/sys/devices/system/cpu/cpu1/online';
+      const script = [
+        '#!/bin/busybox sh',
+        'export PATH=/bin',
+        'busybox mount -t proc proc /proc',
+        'busybox mount -t sysfs sys /sys',
+        `for n in 1 2; do echo 0 >${online}; busybox nproc; echo 1 >${online}; busybox nproc; done`,
+        'echo "ran on 1: $(busybox taskset 2 busybox cut -d " " -f 39 /proc/self/stat)"',
+        'echo "madt $(busybox od -An -v -tx1 /sys/firmware/acpi/tables/APIC | busybox tr -d " \\n")"',
+        'busybox poweroff -f',
+        '',
+      ].join('\n');
+      writeFileSync(files.initrd, buildInitramfs({ busybox: readFileSync(await ensureBusybox()), init: { script } }));
+      const { code, stdout } = await softvt(command(files, QUICK, 2));
+      expect(stdout.match(/^[12]\r?$/gm)?.map(Number)).toEqual([1, 2, 1, 2]);
+      expect(stdout).toContain('ran on 1: 1\r\n');
+      expect(stdout).not.toContain('Failed to hand over');
+      const [, madt = ''] = /^madt ([0-9a-f]+)\r?$/m.exec(stdout) ?? [];
+      const bytes = Buffer.from(madt, 'hex');
+      expect(bytes.length).toBeGreaterThan(44);
+      expect(bytes.reduce((sum, byte) => (sum + byte) & 255, 0)).toBe(0);
+      expect(code).toBe(0);
+    },
+    10 * MINUTES,
+  );
+
   test(
     'without a root file system it panics, which panic=-1 turns into a reset and exit code 1',
     async ({ skip }) => {

@@ -81,7 +81,8 @@ export function flatEntryState(
 /** Selector of the task register in the states of {@link flatEntryState}. */
 export const ENTRY_TSS_SELECTOR: number = BOOT_TSS;
 
-const PRESENT_WRITABLE = 3;
+/** Rights of an entry of paging structures. */
+export const PRESENT_WRITABLE = 3;
 const LARGE_PAGE = 0x80;
 const TABLE_ENTRIES = 512;
 

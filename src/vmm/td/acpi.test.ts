@@ -12,26 +12,26 @@ function structures(body: Uint8Array): number[][] {
 
 describe('a TD’s MADT', () => {
   test('has no 8259s, a local APIC for each processor, one I/O APIC, an edge for the SCI, and the mailbox', () => {
-    const body = tdMadtBody(2, 0xffff8000);
+    const body = tdMadtBody(2, 0xffff7000, 0xffffffe0);
     expect(viewOf(body).getUint32(4, true)).toBe(0);
     expect(structures(body)).toEqual([
       [0, 8, 0, 0, 1, 0, 0, 0],
       [0, 8, 1, 1, 1, 0, 0, 0],
       [1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0],
       [2, 10, 0, 9, 9, 0, 0, 0, 5, 0],
-      [0x10, 16, 0, 0, 0, 0, 0, 0, 0, 0x80, 0xff, 0xff, 0, 0, 0, 0],
+      [0x10, 24, 1, 0, 0, 0, 0, 0, 0, 0x70, 0xff, 0xff, 0, 0, 0, 0, 0xe0, 0xff, 0xff, 0xff, 0, 0, 0, 0],
     ]);
   });
 
   test('names processors beyond id 254 by x2APIC structures', () => {
-    const kinds = structures(tdMadtBody(257, 0)).map(([type]) => type);
+    const kinds = structures(tdMadtBody(257, 0, 0)).map(([type]) => type);
     expect(kinds.filter((type) => type === 9)).toHaveLength(2);
   });
 });
 
 test('the tables are found from the RSDP, with correct checksums', () => {
   const base = 0xe0000;
-  const bytes = tdAcpiTables(base, 1, 0xffff8000);
+  const bytes = tdAcpiTables(base, 1, 0xffff7000, 0xffffffe0);
   const view = viewOf(bytes);
   const sum = (at: number, length: number) =>
     bytes.subarray(at, at + length).reduce((total, b) => (total + b) & 255, 0);

@@ -23,9 +23,11 @@ const ALIGNMENT = 64;
 
 /**
  * Everything after the MADT's header, for processors with the APIC ids 0 to `cpus` - 1. PCAT_COMPAT is clear: there are
- * no 8259s. @see ACPI "Multiple APIC Description Table (MADT)", "Multiprocessor Wakeup Structure"
+ * no 8259s. The mailbox has version 1: processors can be given back at `offline`. Without that Linux (from 6.11 on) makes
+ * the mailbox's address in the table 0, so that no other kernel after it believes in it, and then finds a wrong checksum.
+ * @see ACPI "Multiple APIC Description Table (MADT)", "Multiprocessor Wakeup Structure"
  */
-export function tdMadtBody(cpus: number, mailbox: number): Uint8Array {
+export function tdMadtBody(cpus: number, mailbox: number, offline: number): Uint8Array {
   const out = new ByteWriter().u32(LOCAL_APIC_ADDRESS, 0);
   for (let id = 0; id < cpus; id++) {
     if (id < FIRST_WIDE_ID) out.u8(LOCAL_APIC, 8, id, id).u32(ENABLED);
@@ -33,11 +35,11 @@ export function tdMadtBody(cpus: number, mailbox: number): Uint8Array {
   }
   out.u8(IO_APIC, 12, 0, 0).u32(IOAPIC_ADDRESS, 0);
   out.u8(SOURCE_OVERRIDE, 10, 0, SCI_IRQ).u32(SCI_IRQ).u16(EDGE_ACTIVE_HIGH);
-  return out.u8(MULTIPROCESSOR_WAKEUP, 16).u16(0).u32(0).u64(mailbox).finish();
+  return out.u8(MULTIPROCESSOR_WAKEUP, 24).u16(1).u32(0).u64(mailbox, offline).finish();
 }
 
 /** The tables as one piece to lie at `address`, with the RSDP first. */
-export function tdAcpiTables(address: number, cpus: number, mailbox: number): Uint8Array {
+export function tdAcpiTables(address: number, cpus: number, mailbox: number, offline: number): Uint8Array {
   const out = new ByteWriter().zeros(ALIGNMENT);
   const place = (bytes: Uint8Array): number => {
     const at = address + out.length;
@@ -47,7 +49,7 @@ export function tdAcpiTables(address: number, cpus: number, mailbox: number): Ui
   const firmware = place(facs());
   const dsdt = place(table('DSDT', 2, dsdtAml()));
   const fadt = place(table('FACP', 6, fadtBody(firmware, dsdt)));
-  const madt = place(table('APIC', 5, tdMadtBody(cpus, mailbox)));
+  const madt = place(table('APIC', 5, tdMadtBody(cpus, mailbox, offline)));
   const rsdt = place(table('RSDT', 1, new ByteWriter().u32(fadt, madt).finish()));
   const xsdt = place(table('XSDT', 1, new ByteWriter().u64(fadt, madt).finish()));
   const all = out.finish();

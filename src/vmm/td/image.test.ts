@@ -89,7 +89,7 @@ describe('a TD’s initial memory', () => {
       [0n, 0xa0000n, 1],
       [0xe0000n, 0x20000n, 3],
       [0x100000n, BigInt(LEAST_TD_MEMORY - MIB), 1],
-      [BigInt(SHIM_ADDRESS), 0x8000n, 4],
+      [BigInt(SHIM_ADDRESS), 0x9000n, 4],
     ]);
     expect(MAILBOX_ADDRESS).toBeGreaterThanOrEqual(SHIM_ADDRESS);
   });

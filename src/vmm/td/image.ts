@@ -14,6 +14,7 @@ import { type HobMemory, tdHob } from './hob.ts';
 import {
   LEAST_TD_MEMORY,
   MAILBOX_ADDRESS,
+  OFFLINE_VECTOR,
   SHIM_ADDRESS,
   TD_ACPI_ADDRESS,
   TD_ACPI_END,
@@ -135,7 +136,7 @@ export function buildTdImage(input: TdInput): TdImage {
     memoryMap: tdMemoryMap(memorySize),
     rsdp: TD_ACPI_ADDRESS,
   });
-  const acpi = tdAcpiTables(TD_ACPI_ADDRESS, cpus, MAILBOX_ADDRESS);
+  const acpi = tdAcpiTables(TD_ACPI_ADDRESS, cpus, MAILBOX_ADDRESS, OFFLINE_VECTOR);
   if (TD_ACPI_ADDRESS + acpi.length > TD_ACPI_END) throw new RangeError('the ACPI tables do not fit');
   memory.write(TD_ACPI_ADDRESS, acpi);
   const names = new Map([

@@ -7,7 +7,7 @@
  *   0x000e_0000  ACPI tables
  *   0x0010_0000  the kernel as loaded; the initrd lies as high as it may
  *   0xfec0_0000  I/O APIC, which user space emulates
- *   0xffff_8000  td-shim: mailbox, page tables, code with the reset vector in its last 16 bytes
+ *   0xffff_7000  td-shim: mailbox, page tables, code with the reset vector in its last 16 bytes
  *
  * RAM is one piece from address 0: there is no VGA window, because what lies between 640 KiB and 1 MiB would be neither
  * private memory nor a device, and a kernel that looks for ROMs there would touch it.
@@ -32,11 +32,13 @@ export const TD_LOW_RAM_END = 0xa0000;
 
 /** First address above the td-shim. */
 export const SHIM_END = 0x1_0000_0000;
-/** Mailbox page, six pages of page tables, one page of code. */
-export const SHIM_SIZE = 0x8000;
+/** Mailbox page, seven pages of page tables, one page of code. */
+export const SHIM_SIZE = 0x9000;
 export const SHIM_ADDRESS: number = SHIM_END - SHIM_SIZE;
 /** The multiprocessor wake-up mailbox is the shim's first page. */
 export const MAILBOX_ADDRESS: number = SHIM_END - SHIM_SIZE;
+/** Where an operating system gives a processor back to the shim, in front of the reset vector. */
+export const OFFLINE_VECTOR: number = SHIM_END - 32;
 
 /** E820 address range types that only firmware with ACPI tables has. @see ACPI "Address Range Types" */
 export const E820_ACPI = 3;

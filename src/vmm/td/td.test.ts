@@ -49,8 +49,8 @@ describe('building a TD', () => {
       'init vm',
       'memfd c000000',
       'attributes 0 c000000 8',
-      'memfd 8000',
-      'attributes ffff8000 8000 8',
+      'memfd 9000',
+      'attributes ffff7000 9000 8',
       'init vcpu',
       'init mem region',
       'finalize',
@@ -73,7 +73,7 @@ describe('building a TD', () => {
     expect(vm.tdx.flatMap(({ id, data }) => (id === 2 ? [data] : []))).toEqual([0x10000n, 0x10000n]);
     expect(vm.slots.map(({ guestPhysAddr, memorySize, flags }) => [guestPhysAddr, memorySize, flags])).toEqual([
       [0, LEAST_TD_MEMORY, 4],
-      [SHIM_ADDRESS, 0x8000, 4],
+      [SHIM_ADDRESS, 0x9000, 4],
     ]);
   });
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { PortBus } from '../../../devices/bus.ts';
 import { Machine } from '../../../machine/machine.ts';
+import { tlbContextChanged } from '../../../machine/mmu/select.ts';
 import { reset } from '../../../machine/processor/reset.ts';
 import type { Processor } from '../../../machine/processor.ts';
 import { runProcessor, STOP } from '../../../machine/run.ts';
@@ -13,6 +14,10 @@ const HOB = 0x10000;
 const PAYLOAD = 0x20000;
 const BOOT_PARAMS = 0x7000;
 const RESET_VECTOR = SHIM + SHIM_SIZE - 16;
+const BACK_OFFLINE = SHIM + SHIM_SIZE - 32;
+/** Another operating system's tables, which map the code's page and the own ones. */
+const FOREIGN_TABLES = 0x100000;
+const FOREIGN_GDT = 0x110000;
 const MIB = 2 ** 20;
 /** `out TRAP, al; nop; nop` has the length of TDCALL. */
 const TRAP = 0xe0;
@@ -34,9 +39,11 @@ class ShimLab {
   /** Leaf 0: the fatal error's text. */
   fatal = '';
   readonly calls: string[] = [];
+  readonly #index: number;
 
   constructor(index: number, memory: readonly HobMemory[], accept: Accept, entry: number = PAYLOAD) {
     const { p, machine } = this;
+    this.#index = index;
     machine.activate(p);
     machine.ports = new PortBus();
     machine.ports.register(TRAP, 1, {
@@ -76,6 +83,12 @@ class ShimLab {
       const gpa = operand - level;
       this.calls.push(`${gpa.toString(16)}/${level}`);
       p.setGpr(RAX, accept(gpa, level));
+      return;
+    }
+    if (p.gpr(RAX) === 1n) {
+      this.calls.push('VP.INFO');
+      p.setGpr(RAX, 0n);
+      p.setGpr(9, BigInt(this.#index));
       return;
     }
     expect([p.gpr(RAX), p.gpr(10), p.gpr(11)]).toEqual([0n, 0n, 0x10003n]);
@@ -167,5 +180,44 @@ describe('another vCPU', () => {
     expect(lab.machine.memory.read16(SHIM)).toBe(0);
     expect(lab.p.rip).toBe(BigInt(PAYLOAD + 1));
     expect([lab.p.mode64, lab.p.rflags & 0x200, lab.calls]).toEqual([true, 0, []]);
+  });
+
+  describe.each([
+    ['4-level', false],
+    ['5-level', true],
+  ])('that is given back with %s paging', (_, la57) => {
+    const answered = (lab: ShimLab, apicId: number): number => {
+      const { memory } = lab.machine;
+      memory.write32(SHIM + 4, apicId);
+      memory.write16(SHIM, 2);
+      expect(runProcessor(lab.p, lab.machine.clock.now() + 1e5)).toBe(STOP.deadline);
+      return memory.read16(SHIM);
+    };
+
+    test('answers the test command when it is meant, on tables and segments of the shim, and wakes up again', () => {
+      const lab = new ShimLab(3, [], accepted);
+      runProcessor(lab.p, 1e5);
+      const { p, machine } = lab;
+      const entry = (at: number, to: number, bits: number): void => machine.memory.write64(at, BigInt(to | bits));
+      for (const [level, index] of [0, 0, 0, (BACK_OFFLINE >> 21) & 511].entries()) {
+        const table = FOREIGN_TABLES + level * 0x1000;
+        entry(table + index * 8, level === 3 ? BACK_OFFLINE & ~0x1fffff : table + 0x1000, level === 3 ? 0x83 : 3);
+      }
+      if (la57) p.cr4 |= 0x1000;
+      p.cr3 = BigInt(FOREIGN_TABLES + (la57 ? 0 : 0x1000));
+      tlbContextChanged(p);
+      machine.memory.write64(FOREIGN_GDT + 0x30, 0x00af9b000000ffffn);
+      Object.assign(p.segments[CS]!, { selector: 0x30 });
+      p.syncSegments();
+      for (let register = 0; register < 16; register++) p.setGpr(register, 0xdead_beef_0000n + BigInt(register));
+      p.rip = BigInt(BACK_OFFLINE);
+      expect(runProcessor(p, machine.clock.now() + 1e5)).toBe(STOP.deadline);
+      expect([p.segments[CS]!.selector, p.segments[2]!.selector]).toEqual([0x10, 0x18]);
+      expect([answered(lab, 2), answered(lab, 3)]).toEqual([2, 0]);
+      wake(lab, 3);
+      expect(runProcessor(p, machine.clock.now() + 1e5)).toBe(STOP.idle);
+      expect(p.rip).toBe(BigInt(PAYLOAD + 1));
+      expect(lab.calls).toEqual(['VP.INFO']);
+    });
   });
 });

@@ -3,7 +3,8 @@
  *
  * Every vCPU starts here in 32-bit protected mode without paging, with RSI = vCPU index and RCX = address of the HOB
  * list. The first one accepts all memory that the HOBs call unaccepted and jumps to the payload; the others wait for the
- * operating system in 64-bit mode, interrupts off, at the ACPI multiprocessor wake-up mailbox.
+ * operating system in 64-bit mode, interrupts off, at the ACPI multiprocessor wake-up mailbox. A processor that it has no
+ * use for comes back to the mailbox by the wake-up structure's reset vector.
  *
  * What must not happen before there is a #VE handler: CR4.MCE or CR0.NE cleared, EFER written, HLT, CPUID, IN or OUT.
  *
@@ -12,10 +13,14 @@
  * @see ACPI "Multiprocessor Wakeup Structure"; UEFI Platform Initialization "HOB List"
  */
 
-/** The text, for the project's assembler. CODE, MAILBOX, TABLES (their addresses) and the numbers of the HOBs are defined before it. */
+/** The text, for the project's assembler. CODE, MAILBOX, TABLES, TABLES_5_LEVEL (their addresses) and the numbers of the HOBs are defined before it. */
 export const SHIM_SOURCE: string = `
 ACCEPT          equ 6
 VMCALL          equ 0
+VP_INFO         equ 1
+CR4_LA57        equ 0x1000
+WAKE_UP         equ 1               ; commands of the mailbox
+TEST_OFFLINE    equ 2
 LEVEL_2M        equ 1
 SIZE_2M         equ 0x200000
 SIZE_4K         equ 0x1000
@@ -141,13 +146,43 @@ wait_for_wakeup:
     mov rdi, MAILBOX
 asleep:
     pause
-    cmp word [rdi], 1               ; wake-up
-    jne asleep
+    cmp word [rdi], 0
+    je asleep
     cmp [rdi+4], esi                ; the APIC id is the vCPU's index
     jne asleep
+    cmp word [rdi], TEST_OFFLINE
+    je taken
+    cmp word [rdi], WAKE_UP
+    jne asleep
     mov rax, [rdi+8]
-    mov word [rdi], 0               ; taken
+    mov word [rdi], 0
     jmp rax
+taken:
+    mov word [rdi], 0               ; this processor is here
+    jmp asleep
+
+; ---- the reset vector: 64-bit mode, interrupts off, on the operating system's tables, which map this page to itself
+back_offline:
+    mov eax, TABLES
+    mov rcx, cr4
+    test ecx, CR4_LA57
+    jz own_tables
+    mov eax, TABLES_5_LEVEL
+own_tables:
+    mov cr3, rax
+    lgdt [rel gdtr]
+    jmp far dword [rel offline_entry]
+offline:
+    mov eax, 0x18
+    mov ds, ax
+    mov es, ax
+    mov ss, ax
+    mov fs, ax
+    mov gs, ax
+    mov eax, VP_INFO
+    tdcall
+    mov esi, r9d
+    jmp wait_for_wakeup
 
 ; ---- nothing can be printed: the host is told, in 64 characters
 not_accepted:
@@ -187,8 +222,13 @@ gdt:
     dq 0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff
 gdtr:
     dw gdtr - gdt - 1
-    dd gdt
+    dq gdt
+offline_entry:
+    dd offline
+    dw 0x10
 
+    times CODE+0x1000-32-$ db 0
+    jmp near back_offline           ; where a processor is given back
     times CODE+0x1000-16-$ db 0
 reset_vector:
     bits 32
