@@ -8,6 +8,7 @@
 
 import type { Hpa } from '../util/address.ts';
 import type { ProcessorApic } from './apic/processor-apic.ts';
+import { CODE_MODE, type CodeMode } from './engine/code-mode.ts';
 import {
   CODE_MASK,
   CS,
@@ -161,6 +162,8 @@ class BasedSegment implements Segment {
 }
 
 const HIGH = 0x1_0000_0000;
+/** More than the bytes of an access, less one. */
+const WRAPS = 64;
 
 /** Writes -1 or a whole number below 2^53 as i64. */
 function writeSpan(view: DataView, at: number, value: number): void {
@@ -340,20 +343,31 @@ export class Processor {
   get mode64(): boolean {
     return (this.efer & EFER_LMA) !== 0 && (this.segments[CS]!.attributes & AR_L) !== 0;
   }
-  /** 16, 32 or 64: the default code size, which keys the decode cache. */
+  /** 16, 32 or 64: the default code size. */
   get codeSize(): 16 | 32 | 64 {
     return this.mode64 ? 64 : this.segments[CS]!.attributes & AR_DB ? 32 : 16;
+  }
+
+  /** Bit n: segment n (ES to DS) is one of 4 GiB at 0, and data may be read and written freely; SS has 32-bit offsets. */
+  #flat = 0;
+
+  /** What decoded code depends on, as the segments were last published. */
+  get codeMode(): CodeMode {
+    if (this.mode64) return CODE_MODE.code64;
+    if ((this.segments[CS]!.attributes & AR_DB) === 0) return CODE_MODE.code16;
+    if (this.#flat === 0b1111) return CODE_MODE.flat32;
+    return this.#flat & (1 << CS) ? CODE_MODE.flatCode32 : CODE_MODE.code32;
   }
 
   // ---- blocks that generated code reads
 
   /** Publishes a segment register to the state block: base and legal offsets. Also the stack mask for SS and CS. */
   syncSegment(n: number): void {
-    const { selector, limit, attributes } = this.segments[n]!;
+    const { selector, base, limit, attributes } = this.segments[n]!;
     const at = this.#at(SEGMENTS) + n * SEGMENT_SIZE;
     const view = this.#view;
     const long = this.mode64;
-    if (n < FS) view.setBigUint64(at + SEG_BASE, long ? 0n : this.segments[n]!.base, true);
+    if (n < FS) view.setBigUint64(at + SEG_BASE, long ? 0n : base, true);
     const protectedSegment = this.protectedMode && !this.v86;
     const unusable = (attributes & (AR_UNUSABLE | AR_P)) !== AR_P;
     const type = attributes & 15;
@@ -362,7 +376,7 @@ export class Processor {
     const top = attributes & AR_DB ? 0xffff_ffff : 0xffff;
     const low = expandDown ? (limit + 1) >>> 0 : 0;
     // An access that leaves a segment of 4 GiB at its top wraps; whether that faults is the processor's choice.
-    const whole = limit === 0xffff_ffff ? limit + 64 : limit;
+    const whole = limit === 0xffff_ffff ? limit + WRAPS : limit;
     const span = unusable ? -1 : expandDown ? (limit >= top ? -1 : top - low) : whole;
     view.setUint32(at + SEG_LOW, low, true);
     view.setUint16(at + SEG_SELECTOR, selector, true);
@@ -370,6 +384,11 @@ export class Processor {
     const writable = !protectedSegment || (!code && (type & 2) !== 0);
     writeSpan(view, at + SEG_READ_SPAN, readable ? span : -1);
     writeSpan(view, at + SEG_WRITE_SPAN, writable ? span : -1);
+    if (n < FS) {
+      const usable = n === CS || (readable && writable && (n !== SS || (attributes & AR_DB) !== 0));
+      const flat = base === 0n && usable && low === 0 && span === 0xffff_ffff + WRAPS;
+      this.#flat = flat ? this.#flat | (1 << n) : this.#flat & ~(1 << n);
+    }
     if (n !== CS && n !== SS) return;
     writeSpan(view, this.#at(CODE_MASK), long ? -1 : 0xffff_ffff);
     const { attributes: ss } = this.segments[SS]!;

@@ -151,7 +151,7 @@ function lookup(p: Processor): Outcome {
   if (engine.decodeMapped()) return DONE;
   const outcome = fetchPage(p, Number(linear & 0xffff_ffffn), Number(linear >> 32n));
   if (outcome !== DONE) return outcome;
-  engine.pages.decodeAt(p.mmu.hpa - (p.mmu.hpa % 4096), p.codeSize, Number(linear & 0xfffn));
+  engine.pages.decodeAt(p.mmu.hpa - (p.mmu.hpa % 4096), p.codeMode, Number(linear & 0xfffn));
   return DONE;
 }
 

@@ -1,5 +1,5 @@
 /**
- * The decode cache: per physical page and code size, a table from page offset to decoded record.
+ * The decode cache: per physical page and code mode, a table from page offset to decoded record.
  *
  * A table has 4096 slots of 4 bytes, 0 where nothing is decoded. Records of a run lie one after another. A write to the
  * page empties its tables; the records stay where they are until the whole cache is dropped, so that code under way can
@@ -9,11 +9,10 @@ import type { Hpa } from '../../util/address.ts';
 import { decode, TRUNCATED } from '../isa/decode.ts';
 import type { Insn } from '../isa/insn.ts';
 import type { PhysicalMemory } from '../memory.ts';
+import { CODE_MODE, CODE_MODE_COUNT, type CodeMode, codeSizeOf, isTranslated } from './code-mode.ts';
 import type { Handlers } from './handlers.ts';
 import { CODE_AREA, ENTRY_COUNTERS, JUMP_SOURCES, RAM_BASE, RECORDS, RECORDS_END } from './layout.ts';
 import { RECORD_SIZE, type Shaped, SPECIAL, writeRecord } from './record.ts';
-
-export type CodeSize = 16 | 32 | 64;
 
 const TABLE_SIZE = 4096 * 4;
 /** A run is decoded this far ahead; what follows is decoded when it is reached. */
@@ -36,10 +35,10 @@ export interface RegionEntry {
   readonly original: number;
 }
 
-/** The decoded code of one page for one code size. */
+/** The decoded code of one page for one code mode. */
 export interface CodePage {
   readonly page: Hpa;
-  readonly size: CodeSize;
+  readonly mode: CodeMode;
   readonly table: number;
   /** Whether any slot may be filled. */
   live: boolean;
@@ -49,13 +48,14 @@ export interface CodePage {
   readonly regions: RegionEntry[];
 }
 
-const sizeIndex = (size: CodeSize): number => (size === 64 ? 2 : size === 32 ? 1 : 0);
+const MODES: readonly CodeMode[] = Object.values(CODE_MODE);
+const keyOf = (page: Hpa, mode: CodeMode): number => (page / 4096) * CODE_MODE_COUNT + mode;
 
 export class CodePages {
   readonly #memory: PhysicalMemory;
   readonly #handlers: Handlers;
   readonly #pages: Map<number, CodePage> = new Map();
-  /** Per page of RAM and ROM: how many code sizes have decoded code in it. */
+  /** Per page of RAM and ROM: how many code modes have decoded code in it. */
   readonly #live: Uint8Array;
   /** Per page: how often it has lost its code, up to MANY_DROPS; and writes since that have spared it. */
   readonly #drops: Uint8Array;
@@ -93,12 +93,12 @@ export class CodePages {
   }
 
   /** The table of a RAM page, for execute TLB entries. */
-  tableOf(page: Hpa, size: CodeSize): number {
-    const key = page * 4 + sizeIndex(size);
+  tableOf(page: Hpa, mode: CodeMode): number {
+    const key = keyOf(page, mode);
     let found = this.#pages.get(key);
     if (found === undefined) {
       if (this.#nextTable + TABLE_SIZE > RECORDS) this.flush();
-      found = { page, size, table: this.#nextTable, live: false, crossings: [], regions: [] };
+      found = { page, mode, table: this.#nextTable, live: false, crossings: [], regions: [] };
       this.#byTable.push(found);
       this.#nextTable += TABLE_SIZE;
       this.#memory.bytes.fill(0, found.table, found.table + TABLE_SIZE);
@@ -125,8 +125,8 @@ export class CodePages {
       this.#drops[frame] = 0;
       this.#spared[frame] = 0;
     }
-    for (let i = 0; i < 3; i++) {
-      const found = this.#pages.get(page * 4 + i);
+    for (const mode of MODES) {
+      const found = this.#pages.get(keyOf(page, mode));
       if (found === undefined || !found.live) continue;
       found.live = false;
       this.#dropRegions(found);
@@ -139,7 +139,7 @@ export class CodePages {
   /** Whether the bytes may end an instruction that begins in the page before. */
   #endsCrossing(page: Hpa, offset: number): boolean {
     if (offset >= MAX_LENGTH) return false;
-    for (let i = 0; i < 3; i++) if ((this.#pages.get(page * 4 + i)?.crossings.length ?? 0) > 0) return true;
+    for (const mode of MODES) if ((this.#pages.get(keyOf(page, mode))?.crossings.length ?? 0) > 0) return true;
     return false;
   }
 
@@ -147,8 +147,8 @@ export class CodePages {
   #dropRuns(page: Hpa, offset: number, length: number): boolean {
     const { view } = this.#memory;
     let any = false;
-    for (let i = 0; i < 3; i++) {
-      const found = this.#pages.get(page * 4 + i);
+    for (const mode of MODES) {
+      const found = this.#pages.get(keyOf(page, mode));
       if (found === undefined || !found.live) continue;
       for (let at = Math.max(0, offset - MAX_LENGTH + 1); at < offset + length; at++) {
         const record = view.getUint32(found.table + at * 4, true);
@@ -197,18 +197,18 @@ export class CodePages {
 
   /**
    * Lets generated code execute an instruction that crosses a page boundary, until one of its pages is written or the
-   * second is mapped elsewhere. 64-bit code only.
+   * second is mapped elsewhere. Only in modes that are translated: code segments without base and limit.
    * @param straddle the straddle record at the instruction
    * @param second page of RAM that holds the rest of its bytes
    */
   addCrossing(straddle: number, insn: Insn, second: Hpa): void {
     const { view } = this.#memory;
     const page = this.pageOfRecord(straddle);
-    if (page === undefined || page.size !== 64 || !page.live) return;
+    if (page === undefined || !isTranslated(page.mode) || !page.live) return;
     if (view.getUint16(straddle, true) !== SPECIAL.straddle) return;
     if (this.#nextRecord + 2 * RECORD_SIZE > RECORDS_END) return;
     const offset = view.getUint16(straddle + 6, true) & 0xfff;
-    const behind = this.tableOf(second, 64);
+    const behind = this.tableOf(second, page.mode);
     if (this.pageOfTable(page.table) !== page) return;
     const record = this.#nextRecord;
     this.#nextRecord += 2 * RECORD_SIZE;
@@ -266,7 +266,7 @@ export class CodePages {
   recordAt(page: CodePage, offset: number): number {
     const slot = page.table + offset * 4;
     const { view } = this.#memory;
-    if (view.getUint32(slot, true) === 0) this.decodeAt(page.page, page.size, offset);
+    if (view.getUint32(slot, true) === 0) this.decodeAt(page.page, page.mode, offset);
     return this.pageOfTable(page.table) === page ? view.getUint32(slot, true) : 0;
   }
 
@@ -319,13 +319,14 @@ export class CodePages {
   }
 
   /** Makes sure that there is a record at `offset` of the page. */
-  decodeAt(page: Hpa, size: CodeSize, offset: number): void {
-    let table = this.tableOf(page, size);
+  decodeAt(page: Hpa, mode: CodeMode, offset: number): void {
+    const size = codeSizeOf(mode);
+    let table = this.tableOf(page, mode);
     const { view, bytes } = this.#memory;
     if (view.getUint32(table + offset * 4, true) !== 0) return;
     if (this.#nextRecord + (MAX_RUN + 2) * RECORD_SIZE > RECORDS_END) {
       this.flush();
-      table = this.tableOf(page, size);
+      table = this.tableOf(page, mode);
     }
     const base = RAM_BASE + page;
     const most = this.#drops[page / 4096] === MANY_DROPS ? SHORT_RUN : MAX_RUN;
@@ -355,7 +356,7 @@ export class CodePages {
         break;
       }
     }
-    this.#writeRun(this.#pages.get(page * 4 + sizeIndex(size))!, run, offsets, at, end);
+    this.#writeRun(this.#pages.get(keyOf(page, mode))!, run, offsets, at, end);
   }
 
   #writeRun(page: CodePage, run: readonly Shaped[], offsets: readonly number[], endOffset: number, end: number): void {
@@ -396,7 +397,7 @@ export class CodePages {
     if (page === undefined) return undefined;
     const offset = this.#memory.view.getUint16(record + 6, true) & 0xfff;
     const base = RAM_BASE + page.page;
-    const insn = decode(this.#memory.bytes, base + offset, base + 4096, page.size);
+    const insn = decode(this.#memory.bytes, base + offset, base + 4096, codeSizeOf(page.mode));
     if (typeof insn === 'string') return undefined;
     this.#insns.set(record, insn);
     return insn;

@@ -11,7 +11,8 @@ import '../isa/index.ts';
 import type { Machine } from '../machine.ts';
 import { followBank } from '../mmu/select.ts';
 import { BLOCKED_BY_STI, type Processor } from '../processor.ts';
-import { CodePages, type CodeSize } from './code-pages.ts';
+import type { CodeMode, CodeSize } from './code-mode.ts';
+import { CodePages } from './code-pages.ts';
 import { EngineCounters, type EngineStatistics, engineStatistics } from './counters.ts';
 import { Handlers } from './handlers.ts';
 import {
@@ -229,7 +230,7 @@ export class Engine {
     if (view.getBigUint64(entry, true) !== linear - (linear & 0xfffn)) return false;
     const page = this.pages.pageOfTable(view.getUint32(entry + 8, true));
     if (page === undefined) return false;
-    this.pages.decodeAt(page.page, page.size, Number(linear & 0xfffn));
+    this.pages.decodeAt(page.page, page.mode, Number(linear & 0xfffn));
     return true;
   }
 
@@ -237,8 +238,8 @@ export class Engine {
     return this.pages.hasCode(page);
   }
   /** What an execute TLB entry of the page holds. */
-  codePage(page: Hpa, size: CodeSize): number {
-    return this.pages.tableOf(page, size);
+  codePage(page: Hpa, mode: CodeMode): number {
+    return this.pages.tableOf(page, mode);
   }
   pageWritten(page: Hpa, offset?: number, length?: number): void {
     this.pages.pageWritten(page, offset, length);

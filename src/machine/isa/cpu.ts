@@ -75,6 +75,11 @@ export type AccessWidth = LoadWidth | 256;
 /** Exception summary: an unmasked x87 exception is pending. */
 const FSW_ES = 0x80;
 
+/** Stack mask where SS.B is set. */
+const STACK_32 = 0xffff_ffff;
+const cutBy = (e: Expr<64>, mask: Expr<64>): Expr<64> =>
+  constantValue(mask) === STACK_32 ? zeroExtend(truncate(e, 32), 64) : and(e, mask);
+
 /** Bits 255:128 of a vector register operand. */
 const upperHalf = (operand: Operand): Operand => ({ ...operand, file: 'ymm', width: 128 });
 
@@ -371,11 +376,17 @@ export abstract class Cpu {
 
   /** Cuts a stack offset to the stack address size. */
   stackOffset(e: Expr<64>): Expr<64> {
-    return this.mode64 ? e : and(e, this.state(STACK_MASK, 64));
+    return this.mode64 ? e : cutBy(e, this.stackMask());
   }
+  /** Of a 16-bit stack pointer the upper half of ESP stays; the upper half of RSP is cleared. */
   setStackPointer(offset: Expr<64>): void {
-    const mask = this.mode64 ? null : this.state(STACK_MASK, 64);
-    this.setGpr(RSP, mask === null ? offset : or(and(offset, mask), and(this.gpr64(RSP), sub(u64(-1), mask))));
+    const mask = this.mode64 ? null : this.stackMask();
+    if (mask === null || constantValue(mask) === STACK_32) return this.setGpr(RSP, this.stackOffset(offset));
+    this.setGpr(RSP, or(and(offset, mask), and(this.gpr64(RSP), xor(mask, u64(STACK_32)))));
+  }
+  /** Mask of stack offsets outside 64-bit mode. */
+  protected stackMask(): Expr<64> {
+    return this.state(STACK_MASK, 64);
   }
 
   /** Looks the address up in the TLB; a miss, or an access that leaves the page, exits before the instruction. */

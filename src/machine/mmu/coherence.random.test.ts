@@ -138,7 +138,7 @@ test.each([1, 2, 3])(
             host = machine.lookUp(linear, access);
             if (host < 0) break;
           }
-          const frame = (access === ACCESS.fetch ? host - 0x200_0000 - p.codeSize : host - RAM_BASE) & ~0xfff;
+          const frame = (access === ACCESS.fetch ? host - 0x200_0000 - p.codeMode : host - RAM_BASE) & ~0xfff;
           const allowed = [...believed].some((leaf) => {
             if (Number(leaf & 0xf_ffff_ffff_f000n) !== frame || (leaf & 1n) === 0n) return false;
             const user = (leaf & 4n) !== 0n;

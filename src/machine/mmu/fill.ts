@@ -110,10 +110,10 @@ export function fillExecute(p: Processor, m: Mmu): boolean {
   const owner = page < m.ramSize ? m.owners[page >>> 12] : 0;
   if (owner !== m.keyId) return false;
   const { linearLow: low, linearHigh: high, context } = m;
-  const size = p.codeSize;
-  const host = machine.engine.codePage(page, size);
+  const mode = p.codeMode;
+  const host = machine.engine.codePage(page, mode);
   const bank = bankFor(p, m, m.class);
-  context.codeSizes[m.class] = size;
+  context.codeModes[m.class] = mode;
   const entry = bank + TLB_EXECUTE + executeOffset(low);
   m.tlb.fill(entry, (low & 0xffff_f000) >>> 0, high, host, page);
   if (!m.global) m.tlb.noteLocal(entry);

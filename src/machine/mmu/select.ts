@@ -40,7 +40,7 @@ const MAX_CONTEXTS = 48;
 const MAX_EPT_CACHES = 8;
 
 /**
- * To be called after a change of CR0, CR3, CR4, EFER, CPL, RFLAGS.AC, the code size (CS.L, CS.D), the debug registers, the
+ * To be called after a change of CR0, CR3, CR4, EFER, CPL, RFLAGS.AC, the code mode (see segmentChanged), the debug registers, the
  * VPID or the EPT pointer, VM entries and exits included. Flushes nothing by itself: see invalidate.ts for what
  * instructions must flush.
  */
@@ -76,6 +76,12 @@ export function tlbContextChanged(p: Processor): void {
   publish(p, m);
 }
 
+/** To be called after a load of a segment register: the code mode depends on what ES, CS, SS and DS are. */
+export function segmentChanged(p: Processor): void {
+  const m = p.mmu;
+  if (m.context.codeModes[m.class] !== p.codeMode) publish(p, m);
+}
+
 /** After generated code has switched banks (STAC, CLAC): the class follows RFLAGS.AC. */
 export function followBank(p: Processor): void {
   p.mmu.class = p.flagsRest & FLAG_AC ? SUPERVISOR : SUPERVISOR_SMAP;
@@ -84,9 +90,9 @@ export function followBank(p: Processor): void {
 /** Points generated code at the bank of the class in force, and at those it may switch to. */
 function publish(p: Processor, m: Mmu): void {
   const { context } = m;
-  const { banks, codeSizes } = context;
-  const both =
-    m.smap && p.cpl !== 3 && codeSizes[SUPERVISOR] === p.codeSize && codeSizes[SUPERVISOR_SMAP] === p.codeSize;
+  const { banks, codeModes } = context;
+  const mode = p.codeMode;
+  const both = m.smap && p.cpl !== 3 && codeModes[SUPERVISOR] === mode && codeModes[SUPERVISOR_SMAP] === mode;
   p.write32(BANK_AC_CLEAR, both ? banks[SUPERVISOR_SMAP] : 0);
   p.write32(BANK_AC_SET, both ? banks[SUPERVISOR] : 0);
   const bank = context.banks[m.class];
@@ -94,9 +100,8 @@ function publish(p: Processor, m: Mmu): void {
     p.write32(TLB_BASE, EMPTY_BANK);
     return;
   }
-  const size = p.codeSize;
-  if (context.codeSizes[m.class] !== size) {
-    context.codeSizes[m.class] = size;
+  if (codeModes[m.class] !== mode) {
+    codeModes[m.class] = mode;
     m.tlb.flushExecute(bank);
   }
   p.write32(TLB_BASE, bank);

@@ -24,8 +24,8 @@ export class TlbContext {
   readonly pcid: number;
   /** One bank per PrivilegeClass; 0 before the first fill. */
   readonly banks: [number, number, number] = [0, 0, 0];
-  /** Code size that the execute entries of each bank were made for. */
-  readonly codeSizes: [number, number, number] = [0, 0, 0];
+  /** Code mode that the execute entries of each bank were made for. */
+  readonly codeModes: [number, number, number] = [0, 0, 0];
   /** The processor is using it. */
   current = false;
   /** When it was used last, by TlbBanks.clock. */

@@ -65,7 +65,7 @@ describe('which entries a page gets', () => {
 
   test("a fetch enters the engine's code page for the code size", () => {
     const machine = mapped();
-    expect(touch(machine, fetch, LINEAR + 3n)).toBe(0x200_0000 + 0x5000 + machine.p.codeSize + 3);
+    expect(touch(machine, fetch, LINEAR + 3n)).toBe(0x200_0000 + 0x5000 + machine.p.codeMode + 3);
   });
 
   test('a page with decoded code gets no write entry', () => {

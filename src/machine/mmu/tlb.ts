@@ -1,4 +1,4 @@
 /** The TLBs as the rest of the machine sees them. */
 export { dropPage, engineDropWriteEntries, flushTlb, flushVpid, invept, invlpg, invvpid } from './invalidate.ts';
-export { tlbContextChanged } from './select.ts';
+export { segmentChanged, tlbContextChanged } from './select.ts';
 export { loadPdptes, translate } from './translate.ts';

@@ -88,18 +88,18 @@ function loadFlat(p: Processor, n: number, selector: number, attributes: number)
 
 /** Loads CS (hidden part included), CPL and RIP, all checked before. */
 export function enterCode(p: Processor, code: Segment, cpl: number, rip: bigint): void {
-  const before = p.codeSize;
+  const before = p.codeMode;
+  const was64 = p.mode64;
   const cs = p.segments[CS]!;
   cs.selector = code.selector;
   cs.base = code.base;
   cs.limit = code.limit;
   cs.attributes = code.attributes;
   p.rip = rip;
-  const after = p.codeSize;
   // 64-bit mode decides whether the other segments have bases and limits, and how wide the stack pointer is.
-  if ((before === 64) !== (after === 64)) p.syncSegments();
+  if (p.mode64 !== was64) p.syncSegments();
   else p.syncSegment(CS);
-  if (p.cpl === cpl && after === before) return;
+  if (p.cpl === cpl && p.codeMode === before) return;
   p.cpl = cpl;
   privilegeChanged(p);
 }

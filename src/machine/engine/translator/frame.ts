@@ -3,6 +3,7 @@
  * ways out join.
  */
 import type { Code } from '../../isa/code.ts';
+import type { CodeMode } from '../code-mode.ts';
 import {
   BUDGET,
   CC_A,
@@ -22,6 +23,7 @@ import { IP, type RegionLocals, TLB } from './region-locals.ts';
 
 /** Where records, their table and their entry counters lie. */
 export interface RegionSite {
+  readonly mode: CodeMode;
   /** Address of the code page's table. */
   readonly table: number;
   /** Record of an instruction, by page offset. */

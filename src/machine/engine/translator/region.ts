@@ -1,6 +1,6 @@
 /**
  * Regions: the blocks of one code page that are reachable from one entry, in reverse postorder, with dominators and the
- * shape of their control flow. 64-bit code only.
+ * shape of their control flow.
  */
 import type { Insn } from '../../isa/insn.ts';
 import { ASSIST } from '../../isa/row.ts';
@@ -71,7 +71,8 @@ export function translatable(insn: Insn): boolean {
   const { semantics, flow, string } = insn.row.operation;
   if (semantics === ASSIST || flow === 'system' || (string && insn.rep !== 'none')) return false;
   const relative = insn.operands.length > 0 && insn.operands[0]!.place === 'relative';
-  return !relative || insn.operandSize === 64;
+  // A 16-bit operand size cuts the target.
+  return !relative || insn.operandSize !== 16;
 }
 
 interface Draft {

@@ -1,6 +1,6 @@
 /** The part of back-end J that binds operands to constants and locals: registers and lazy flags live in locals, the rest in the state block. */
-import { LOAD, type LoadWidth, STORE } from '../../isa/code.ts';
-import { Cpu } from '../../isa/cpu.ts';
+import { type Code, LOAD, type LoadWidth, STORE } from '../../isa/code.ts';
+import { type AccessWidth, Cpu } from '../../isa/cpu.ts';
 import {
   add,
   and,
@@ -18,7 +18,9 @@ import {
 } from '../../isa/expr.ts';
 import { kindCode, type Recipe, storedA, storedB, storedRecipe } from '../../isa/flags.ts';
 import type { Operand, RegisterFile } from '../../isa/insn.ts';
-import { CC_A, CC_B, CC_KIND, FPR, TLB_BASE, XMM, YMM_HIGH } from '../layout.ts';
+import type { Support } from '../../isa/support.ts';
+import { CODE_MODE, type CodeMode } from '../code-mode.ts';
+import { CC_A, CC_B, CC_KIND, CS, FPR, FS, TLB_BASE, XMM, YMM_HIGH } from '../layout.ts';
 import { isAbsolute64 } from '../record.ts';
 import { KEY, type RegionLocals, TLB } from './region-locals.ts';
 
@@ -28,6 +30,14 @@ export abstract class RegisterCpu extends Cpu {
   protected recipe: { kind: number; zeroB: boolean } | null = null;
   /** The flags in force are those in memory; the locals hold nothing yet. */
   protected flagsInMemory = false;
+
+  /** ES, SS and DS are flat. */
+  readonly #flat: boolean;
+
+  constructor(code: Code, support: Support, mode: CodeMode) {
+    super(code, support);
+    this.#flat = mode === CODE_MODE.flat32;
+  }
 
   protected readRegister<W extends LoadWidth>(operand: Operand, width: W): Expr<W> {
     if (operand.file === 'gpr') {
@@ -85,6 +95,15 @@ export abstract class RegisterCpu extends Cpu {
       address = address === null ? scaled : add(address, scaled);
     }
     return address === null ? u64(disp) : add(address, u64(disp));
+  }
+
+  override linear(segment: number, offset: Expr<64>, width: AccessWidth, write: boolean): Expr<64> {
+    if (!this.#flat || segment === CS || segment >= FS) return super.linear(segment, offset, width, write);
+    return zeroExtend(truncate(offset, 32), 64);
+  }
+
+  protected override stackMask(): Expr<64> {
+    return this.#flat ? u64(0xffff_ffff) : super.stackMask();
   }
 
   protected tlbBase(): Expr<32> {

@@ -11,20 +11,7 @@
 import { Code } from '../../isa/code.ts';
 import { add, type Expr, isZero, leU, shl, sub, truncate, u32, u64, zeroExtend } from '../../isa/expr.ts';
 import type { Support } from '../../isa/support.ts';
-import {
-  CS,
-  EXIT,
-  type Exit,
-  FAULT_INFO,
-  FAULT_VA,
-  PAGE_RIP,
-  RIP,
-  SEG_BASE,
-  SEGMENT_SIZE,
-  SEGMENTS,
-  TLB_EXECUTE,
-  TSC_ORIGIN,
-} from '../layout.ts';
+import { EXIT, type Exit, FAULT_INFO, FAULT_VA, PAGE_RIP, RIP, TLB_EXECUTE, TSC_ORIGIN } from '../layout.ts';
 import type { ModuleBuilder } from '../wasm.ts';
 import { defineRegion, type RegionSite } from './frame.ts';
 import type { Block, Edge, Region, Step } from './region.ts';
@@ -43,7 +30,7 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
   #remaining = 0;
 
   constructor(support: Support, region: Region, site: RegionSite) {
-    super(new Code(2), support);
+    super(new Code(2), support, site.mode);
     this.#region = region;
     this.#site = site;
     this.locals = new RegionLocals(this.code, region);
@@ -101,7 +88,7 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
     const { code } = this;
     this.#block = block;
     const { offset } = edge;
-    if (offset < 0 || offset >= 4096) this.#transfer(add(this.#pageRip(), u64(offset)));
+    if (offset < 0 || offset >= 4096) this.#transfer(this.#cut(add(this.#pageRip(), u64(offset))));
     else {
       const record = code.load(u32(0), 32, this.#site.table + offset * 4);
       this.#lookupIf(isZero(record), () => add(this.#pageRip(), u64(offset)));
@@ -126,16 +113,19 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
     return block === this.#region.entry && !block.isLoop && this.#region.reducible;
   }
 
-  // ---- operands
-
   // ---- control
 
   #pageRip(): Expr<64> {
     return this.code.local(64, this.locals.page);
   }
 
+  /** Cuts an offset of the code segment to its width. */
+  #cut(offset: Expr<64>): Expr<64> {
+    return this.mode64 ? offset : zeroExtend(truncate(offset, 32), 64);
+  }
+
   nextRip(): Expr<64> {
-    return add(this.#pageRip(), u64(this.#step.offset + this.insn.length));
+    return this.#cut(add(this.#pageRip(), u64(this.#step.offset + this.insn.length)));
   }
 
   /** RDTSC reads the time before it: the budget with this instruction and those after it in the block uncounted. */
@@ -191,10 +181,10 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
   /** Leaves to an offset of the code segment, through the execute TLB. */
   #transfer(target: Expr<64>): void {
     const { code } = this;
+    // The code segment's base is 0.
     const to = code.let(target);
-    const linear = code.let(add(this.state(SEGMENTS + CS * SEGMENT_SIZE + SEG_BASE, 64), to));
-    const entry = this.executeEntry(linear);
-    const offset = code.let(sub(linear, code.load(entry, 64, TLB_EXECUTE)));
+    const entry = this.executeEntry(to);
+    const offset = code.let(sub(to, code.load(entry, 64, TLB_EXECUTE)));
     this.#lookupIf(leU(u64(4096), offset), () => to);
     const slot = code.let(add(code.load(entry, 32, TLB_EXECUTE + 8), shl(truncate(offset, 32), u32(2))));
     const record = code.let(code.load(slot, 32));

@@ -8,6 +8,7 @@ import { decode } from '../../isa/decode.ts';
 import type { Insn } from '../../isa/insn.ts';
 import { importSupport } from '../../isa/support.ts';
 import type { PhysicalMemory } from '../../memory.ts';
+import { codeSizeOf, isTranslated } from '../code-mode.ts';
 import type { CodePage, CodePages } from '../code-pages.ts';
 import { FIRST_REGION, type Handlers } from '../handlers.ts';
 import { COLD_BASE } from '../interpreter.ts';
@@ -91,7 +92,7 @@ export class Translator {
     const made: { page: CodePage; record: number; region: Region }[] = [];
     for (const record of records) {
       const page = this.#pages.pageOfRecord(record);
-      if (page === undefined || page.size !== 64 || !page.live) continue;
+      if (page === undefined || !isTranslated(page.mode) || !page.live) continue;
       const offset = this.#memory.view.getUint16(record + 6, true) & 0xfff;
       this.#memory.view.setUint16((record >>> 3) + ENTRY_COUNTERS, 0, true);
       // The page may have been written, and decoded anew, while the record waited.
@@ -104,6 +105,7 @@ export class Translator {
       if (records === null) return;
       if (declined === 0) continue;
       const cpu = new TranslatorCpu(support, region, {
+        mode: page.mode,
         table: page.table,
         recordAt: (at) => records.get(at)!,
         declined,
@@ -144,7 +146,7 @@ export class Translator {
       decode: (offset) => {
         let insn = known.get(offset);
         if (insn === undefined) {
-          const decoded = decode(bytes, base + offset, base + 4096, 64);
+          const decoded = decode(bytes, base + offset, base + 4096, codeSizeOf(page.mode));
           insn = typeof decoded === 'string' ? null : decoded;
           known.set(offset, insn);
         }

@@ -4,6 +4,7 @@
  * @sdm "Privilege Level Checking When Accessing Data Segments", MOV and LDS of the instruction reference
  */
 import { SS } from '../../engine/layout.ts';
+import { segmentChanged } from '../../mmu/tlb.ts';
 import { GP, NP, SS_FAULT } from '../../outcome.ts';
 import { AR_DB, AR_G, AR_S, AR_UNUSABLE, type Processor, type Segment } from '../../processor.ts';
 import {
@@ -26,6 +27,7 @@ import {
 export function setSegment(p: Processor, n: number, segment: Segment): void {
   Object.assign(p.segments[n]!, segment);
   p.syncSegment(n);
+  segmentChanged(p);
 }
 
 /**
