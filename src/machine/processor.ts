@@ -12,12 +12,21 @@ import { CODE_MODE, type CodeMode } from './engine/code-mode.ts';
 import {
   CODE_MASK,
   CS,
+  CS_DESCRIPTOR,
   DIRECTION,
+  DS,
+  ES,
   FLAGS_REST,
   FPR,
   FS,
+  GDT_BASE,
+  GDT_LIMIT,
   GPR,
   GS,
+  IDT_BASE,
+  IDT_LIMIT,
+  KEEPS_SEGMENTS,
+  NMI_BLOCKED,
   PAGE_RIP,
   RIP,
   SAVED_STATES,
@@ -29,10 +38,13 @@ import {
   SEGMENT_SIZE,
   SEGMENTS,
   SS,
+  SS_DESCRIPTOR,
   STACK_MASK,
   STATE,
   STATE_SIZE,
   TSC_AUX,
+  TSS_BASE,
+  TSS_LIMIT,
   XMM,
   YMM_HIGH,
 } from './engine/layout.ts';
@@ -161,6 +173,47 @@ class BasedSegment implements Segment {
   }
 }
 
+/** A register of base and limit in the state block, where generated code looks them up. */
+class BlockTable implements DescriptorTable {
+  readonly #p: Processor;
+  readonly #base: number;
+  readonly #limit: number;
+
+  constructor(p: Processor, base: number, limit: number) {
+    this.#p = p;
+    this.#base = base;
+    this.#limit = limit;
+  }
+
+  get base(): bigint {
+    return this.#p.read64(this.#base);
+  }
+  set base(value: bigint) {
+    this.#p.write64(this.#base, value);
+  }
+  get limit(): number {
+    return this.#p.read32(this.#limit);
+  }
+  set limit(value: number) {
+    this.#p.write32(this.#limit, value);
+  }
+}
+
+/** The task register is one too. */
+class TaskRegister extends BlockTable implements Segment {
+  selector = 0;
+  attributes = 0x8b;
+}
+
+/** The values alone: registers in the state block have none of their own. */
+export const plainSegment = ({ selector, base, limit, attributes }: Segment): Segment => ({
+  selector,
+  base,
+  limit,
+  attributes,
+});
+export const plainTable = ({ base, limit }: DescriptorTable): DescriptorTable => ({ base, limit });
+
 const HIGH = 0x1_0000_0000;
 /** More than the bytes of an access, less one. */
 const WRAPS = 64;
@@ -214,9 +267,9 @@ export class Processor {
   /** ES CS SS DS FS GS. After a change call syncSegment(). */
   readonly segments: Segment[] = [segment(), segment(), segment(), segment()];
   readonly ldtr: Segment = { selector: 0, base: 0n, limit: 0xffff, attributes: 0x82 };
-  readonly tr: Segment = { selector: 0, base: 0n, limit: 0xffff, attributes: 0x8b };
-  readonly gdtr: DescriptorTable = { base: 0n, limit: 0xffff };
-  readonly idtr: DescriptorTable = { base: 0n, limit: 0xffff };
+  readonly tr: Segment = new TaskRegister(this, TSS_BASE, TSS_LIMIT);
+  readonly gdtr: DescriptorTable = new BlockTable(this, GDT_BASE, GDT_LIMIT);
+  readonly idtr: DescriptorTable = new BlockTable(this, IDT_BASE, IDT_LIMIT);
   /** PDPTE registers of PAE paging, as loaded. */
   readonly pdpte: bigint[] = [0n, 0n, 0n, 0n];
   /** MSRs without a home of their own, by index. */
@@ -226,7 +279,6 @@ export class Processor {
   activity: number = ACTIVE;
   /** BLOCKED_BY_STI | BLOCKED_BY_MOV_SS for the next instruction. */
   interruptShadow = 0;
-  nmiBlocked = false;
   nmiPending = false;
   initPending = false;
   /** Vector of a SIPI that waits to be taken, or -1. */
@@ -327,6 +379,13 @@ export class Processor {
     this.#view.setUint32(this.#at(TSC_AUX), value, true);
   }
 
+  get nmiBlocked(): boolean {
+    return this.read8(NMI_BLOCKED) !== 0;
+  }
+  set nmiBlocked(value: boolean) {
+    this.write8(NMI_BLOCKED, value ? 1 : 0);
+  }
+
   // ---- modes
 
   get protectedMode(): boolean {
@@ -389,13 +448,24 @@ export class Processor {
       const flat = base === 0n && usable && low === 0 && span === 0xffff_ffff + WRAPS;
       this.#flat = flat ? this.#flat | (1 << n) : this.#flat & ~(1 << n);
     }
-    if (n !== CS && n !== SS) return;
+    if (n !== CS && n !== SS) return this.#syncKept();
+    view.setBigUint64(this.#at(n === CS ? CS_DESCRIPTOR : SS_DESCRIPTOR), 0n, true);
     writeSpan(view, this.#at(CODE_MASK), long ? -1 : 0xffff_ffff);
     const { attributes: ss } = this.segments[SS]!;
     writeSpan(view, this.#at(STACK_MASK), long ? -1 : ss & AR_DB ? 0xffff_ffff : 0xffff);
   }
   syncSegments(): void {
     for (let n = 0; n < 6; n++) this.syncSegment(n);
+  }
+
+  /** Whether a return to level 3 leaves the data segments alone. */
+  #syncKept(): void {
+    let keeps = 1;
+    for (const n of [ES, DS, FS, GS]) {
+      const { attributes } = this.segments[n]!;
+      if (!(attributes & AR_UNUSABLE) && dplOf(attributes) !== 3) keeps = 0;
+    }
+    this.write32(KEEPS_SEGMENTS, keeps);
   }
 
   /** Makes PAGE_RIP and decode lookups start afresh at RIP; call after anything that changes RIP or the code mode. */

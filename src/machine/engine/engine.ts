@@ -10,10 +10,13 @@ import type { Insn } from '../isa/insn.ts';
 import '../isa/index.ts';
 import type { Machine } from '../machine.ts';
 import { followBank } from '../mmu/select.ts';
-import { BLOCKED_BY_STI, type Processor } from '../processor.ts';
+import { NO_ERROR } from '../outcome.ts';
+import { type Event, isGateChecked, isSoftware } from '../processor/events/event.ts';
+import { BLOCKED_BY_STI, FLAG_RF, type Processor } from '../processor.ts';
 import type { CodeMode, CodeSize } from './code-mode.ts';
 import { CodePages } from './code-pages.ts';
 import { EngineCounters, type EngineStatistics, engineStatistics } from './counters.ts';
+import { HAS_ERROR, IS_CHECKED, LENGTH_SHIFT } from './delivery.ts';
 import { Handlers } from './handlers.ts';
 import {
   BUDGET,
@@ -25,9 +28,11 @@ import {
   EXIT,
   type Exit,
   executeOffset,
+  LOADED,
   PAGE_RIP,
   REGION_ENTRIES,
   REGION_INSNS,
+  RF_TIME,
   RIP,
   SCRATCH_RECORDS,
   SEG_BASE,
@@ -45,6 +50,7 @@ import {
   TLB_INVALID_TAG,
   TSC_ORIGIN,
 } from './layout.ts';
+import { takeLoadedSegments } from './loaded-segments.ts';
 import { RECORD_SIZE, SPECIAL, writeRecord } from './record.ts';
 import { Translator } from './translator/translator.ts';
 
@@ -95,7 +101,7 @@ export class Engine {
     const view = this.#view;
     view.setInt32(BUDGET, budget, true);
     this.#setTscOrigin(p, budget);
-    this.#forgetSti(budget);
+    this.#forgetLast(budget);
     const bank = view.getUint32(TLB_BASE, true);
     let reason = this.handlers.run(0) as Exit;
     while (reason === EXIT.ahead) {
@@ -104,8 +110,9 @@ export class Engine {
       reason = next === 0 ? EXIT.lookup : (this.handlers.run(next) as Exit);
     }
     this.executed = budget - view.getInt32(BUDGET, true);
-    this.#noteSti(p);
-    if (view.getUint32(TLB_BASE, true) !== bank) followBank(p);
+    this.#noteLast(p);
+    if (view.getUint32(LOADED, true) !== 0) takeLoadedSegments(p);
+    else if (view.getUint32(TLB_BASE, true) !== bank) followBank(p);
     // A branch that ends with its page and was not taken stops before the step to the next page, whose offset of 4096
     // does not fit the record.
     const record = view.getUint32(STOPPED_AT, true);
@@ -115,17 +122,36 @@ export class Engine {
     }
     return reason;
   }
-  /** Before a run: no STI has been executed at its time. */
-  #forgetSti(budget: number): void {
+  /** Before a run: neither STI nor IRET has been executed at its time. */
+  #forgetLast(budget: number): void {
     const view = this.#view;
-    view.setInt32(STI_TIME, view.getInt32(TSC_ORIGIN, true) - budget - 2, true);
+    const never = view.getInt32(TSC_ORIGIN, true) - budget - 2;
+    view.setInt32(STI_TIME, never, true);
+    view.setInt32(RF_TIME, never, true);
   }
 
-  /** After a run: the shadow of an STI that was its last instruction. */
-  #noteSti(p: Processor): void {
+  /** After a run: the shadow of an STI that was its last instruction, or RFLAGS.RF of an IRET. */
+  #noteLast(p: Processor): void {
     const view = this.#view;
     const last = (view.getInt32(TSC_ORIGIN, true) - view.getInt32(BUDGET, true) - 1) | 0;
     if (view.getInt32(STI_TIME, true) === last) p.interruptShadow |= BLOCKED_BY_STI;
+    if (view.getInt32(RF_TIME, true) === last) p.flagsRest |= FLAG_RF;
+  }
+
+  /**
+   * Delivers an event in 64-bit mode where that is simple; false where it is not, with nothing changed.
+   * @param flags the RFLAGS image to push
+   */
+  deliver(p: Processor, event: Event, flags: number): boolean {
+    this.#machine.activate(p);
+    const { vector, errorCode } = event;
+    let how = 0;
+    if (errorCode !== NO_ERROR) how |= HAS_ERROR;
+    if (isGateChecked(event)) how |= IS_CHECKED;
+    if (isSoftware(event)) how |= event.instructionLength << LENGTH_SHIFT;
+    if (this.handlers.deliver(vector, errorCode, flags, how) === 0) return false;
+    if (this.#view.getUint32(LOADED, true) !== 0) takeLoadedSegments(p);
+    return true;
   }
 
   /** Instructions retired by the last run() or step(). */
@@ -163,6 +189,12 @@ export class Engine {
     const linear = this.linearRip();
     const decoded = insn ?? this.#stepInsn ?? this.currentInsn(p);
     if (decoded === undefined) return EXIT.lookup;
+    // What watches single instructions wants to see events and returns, and none of them is in a hurry.
+    if (decoded.row.operation.flow === 'system') {
+      this.#stepInsn = decoded;
+      this.executed = 0;
+      return EXIT.assist;
+    }
     const shaped = { insn: decoded, local: false };
     const offset = Number(linear & 0xfffn);
     if (decoded.handler < 0) {
@@ -176,12 +208,13 @@ export class Engine {
     view.setInt32(BUDGET, 0, true);
     this.#setTscOrigin(p, 0);
     this.#stepInsn = decoded;
-    this.#forgetSti(0);
+    this.#forgetLast(0);
     const bank = view.getUint32(TLB_BASE, true);
     const reason = this.handlers.run(SCRATCH_RECORDS) as Exit;
     this.executed = -view.getInt32(BUDGET, true);
-    this.#noteSti(p);
-    if (view.getUint32(TLB_BASE, true) !== bank) followBank(p);
+    this.#noteLast(p);
+    if (view.getUint32(LOADED, true) !== 0) takeLoadedSegments(p);
+    else if (view.getUint32(TLB_BASE, true) !== bank) followBank(p);
     if (reason >= EXIT.miss) {
       view.setBigUint64(RIP, start, true);
       return reason;

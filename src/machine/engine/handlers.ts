@@ -40,6 +40,8 @@ export class Handlers {
   readonly run: (record: number) => number;
   /** Status flags of a state block. */
   readonly statusAt: (block: number) => number;
+  /** Delivers an event where that is simple (delivery.ts). */
+  readonly deliver: (vector: number, error: number, flags: number, how: number) => number;
 
   constructor(memory: WebAssembly.Memory) {
     this.#memory = memory;
@@ -56,6 +58,7 @@ export class Handlers {
     const instance = new WebAssembly.Instance(interpreter, { env: this.#imports });
     this.run = instance.exports['run'] as (record: number) => number;
     this.statusAt = instance.exports['statusAt'] as (block: number) => number;
+    this.deliver = instance.exports['deliver'] as (vector: number, error: number, flags: number, how: number) => number;
   }
 
   /** The handler of one instruction; call compileQueue() before its record may run. */

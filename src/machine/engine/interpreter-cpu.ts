@@ -219,9 +219,8 @@ export class InterpreterCpu extends Cpu {
 
   switchBank(bank: Expr<32>): void {
     this.setState(TLB_BASE, bank);
-    const { tlb, budget } = this.#locals;
-    // A cold handler's caller looks at TLB_BASE.
-    if (budget >= 0) this.code.assign(KEY.words, bank, () => this.code.out.setLocal(tlb));
+    const { tlb } = this.#locals;
+    this.code.assign(KEY.words, bank, () => this.code.out.setLocal(tlb));
   }
 
   // ---- control

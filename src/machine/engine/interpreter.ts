@@ -3,9 +3,11 @@
  *
  * run(ip) → exit reason: starts at record `ip`, or at RIP when it is 0. See layout.ts for what it leaves where.
  * statusAt(block) → the status flags of a state block.
+ * deliver(…) → whether an event has been delivered (delivery.ts).
  */
 import { Code } from '../isa/code.ts';
 import { importSupport } from '../isa/support.ts';
+import { defineDelivery } from './delivery.ts';
 import { InterpreterCpu, IP } from './interpreter-cpu.ts';
 import {
   BUDGET,
@@ -148,6 +150,7 @@ export function generateInterpreter(hot: readonly HandlerBody[]): Uint8Array<Arr
     .getLocal(0)
     .memory(0x29, CC_B - STATE);
   module.define(module.declare(), [I32], [I32], [], flags.call(support.statusWord), 'statusAt');
+  defineDelivery(module, support);
   return module.build();
 }
 

@@ -62,7 +62,7 @@ export const CODE_MASK: number = STATE + 0x218;
 export const STI_TIME: number = STATE + 0x220;
 /** IA32_KERNEL_GS_BASE. i64 */
 export const KERNEL_GS: number = STATE + 0x228;
-/** TLB banks for supervisor accesses with RFLAGS.AC clear and set, 0 where they are not known. i32 each */
+/** TLB banks for supervisor accesses with RFLAGS.AC clear and set, 0 where they are not known for this code mode. i32 each */
 export const BANK_AC_CLEAR: number = STATE + 0x230;
 export const BANK_AC_SET: number = STATE + 0x234;
 /** x87: control, status (without TOP), TOP, abridged tag word (1 = in use), opcode, and pointers. */
@@ -92,6 +92,43 @@ export const XMM: number = STATE + 0x300;
 /** Upper halves of YMM0 to YMM15. */
 export const YMM_HIGH: number = STATE + 0x400;
 
+// ---- what events, returns from them and system calls look at (isa/events.ts)
+
+/** IA32_STAR, IA32_LSTAR and IA32_FMASK. i64 each */
+export const STAR: number = STATE + 0x500;
+export const LSTAR: number = STATE + 0x508;
+export const FMASK: number = STATE + 0x510;
+/** GDTR, IDTR and the hidden part of TR: base i64 each, limit i32 each. */
+export const GDT_BASE: number = STATE + 0x518;
+export const IDT_BASE: number = STATE + 0x520;
+export const TSS_BASE: number = STATE + 0x528;
+export const GDT_LIMIT: number = STATE + 0x530;
+export const IDT_LIMIT: number = STATE + 0x534;
+export const TSS_LIMIT: number = STATE + 0x538;
+/** Current privilege level. i32 */
+export const CPL: number = STATE + 0x53c;
+/** TLB bank of level 3, 0 where it is not known for this code mode. i32 */
+export const BANK_USER: number = STATE + 0x540;
+/** SLOW_FLAGS at level 0 and at the others, without SLOW.interruptWindow. i32 each */
+export const SLOW_SUPERVISOR: number = STATE + 0x544;
+export const SLOW_USER: number = STATE + 0x548;
+/** Bits of LOADED: generated code has loaded the register, and TypeScript does not know yet. i32 */
+export const LOADED: number = STATE + 0x54c;
+/** The descriptors that generated code loaded CS and SS from, 0 for a null one or where TypeScript loaded it. i64 each */
+export const CS_DESCRIPTOR: number = STATE + 0x550;
+export const SS_DESCRIPTOR: number = STATE + 0x558;
+/** Blocking by NMI: of NMIs, of virtual NMIs. A byte each, together i16 */
+export const NMI_BLOCKED: number = STATE + 0x560;
+export const VIRTUAL_NMI_BLOCKED: number = STATE + 0x561;
+/** 1 while ES, DS, FS and GS hold nothing that a return to level 3 takes away. i32 */
+export const KEEPS_SEGMENTS: number = STATE + 0x564;
+/** Low half of the time-stamp counter at the last IRET that set RFLAGS.RF, or another time. i32 */
+export const RF_TIME: number = STATE + 0x568;
+
+/** Bits of LOADED. */
+export const LOADED_CS = 1;
+export const LOADED_SS = 2;
+
 /** Bits of SLOW_FLAGS. */
 export const SLOW = {
   /** RDTSC and RDTSCP: CR4.TSD at CPL 3, TSC scaling, or RDTSC exiting. */
@@ -102,16 +139,18 @@ export const SLOW = {
   x87: 4,
   /** SSE: CR0.EM, CR0.TS, CR4.OSFXSR clear. */
   sse: 8,
-  /** Alignment checks are on (CR0.AM, RFLAGS.AC, CPL 3). */
-  align: 16,
-  /** INT3, INT1, INTO and the like always go to TypeScript; FS/GS base instructions need CR4.FSGSBASE. */
+  /** INT3: the exception bitmap wants it. */
+  breakpoint: 16,
+  /** FS/GS base instructions need CR4.FSGSBASE. */
   fsgsbase: 32,
-  /** CLI, STI, PUSHF, POPF, SWAPGS, STAC, CLAC: not at CPL 0, or virtual-8086 mode. */
+  /** CLI, STI, PUSHF, POPF, SWAPGS, STAC, CLAC, SYSRET, IRET: not at CPL 0, or virtual-8086 mode. */
   interruptFlag: 64,
-  /** STI and POPF: something waits for RFLAGS.IF to become 1. */
+  /** STI, POPF, SYSRET, IRET: something waits for RFLAGS.IF to become 1. */
   interruptWindow: 128,
   /** AVX: CR0.TS, CR4.OSXSAVE or XCR0, or not protected mode. */
   avx: 256,
+  /** SYSCALL and SYSRET: EFER.SCE is clear. */
+  systemCall: 512,
 } as const;
 
 /** How memory is accessed, as in FAULT_INFO. */

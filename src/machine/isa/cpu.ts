@@ -137,6 +137,10 @@ export abstract class Cpu {
   /** Base plus scaled index plus displacement, not yet cut to the address size. */
   protected abstract rawAddress(): Expr<64>;
   protected abstract tlbBase(): Expr<32>;
+  /** The TLB bank in force. */
+  currentBank(): Expr<32> {
+    return this.tlbBase();
+  }
   /** Makes another TLB bank the one in force. A commit. */
   abstract switchBank(bank: Expr<32>): void;
   /** Counts one REP iteration; leaves at this instruction when the budget is used up. */
@@ -402,6 +406,19 @@ export abstract class Cpu {
     const entry = this.code.let(add(and(truncate(shr(va, u64(8)), 32), u32(TLB_INDEX_MASK)), this.tlbBase()));
     const offset = this.code.let(sub(va, this.code.load(entry, 64, tlb)));
     this.exitIf(ltU(u64(4096 - width / 8), offset), EXIT.miss, va, (width / 8) | (access << 8));
+    return this.code.let(add(truncate(offset, 32), this.code.load(entry, 32, tlb + 8)));
+  }
+
+  /**
+   * Where `bytes` at a linear address lie, by an entry of any bank; where that has none, or they leave the page, the instruction is
+   * TypeScript's. For what is not the access of an operand.
+   */
+  atHand(linear: Expr<64>, bytes: Expr<64>, access: number, bank: Expr<32> = this.tlbBase()): Expr<32> {
+    const tlb = access === ACCESS.read ? TLB_READ : TLB_WRITE;
+    const va = this.code.let(linear);
+    const entry = this.code.let(add(and(truncate(shr(va, u64(8)), 32), u32(TLB_INDEX_MASK)), bank));
+    const offset = this.code.let(sub(va, this.code.load(entry, 64, tlb)));
+    this.assistIf(ltU(sub(u64(4096), bytes), offset));
     return this.code.let(add(truncate(offset, 32), this.code.load(entry, 32, tlb + 8)));
   }
 

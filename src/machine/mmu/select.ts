@@ -2,7 +2,8 @@
  * Choosing the TLB bank: after anything that changes how linear addresses translate, tlbContextChanged() decodes the
  * controls, finds the context and publishes its bank to generated code.
  */
-import { BANK_AC_CLEAR, BANK_AC_SET, TLB_BASE } from '../engine/layout.ts';
+import type { CodeMode } from '../engine/code-mode.ts';
+import { BANK_AC_CLEAR, BANK_AC_SET, BANK_USER, TLB_BASE } from '../engine/layout.ts';
 import {
   CR0_PG,
   CR0_WP,
@@ -71,8 +72,7 @@ export function tlbContextChanged(p: Processor): void {
   }
 
   m.implicitClass = m.smap ? SUPERVISOR_SMAP : SUPERVISOR;
-  if (p.cpl === 3) m.class = USER;
-  else m.class = m.smap && (p.flagsRest & FLAG_AC) === 0 ? SUPERVISOR_SMAP : SUPERVISOR;
+  m.class = classInForce(p, m);
   publish(p, m);
 }
 
@@ -82,29 +82,35 @@ export function segmentChanged(p: Processor): void {
   if (m.context.codeModes[m.class] !== p.codeMode) publish(p, m);
 }
 
-/** After generated code has switched banks (STAC, CLAC): the class follows RFLAGS.AC. */
+/** After generated code has switched banks (STAC, CLAC, events, returns, system calls): the class follows CPL and RFLAGS.AC. */
 export function followBank(p: Processor): void {
-  p.mmu.class = p.flagsRest & FLAG_AC ? SUPERVISOR : SUPERVISOR_SMAP;
+  p.mmu.class = classInForce(p, p.mmu);
+}
+
+function classInForce(p: Processor, m: Mmu): PrivilegeClass {
+  if (p.cpl === 3) return USER;
+  return m.smap && (p.flagsRest & FLAG_AC) === 0 ? SUPERVISOR_SMAP : SUPERVISOR;
 }
 
 /** Points generated code at the bank of the class in force, and at those it may switch to. */
 function publish(p: Processor, m: Mmu): void {
   const { context } = m;
-  const { banks, codeModes } = context;
   const mode = p.codeMode;
-  const both = m.smap && p.cpl !== 3 && codeModes[SUPERVISOR] === mode && codeModes[SUPERVISOR_SMAP] === mode;
-  p.write32(BANK_AC_CLEAR, both ? banks[SUPERVISOR_SMAP] : 0);
-  p.write32(BANK_AC_SET, both ? banks[SUPERVISOR] : 0);
   const bank = context.banks[m.class];
-  if (bank === 0) {
-    p.write32(TLB_BASE, EMPTY_BANK);
-    return;
-  }
-  if (codeModes[m.class] !== mode) {
-    codeModes[m.class] = mode;
+  if (bank !== 0 && context.codeModes[m.class] !== mode) {
+    context.codeModes[m.class] = mode;
     m.tlb.flushExecute(bank);
   }
-  p.write32(TLB_BASE, bank);
+  p.write32(TLB_BASE, bank === 0 ? EMPTY_BANK : bank);
+  const set = bankOf(context, SUPERVISOR, mode);
+  p.write32(BANK_AC_SET, set);
+  p.write32(BANK_AC_CLEAR, m.smap ? bankOf(context, SUPERVISOR_SMAP, mode) : set);
+  p.write32(BANK_USER, bankOf(context, USER, mode));
+}
+
+/** A bank that generated code may switch to: 0 where there is none, or its execute entries are for another code mode. */
+function bankOf({ banks, codeModes }: TlbContext, cls: PrivilegeClass, mode: CodeMode): number {
+  return codeModes[cls] === mode ? banks[cls] : 0;
 }
 
 /** The bank of a class in the current context, allocated and published. */

@@ -1,10 +1,10 @@
 /** MSRs of system calls, segment bases and long mode. @sdm "Model-Specific Registers (MSRs)" */
-import { FS, GS, KERNEL_GS } from '../engine/layout.ts';
+import { FMASK, FS, GS, KERNEL_GS, LSTAR, STAR } from '../engine/layout.ts';
 import { isCanonical } from '../processor/canonical.ts';
 import type { Processor } from '../processor.ts';
 import { writeEfer } from '../system/control-registers.ts';
 import { SUPPORTED_XSS } from '../system/xstate-layout.ts';
-import { anyValue, canonical, live, type MsrRow, stored, upTo32Bits } from './row.ts';
+import { anyValue, type Check, canonical, live, type MsrRow, stored, upTo32Bits } from './row.ts';
 
 export const IA32_SYSENTER_CS = 0x174;
 export const IA32_SYSENTER_ESP = 0x175;
@@ -40,11 +40,19 @@ function writeTscAux(p: Processor, value: bigint): boolean {
   return true;
 }
 
-function writeKernelGs(p: Processor, value: bigint): boolean {
-  if (!isCanonical(p, value)) return false;
-  p.write64(KERNEL_GS, value);
-  return true;
-}
+/** An MSR that generated code reads in the state block. */
+const published = (index: number, name: string, at: number, check: Check, feature: string): MsrRow =>
+  live(
+    index,
+    name,
+    (p) => p.read64(at),
+    (p, value) => {
+      if (!check(value, p)) return false;
+      p.write64(at, value);
+      return true;
+    },
+    feature,
+  );
 
 function writeXss(p: Processor, value: bigint): boolean {
   if (value & ~SUPPORTED_XSS) return false;
@@ -63,12 +71,12 @@ export const SYSTEM_CALL_MSRS: readonly MsrRow[] = [
   stored(IA32_SYSENTER_EIP, 'IA32_SYSENTER_EIP', canonical, 0n, 'sep'),
   live(IA32_XSS, 'IA32_XSS', (p) => p.xss, writeXss, 'xsaves'),
   live(IA32_EFER, 'IA32_EFER', (p) => BigInt(p.efer), writeEfer, 'lm'),
-  stored(IA32_STAR, 'IA32_STAR', anyValue, 0n, 'syscall'),
-  stored(IA32_LSTAR, 'IA32_LSTAR', canonical, 0n, 'syscall'),
+  published(IA32_STAR, 'IA32_STAR', STAR, anyValue, 'syscall'),
+  published(IA32_LSTAR, 'IA32_LSTAR', LSTAR, canonical, 'syscall'),
   stored(IA32_CSTAR, 'IA32_CSTAR', canonical, 0n, 'syscall'),
-  stored(IA32_FMASK, 'IA32_FMASK', upTo32Bits, 0n, 'syscall'),
+  published(IA32_FMASK, 'IA32_FMASK', FMASK, upTo32Bits, 'syscall'),
   segmentBase(IA32_FS_BASE, 'IA32_FS_BASE', FS),
   segmentBase(IA32_GS_BASE, 'IA32_GS_BASE', GS),
-  live(IA32_KERNEL_GS_BASE, 'IA32_KERNEL_GS_BASE', (p) => p.read64(KERNEL_GS), writeKernelGs, 'lm'),
+  published(IA32_KERNEL_GS_BASE, 'IA32_KERNEL_GS_BASE', KERNEL_GS, canonical, 'lm'),
   live(IA32_TSC_AUX, 'IA32_TSC_AUX', (p) => BigInt(p.tscAux), writeTscAux, 'rdtscp'),
 ];

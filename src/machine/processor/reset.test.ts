@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { CS, FCW, FTAG, MXCSR, RAX, RDX } from '../engine/layout.ts';
+import { CS, FCW, FTAG, LSTAR, MXCSR, RAX, RDX } from '../engine/layout.ts';
 import { Machine } from '../machine.ts';
 import { ACTIVE, FLAG_IF, WAIT_SIPI } from '../processor.ts';
 import { init, reset, startup } from './reset.ts';
@@ -10,7 +10,7 @@ function used() {
   const { p } = new Lab('long', 3);
   p.setGpr(RAX, 0x1234n);
   p.rflags = 2 | FLAG_IF;
-  p.msrs.set(0xc000_0082, 0x5555n);
+  p.write64(LSTAR, 0x5555n);
   p.xmm(3).fill(7);
   p.write16(FCW, 0x37f);
   p.cr0 = (p.cr0 | 0x4000_0000) >>> 0;
@@ -34,12 +34,12 @@ describe('RESET', () => {
       expect([selector, base, limit, attributes]).toEqual([0, 0n, 0xffff, 0x93]);
     }
     expect([p.dr6, p.dr7, p.dr[1]]).toEqual([0xffff0ff0, 0x400, 0n]);
-    expect(p.gdtr).toEqual({ base: 0n, limit: 0xffff });
+    expect([p.gdtr.base, p.gdtr.limit]).toEqual([0n, 0xffff]);
     expect(p.gpr(RAX)).toBe(0n);
     expect(p.gpr(RDX)).toBe(0xa06f3n);
     expect([p.read32(MXCSR), p.read16(FCW), p.read8(FTAG)]).toEqual([0x1f80, 0x40, 0xff]);
     expect(p.xmm(3)[0]).toBe(0);
-    expect(p.msrs.get(0xc000_0082) ?? 0n).toBe(0n);
+    expect(p.read64(LSTAR)).toBe(0n);
     expect(p.nmiBlocked).toBe(false);
     expect(p.activity).toBe(ACTIVE);
   });
@@ -61,7 +61,7 @@ describe('INIT', () => {
     expect(p.cr0).toBe(0x4000_0010);
     expect(p.read16(FCW)).toBe(0x37f);
     expect(p.xmm(3)[0]).toBe(7);
-    expect(p.msrs.get(0xc000_0082)).toBe(0x5555n);
+    expect(p.read64(LSTAR)).toBe(0x5555n);
     expect(p.xcr0).toBe(3n);
     expect([p.rip, p.cr4, p.efer, p.interruptShadow]).toEqual([0xfff0n, 0, 0, 0]);
     expect(p.mode64).toBe(false);

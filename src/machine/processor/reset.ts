@@ -4,7 +4,24 @@
  * @sdm "Processor State After Reset", "Initialization Overview" (IA-32 processor states following power-up, reset or INIT)
  */
 import { profileOf } from '../cpuid/cpuid.ts';
-import { CS, FCS, FCW, FDP, FDS, FIP, FOP, FSW, FTAG, FTOP, KERNEL_GS, MXCSR, RDX } from '../engine/layout.ts';
+import {
+  CS,
+  FCS,
+  FCW,
+  FDP,
+  FDS,
+  FIP,
+  FMASK,
+  FOP,
+  FSW,
+  FTAG,
+  FTOP,
+  KERNEL_GS,
+  LSTAR,
+  MXCSR,
+  RDX,
+  STAR,
+} from '../engine/layout.ts';
 import { flushAll } from '../mmu/invalidate.ts';
 import { resetMsrs } from '../msr/msr.ts';
 import {
@@ -89,7 +106,7 @@ export function reset(p: Processor): void {
   p.pkru = 0;
   p.tscAux = 0;
   resetMsrs(p);
-  p.write64(KERNEL_GS, 0n);
+  for (const at of [KERNEL_GS, STAR, LSTAR, FMASK]) p.write64(at, 0n);
   initialise(p);
   resetVectorState(p);
   p.vtx.reset();

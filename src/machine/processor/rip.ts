@@ -1,5 +1,5 @@
 /** RIP and CPL: how handlers move on, jump and change privilege. */
-import { CS, SEG_SELECTOR, SEGMENT_SIZE, SEGMENTS, SS } from '../engine/layout.ts';
+import { CS } from '../engine/layout.ts';
 import type { Insn } from '../isa/insn.ts';
 import { tlbContextChanged } from '../mmu/tlb.ts';
 import { DONE, GP, type Outcome } from '../outcome.ts';
@@ -65,25 +65,6 @@ export function atPrivilege(p: Processor, cpl: number, access: () => Outcome): O
   const outcome = access();
   if (outcome !== DONE) setCpl(p, before);
   return outcome;
-}
-
-/** From 64-bit code to 64-bit code in flat segments, all checked before: CS, SS and CPL. RIP is the caller's. */
-export function enterFlat64(p: Processor, code: number, stack: number, cpl: number): void {
-  loadFlat(p, CS, code, 0xa09b | (cpl << 5));
-  loadFlat(p, SS, stack, 0xc093 | (cpl << 5));
-  if (p.cpl === cpl) return;
-  p.cpl = cpl;
-  privilegeChanged(p);
-}
-
-/** In 64-bit mode nothing but the selector is published. */
-function loadFlat(p: Processor, n: number, selector: number, attributes: number): void {
-  const segment = p.segments[n]!;
-  segment.selector = selector;
-  segment.base = 0n;
-  segment.limit = 0xffff_ffff;
-  segment.attributes = attributes;
-  p.write16(SEGMENTS + n * SEGMENT_SIZE + SEG_SELECTOR, selector);
 }
 
 /** Loads CS (hidden part included), CPL and RIP, all checked before. */

@@ -1,6 +1,6 @@
 /** Events met by running code: the run loop, the engine and event delivery together. */
 import { describe, expect, it } from 'vitest';
-import { RAX, RBX, RCX, RSP } from '../engine/layout.ts';
+import { LSTAR, RAX, RBX, RCX, RSP, STAR } from '../engine/layout.ts';
 import { DB, PF, UD } from '../outcome.ts';
 import { FLAG_IF, FLAG_RF, FLAG_TF, HLT } from '../processor.ts';
 import { runProcessor, STOP } from '../run.ts';
@@ -112,8 +112,8 @@ describe('in 64-bit mode', () => {
 
   it('SYSCALL and SYSRET go to level 0 and back', () => {
     const lab = new Lab('long', 3);
-    lab.p.msrs.set(0xc000_0081, (0x18n << 48n) | (0x28n << 32n));
-    lab.p.msrs.set(0xc000_0082, 0xb000n);
+    lab.p.write64(STAR, (0x18n << 48n) | (0x28n << 32n));
+    lab.p.write64(LSTAR, 0xb000n);
     // The table of STAR wants stack segments behind the code segments.
     lab.gdt(0x30, { type: 0x13 });
     bytes(lab, 0xb000, 'ff c3 48 0f 07');

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { RAX, RBX, RCX, RDX } from '../engine/layout.ts';
+import { plainSegment, plainTable } from '../processor.ts';
 import { SECONDARY } from '../vtx/controls.ts';
 import { encodingByName } from '../vtx/fields.ts';
 import { VM_FAIL_VALID, VM_SUCCEED } from '../vtx/operation.ts';
@@ -273,7 +274,8 @@ describe('the host', () => {
     const state = (): unknown =>
       structuredClone({
         cr: [p.cr0, p.cr3, p.cr4, p.efer, p.dr7, p.cpl],
-        segments: [...p.segments, p.ldtr, p.tr, p.gdtr, p.idtr],
+        segments: [...p.segments, p.ldtr, p.tr].map(plainSegment),
+        tables: [p.gdtr, p.idtr].map(plainTable),
         flow: [p.rip, p.rflags, p.gpr(4), p.interruptShadow, p.nmiBlocked],
         msrs: [...p.msrs].sort(([a], [b]) => a - b),
         vmx: [p.vtx.operation, p.vtx.vmxonPointer, p.vtx.current === null, p.vtx.tdGuest, p.vtx.seamHkid],

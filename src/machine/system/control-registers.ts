@@ -152,6 +152,7 @@ export function writeEfer(p: Processor, value: bigint): boolean {
   const changed = p.efer ^ efer;
   if (changed & EFER_LME && pagingOn(p.cr0)) return false;
   p.efer = efer;
+  if (changed & EFER_SCE) updateSlowFlags(p);
   if (changed & EFER_NXE) {
     flushTlb(p, { global: true });
     tlbContextChanged(p);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { CS, DS, FS, GS, SS } from '../engine/layout.ts';
-import { ACTIVE, AR_UNUSABLE, EFER_LMA, EFER_LME, HLT, SHUTDOWN } from '../processor.ts';
+import { CS, DS, FS, GS, LSTAR, SS, STAR } from '../engine/layout.ts';
+import { ACTIVE, AR_UNUSABLE, EFER_LMA, EFER_LME, HLT, plainSegment, plainTable, SHUTDOWN } from '../processor.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY } from './controls.ts';
 import { enter } from './entry.ts';
 import { NON_ROOT, ROOT, VM_SUCCEED } from './operation.ts';
@@ -56,9 +56,9 @@ describe('entry loads the guest-state area', () => {
     expect(p.segments[FS]!.base).toBe(0x7fff_1234_5678n);
     expect(p.segments[GS]!.base).toBe(0xffff_8000_0000_0000n);
     expect(p.cpl).toBe(3);
-    expect(p.gdtr).toEqual({ base: 0xffff_8000_0000_1000n, limit: 0x7f });
-    expect(p.idtr).toEqual({ base: 0x1000n, limit: 0xffff });
-    expect(p.tr).toEqual({ selector: 0x40, base: 0x2000n, limit: 0x67, attributes: 0x8b });
+    expect(plainTable(p.gdtr)).toEqual({ base: 0xffff_8000_0000_1000n, limit: 0x7f });
+    expect(plainTable(p.idtr)).toEqual({ base: 0x1000n, limit: 0xffff });
+    expect(plainSegment(p.tr)).toEqual({ selector: 0x40, base: 0x2000n, limit: 0x67, attributes: 0x8b });
     expect(p.ldtr.attributes).toBe(AR_UNUSABLE);
     expect([p.rip, p.gpr(4), p.rflags]).toEqual([0x1000n, 0x9000n, 0x246]);
     expect([0x174, 0x175, 0x176].map((index) => p.msrs.get(index))).toEqual([0x10n, 0x1111n, 0x2222n]);
@@ -178,10 +178,10 @@ describe('exit saves the guest and loads the host', () => {
     expect(p.segments[DS]).toMatchObject({ selector: 0, attributes: AR_UNUSABLE });
     expect(p.segments[FS]!.base).toBe(0x1111_0000n);
     expect(p.segments[GS]!.base).toBe(0xffff_8880_0000_0000n);
-    expect(p.tr).toEqual({ selector: 0x40, base: 0xffff_fe00_0000_3000n, limit: 0x67, attributes: 0x8b });
+    expect(plainSegment(p.tr)).toEqual({ selector: 0x40, base: 0xffff_fe00_0000_3000n, limit: 0x67, attributes: 0x8b });
     expect(p.ldtr).toMatchObject({ selector: 0, attributes: AR_UNUSABLE });
-    expect(p.gdtr).toEqual({ base: 0xffff_fe00_0000_1000n, limit: 0xffff });
-    expect(p.idtr).toEqual({ base: 0xffff_fe00_0000_0000n, limit: 0xffff });
+    expect(plainTable(p.gdtr)).toEqual({ base: 0xffff_fe00_0000_1000n, limit: 0xffff });
+    expect(plainTable(p.idtr)).toEqual({ base: 0xffff_fe00_0000_0000n, limit: 0xffff });
     expect([p.dr7, p.msrs.get(0x1d9), p.msrs.get(0x176)]).toEqual([0x400, 0n, 0xffff_8000_0000_0aaan]);
     expect([p.activity, p.interruptShadow, p.pendingDebug]).toEqual([ACTIVE, 0, 0]);
   });
@@ -274,7 +274,7 @@ describe('MSR lists', () => {
         [0xc000_0082, 0x2000n],
       ]),
     );
-    expect(p.msrs.get(0xc000_0082)).toBe(0x2000n);
+    expect(p.read64(LSTAR)).toBe(0x2000n);
   });
   test.each<[string, readonly [number, bigint, number?]]>([
     ['FS base', [0xc000_0100, 0n]],
@@ -317,10 +317,10 @@ describe('MSR lists', () => {
       set(w, 'EXIT_MSR_LOAD_ADDRESS', FREE_PAGE + 16);
       set(w, 'EXIT_MSR_LOAD_COUNT', 1);
     });
-    v.p.msrs.set(0xc000_0082, 0x5555n);
+    v.p.write64(LSTAR, 0x5555n);
     leave(v);
     expect(v.p.machine.memory.read64(FREE_PAGE + 8)).toBe(0x5555n);
-    expect(v.p.msrs.get(0xc000_0081)).toBe(0x1234n);
+    expect(v.p.read64(STAR)).toBe(0x1234n);
   });
   const abortOf = (prepare: (v: Vtx) => void, change_: (v: Vtx) => void = () => {}): number => {
     const v = entered(prepare);

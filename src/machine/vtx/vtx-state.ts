@@ -1,6 +1,7 @@
 /** VT-x state of one logical processor outside its VMCSs. */
 import { Timer } from '../../devices/clock.ts';
 import type { Hpa } from '../../util/address.ts';
+import { VIRTUAL_NMI_BLOCKED } from '../engine/layout.ts';
 import type { Processor } from '../processor.ts';
 import { type VmxCapabilities, vmxCapabilities } from './capabilities.ts';
 import { PRIMARY, SECONDARY } from './controls.ts';
@@ -119,8 +120,6 @@ export class VtxState {
     instructionInfo: 0,
     resumeFlag: RF_KEEP,
   };
-  /** Virtual-NMI blocking (pin control "virtual NMIs"). */
-  virtualNmiBlocked = false;
   /** The running IRET has just removed (virtual-)NMI blocking: bit 12 of exits it causes. */
   nmiUnblockedByIret = false;
   /** A monitor-trap-flag exit is due at the next boundary. */
@@ -168,6 +167,14 @@ export class VtxState {
   get addressShift(): number {
     const { addressShift } = this.capabilities;
     return this.p.machine.seam.enabled && !this.tdGuest ? addressShift - 1 : addressShift;
+  }
+
+  /** Virtual-NMI blocking (pin control "virtual NMIs"). */
+  get virtualNmiBlocked(): boolean {
+    return this.p.read8(VIRTUAL_NMI_BLOCKED) !== 0;
+  }
+  set virtualNmiBlocked(value: boolean) {
+    this.p.write8(VIRTUAL_NMI_BLOCKED, value ? 1 : 0);
   }
 
   get inVmx(): boolean {

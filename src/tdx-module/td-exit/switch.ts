@@ -4,7 +4,19 @@
  *
  * @tdx "TD VCPU", Saving and Restoring VCPU State
  */
-import { GPR, KERNEL_GS, MXCSR, RBP, RSP, STATE, XMM, YMM_HIGH } from '../../machine/engine/layout.ts';
+import {
+  FMASK,
+  GPR,
+  KERNEL_GS,
+  LSTAR,
+  MXCSR,
+  RBP,
+  RSP,
+  STAR,
+  STATE,
+  XMM,
+  YMM_HIGH,
+} from '../../machine/engine/layout.ts';
 import type { Processor } from '../../machine/processor.ts';
 import { MXCSR_AT, MXCSR_INIT, MXCSR_MASK } from '../../machine/system/sse-state.ts';
 import { initX87, loadX87, saveX87 } from '../../machine/system/x87-state.ts';
@@ -14,28 +26,29 @@ import { TDVPS_FIELDS, type TdvpsFieldName } from '../metadata/tdvps-fields.ts';
 import type { Tdvps } from '../objects/tdvps.ts';
 import { INITIAL_DR6, INITIAL_FMASK, XBUFF_OFFSET } from '../virtualization/vcpu-state.ts';
 
-/** An MSR that the TD has for itself. */
+/** An MSR that the TD has for itself, and that is a word of the processor's state block. */
 interface SwitchedMsr {
-  readonly index: number;
+  readonly at: number;
   /** Its place in the TDVPS. */
   readonly offset: number;
   /** What the host finds after a TD exit. */
   readonly after: bigint;
 }
 
-const switched = (index: number, field: TdvpsFieldName, after: bigint): SwitchedMsr => ({
-  index,
+const switched = (at: number, field: TdvpsFieldName, after = 0n): SwitchedMsr => ({
+  at,
   offset: TDVPS_FIELDS[field].offset,
   after,
 });
 
 const IA32_SPEC_CTRL = 0x48;
 const SPEC_CTRL_AT: number = TDVPS_FIELDS.IA32_SPEC_CTRL.offset;
-/** Beside IA32_SPEC_CTRL, where the host's own value comes back, and those that are in the processor's state block. */
+/** Beside IA32_SPEC_CTRL, where the host's own value comes back, and those that are fields of the processor. */
 const SWITCHED_MSRS: readonly SwitchedMsr[] = [
-  switched(0xc000_0081, 'IA32_STAR', 0n),
-  switched(0xc000_0082, 'IA32_LSTAR', 0n),
-  switched(0xc000_0084, 'IA32_FMASK', BigInt(INITIAL_FMASK)),
+  switched(STAR, 'IA32_STAR'),
+  switched(LSTAR, 'IA32_LSTAR'),
+  switched(FMASK, 'IA32_FMASK', BigInt(INITIAL_FMASK)),
+  switched(KERNEL_GS, 'IA32_KERNEL_GS_BASE'),
 ];
 
 /** Place of XMM registers in the legacy region of an XSAVE image. */
@@ -51,7 +64,6 @@ const XCR0_AT: number = TDVPS_FIELDS.XCR0.offset;
 const CR2_AT: number = TDVPS_FIELDS.CR2.offset;
 const XSS_AT: number = TDVPS_FIELDS.IA32_XSS.offset;
 const TSC_AUX_AT: number = TDVPS_FIELDS.IA32_TSC_AUX.offset;
-const KERNEL_GS_AT: number = TDVPS_FIELDS.IA32_KERNEL_GS_BASE.offset;
 
 /** The host's values that come back after the TD. */
 export interface HostState {
@@ -125,11 +137,10 @@ export function loadGuestState(p: Processor, tdvps: Tdvps, kept: number): HostSt
   p.xss = keyed.read64(page + XSS_AT, keyId);
   setMsr(p, IA32_SPEC_CTRL, keyed.read64(page + SPEC_CTRL_AT, keyId));
   for (let i = 0; i < SWITCHED_MSRS.length; i++) {
-    const { index, offset } = SWITCHED_MSRS[i]!;
-    setMsr(p, index, keyed.read64(page + offset, keyId));
+    const { at, offset } = SWITCHED_MSRS[i]!;
+    keyed.copyOut(page + offset, keyId, 8, placeOf(p, at));
   }
   p.tscAux = keyed.read32(page + TSC_AUX_AT, keyId);
-  p.write64(KERNEL_GS, keyed.read64(page + KERNEL_GS_AT, keyId));
   loadExtendedState(p, tdvps, kept >>> 16);
   return host;
 }
@@ -149,11 +160,10 @@ export function saveGuestState(p: Processor, tdvps: Tdvps): void {
   keyed.write64(page + XSS_AT, keyId, p.xss);
   keyed.write64(page + SPEC_CTRL_AT, keyId, msrOf(p, IA32_SPEC_CTRL));
   for (let i = 0; i < SWITCHED_MSRS.length; i++) {
-    const { index, offset } = SWITCHED_MSRS[i]!;
-    keyed.write64(page + offset, keyId, msrOf(p, index));
+    const { at, offset } = SWITCHED_MSRS[i]!;
+    keyed.copyIn(page + offset, keyId, 8, placeOf(p, at));
   }
   keyed.write64(page + TSC_AUX_AT, keyId, BigInt(p.tscAux));
-  keyed.write64(page + KERNEL_GS_AT, keyId, p.read64(KERNEL_GS));
   saveExtendedState(p, tdvps);
 }
 
@@ -176,10 +186,9 @@ export function scrub(p: Processor, xfam: bigint, host: HostState, xmmMask = 0):
   p.dr.fill(0n);
   p.dr6 = INITIAL_DR6;
   p.tscAux = 0;
-  p.write64(KERNEL_GS, 0n);
   setMsr(p, IA32_SPEC_CTRL, host.specCtrl);
   for (let i = 0; i < SWITCHED_MSRS.length; i++) {
-    const { index, after } = SWITCHED_MSRS[i]!;
-    setMsr(p, index, after);
+    const { at, after } = SWITCHED_MSRS[i]!;
+    p.write64(at, after);
   }
 }

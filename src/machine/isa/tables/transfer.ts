@@ -1,4 +1,5 @@
 /** Far control transfers, returns from interrupts and fast system calls. @sdm Volume 2, the instructions named */
+import { returnFromEvent, systemCall, systemReturn } from '../events.ts';
 import { ASSIST, define } from '../row.ts';
 
 const far = { dst: 'r', flow: 'system', implicitMemory: true } as const;
@@ -27,9 +28,9 @@ define(
     CA Iw`,
   ASSIST,
 );
-define('IRET', far, 'CF', ASSIST);
+define('IRET', far, 'CF', returnFromEvent);
 
-define('SYSCALL', { flow: 'system', feature: 'syscall' }, '0F 05; 64', ASSIST);
-define('SYSRET', { flow: 'system', feature: 'syscall' }, '0F 07; 64', ASSIST);
+define('SYSCALL', { flow: 'system', feature: 'syscall' }, '0F 05; 64', systemCall);
+define('SYSRET', { flow: 'system', feature: 'syscall' }, '0F 07; 64', systemReturn);
 define('SYSENTER', { flow: 'system', feature: 'sep' }, '0F 34', ASSIST);
 define('SYSEXIT', { flow: 'system', feature: 'sep' }, '0F 35', ASSIST);

@@ -8,7 +8,6 @@ import { ACTIVE, FLAG_RF, type PendingFault, type Processor, SHUTDOWN } from '..
 import { NON_ROOT } from '../../vtx/operation.ts';
 import { nextRip } from '../rip.ts';
 import { DR6_BD, debugExceptionTaken } from './debug.ts';
-import { deliverSimply } from './deliver-long.ts';
 import { combine, EVENT, type Event, exception, isSoftware } from './event.ts';
 import { deliverThroughGate } from './gate.ts';
 import { deliverThroughVector } from './real-mode.ts';
@@ -20,7 +19,7 @@ function takeSideEffects(p: Processor, { vector, address, debug }: PendingFault)
 }
 
 function attempt(p: Processor, event: Event, flags: number): Outcome {
-  if (p.longMode && deliverSimply(p, event, flags)) return JUMPED;
+  if (p.mode64 && p.machine.engine.deliver(p, event, flags)) return JUMPED;
   const returnRip = isSoftware(event) ? nextRip(p, event.instructionLength) : p.rip;
   return p.protectedMode
     ? deliverThroughGate(p, event, returnRip, flags)

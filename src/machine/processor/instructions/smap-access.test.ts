@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest';
+import { DONE } from '../../outcome.ts';
 import { CR4_SMAP, FLAG_AC } from '../../processor.ts';
 import { runProcessor, STOP } from '../../run.ts';
+import { writeCr4 } from '../../system/control-registers.ts';
 import { CODE, Lab, SEL } from '../testing/lab.ts';
 
 const TABLES = 0x20000;
@@ -22,7 +24,7 @@ test('between STAC and CLAC the kernel reaches user pages, before and after it f
     CODE,
     Uint8Array.from(code.split(' '), (byte) => Number.parseInt(byte, 16)),
   );
-  p.cr4 |= CR4_SMAP;
+  expect(writeCr4(p, BigInt(p.cr4 | CR4_SMAP))).toBe(DONE);
   p.rflags = 2;
   p.setGpr(3, BigInt(USER_PAGE));
   p.setGpr(2, 0n);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { RAX, RBX } from '../../engine/layout.ts';
 import { DONE, FAULT, GP, NP, UD } from '../../outcome.ts';
-import { AR_UNUSABLE, CR4_UMIP } from '../../processor.ts';
+import { AR_UNUSABLE, CR4_UMIP, plainSegment } from '../../processor.ts';
 import { DATA, GDT, Lab, SEL, TSS } from '../testing/lab.ts';
 
 const GP0 = { outcome: FAULT, vector: GP, errorCode: 0 };
@@ -13,7 +13,7 @@ describe('LGDT, LIDT, SGDT, SIDT', () => {
     lab.machine.memory.write16(DATA, 0x7f);
     lab.machine.memory.write64(DATA + 2, 0xffff_8000_0000_1234n);
     expect(lab.run('0f 01 13').outcome).toBe(DONE);
-    expect(lab.p.gdtr).toEqual({ base: 0xffff_8000_0000_1234n, limit: 0x7f });
+    expect([lab.p.gdtr.base, lab.p.gdtr.limit]).toEqual([0xffff_8000_0000_1234n, 0x7f]);
     lab.machine.memory.fill(DATA, 16);
     lab.run('0f 01 03');
     expect(lab.machine.memory.read16(DATA)).toBe(0x7f);
@@ -57,7 +57,7 @@ describe('LTR', () => {
     lab.gdt(0x88, 0xffff_8000n);
     lab.p.setGpr(RAX, 0x80n);
     expect(lab.run('0f 00 d8').outcome).toBe(DONE);
-    expect(lab.p.tr).toEqual({
+    expect(plainSegment(lab.p.tr)).toEqual({
       selector: 0x80,
       base: 0xffff_8000_0000_0000n | BigInt(TSS),
       limit: 0x67,

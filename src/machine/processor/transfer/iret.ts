@@ -28,7 +28,6 @@ import { dropPrivilegedSegments, setSegment, v86Segment } from '../segments/load
 import { currentStack, peekAll, popped, type SlotSize, type Stack, setStackPointer, stackWidth } from '../stack.ts';
 import { returnTarget } from './code-segment.ts';
 import { unprotectedCode } from './far-jump.ts';
-import { returnSimply } from './iret-long.ts';
 import { returnStack } from './outer-stack.ts';
 import { TASK_SWITCH, taskSwitch } from './task-switch.ts';
 
@@ -151,7 +150,6 @@ function protectedReturn(p: Processor, stack: Stack, size: SlotSize, values: [bi
 }
 
 function returnFromInterrupt(p: Processor, size: SlotSize, length: number): Outcome {
-  if (size === 8 && p.mode64 && p.cpl === 0 && !(p.flagsRest & FLAG_NT) && returnSimply(p)) return JUMPED;
   const stack = currentStack(p);
   if (!p.protectedMode) return realMode(p, stack, size);
   if (p.v86) return fromV86(p, stack, size);

@@ -1,18 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import { CS, RCX, RDX, RSP, SS } from '../../engine/layout.ts';
+import { CS, FMASK, LSTAR, RCX, RDX, RSP, SS, STAR } from '../../engine/layout.ts';
 import { FAULT, GP, JUMPED, UD } from '../../outcome.ts';
 import { FLAG_IF, FLAG_TF } from '../../processor.ts';
 import { Lab } from '../testing/lab.ts';
 
-const STAR = 0xc000_0081;
-const LSTAR = 0xc000_0082;
-const FMASK = 0xc000_0084;
 const NON_CANONICAL = 0x0000_8000_0000_0000n;
 
 function withMsrs(lab: Lab): Lab {
-  lab.p.msrs.set(STAR, (0x18n << 48n) | (0x28n << 32n));
-  lab.p.msrs.set(LSTAR, 0xffff_8000_0000_1000n);
-  lab.p.msrs.set(FMASK, BigInt(FLAG_IF | FLAG_TF));
+  lab.p.write64(STAR, (0x18n << 48n) | (0x28n << 32n));
+  lab.p.write64(LSTAR, 0xffff_8000_0000_1000n);
+  lab.p.write64(FMASK, BigInt(FLAG_IF | FLAG_TF));
   lab.p.msrs.set(0x174, 0x28n);
   lab.p.msrs.set(0x175, 0xffff_8000_0000_2000n);
   lab.p.msrs.set(0x176, 0xffff_8000_0000_3000n);

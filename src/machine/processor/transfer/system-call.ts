@@ -1,16 +1,8 @@
 /** SYSCALL, SYSRET, SYSENTER, SYSEXIT: control transfers to fixed flat segments. @sdm the instructions' operation sections */
-import { RCX, RDX, RSP, SS } from '../../engine/layout.ts';
+import { FMASK, LSTAR, RCX, RDX, RSP, SS, STAR } from '../../engine/layout.ts';
 import { implement } from '../../isa/handlers.ts';
 import type { Insn } from '../../isa/insn.ts';
-import { halves, splitLinear } from '../../mmu/halves.ts';
-import {
-  IA32_FMASK,
-  IA32_LSTAR,
-  IA32_STAR,
-  IA32_SYSENTER_CS,
-  IA32_SYSENTER_EIP,
-  IA32_SYSENTER_ESP,
-} from '../../msr/system-calls.ts';
+import { IA32_SYSENTER_CS, IA32_SYSENTER_EIP, IA32_SYSENTER_ESP } from '../../msr/system-calls.ts';
 import { GP, JUMPED, type Outcome, UD } from '../../outcome.ts';
 import {
   AR_DB,
@@ -26,7 +18,7 @@ import {
 } from '../../processor.ts';
 import { isCanonical } from '../canonical.ts';
 import { DR6_BS } from '../events/debug.ts';
-import { enterCode, enterFlat64, loadFlags, nextRip } from '../rip.ts';
+import { enterCode, loadFlags, nextRip } from '../rip.ts';
 import { setSegment } from '../segments/load.ts';
 
 const R11 = 11;
@@ -46,23 +38,16 @@ const data = (selector: number, dpl: number): Segment => flat(selector, DATA, dp
 
 const msr = (p: Processor, index: number): bigint => p.msrs.get(index) ?? 0n;
 
-/** The upper half of an MSR, without BigInt arithmetic: kernels and programs call each other often. */
-function upperHalf(p: Processor, index: number): number {
-  splitLinear(msr(p, index));
-  return halves[1]!;
-}
-
 implement('SYSCALL', (p: Processor, insn: Insn): Outcome => {
   if (!p.mode64 || !(p.efer & EFER_SCE)) return p.raise(UD);
   // all checks passed
   const flags = p.rflags;
-  const selector = upperHalf(p, IA32_STAR) & 0xffff;
+  const selector = p.read32(STAR + 4) & 0xffff;
   p.setGpr(RCX, nextRip(p, insn.length));
   p.setGpr32(R11, flags & ~FLAG_RF);
-  splitLinear(msr(p, IA32_FMASK));
-  loadFlags(p, flags & ~(halves[0]! | FLAG_RF));
-  enterFlat64(p, selector & 0xfffc, (selector + 8) & 0xffff, 0);
-  p.rip = msr(p, IA32_LSTAR);
+  loadFlags(p, flags & ~(p.read32(FMASK) | FLAG_RF));
+  setSegment(p, SS, data(selector + 8, 0));
+  enterCode(p, code64(selector, 0), 0, p.read64(LSTAR));
   return JUMPED;
 });
 
@@ -73,17 +58,12 @@ implement('SYSRET', (p: Processor, insn: Insn): Outcome => {
   const rip = long ? p.gpr(RCX) : BigInt(p.gpr32(RCX));
   if (!isCanonical(p, rip)) return p.raise(GP, 0);
   // all checks passed
-  const selector = upperHalf(p, IA32_STAR) >>> 16;
+  const selector = p.read32(STAR + 4) >>> 16;
   loadFlags(p, (p.gpr32(R11) & 0x3c_7fd7 & ~FLAG_RF) | 2);
   // The trap flag that it loads traps at once.
   if (p.flagsRest & FLAG_TF) p.pendingDebug |= DR6_BS;
-  if (long) {
-    enterFlat64(p, ((selector + 16) & 0xfffc) | 3, ((selector + 8) & 0xfffc) | 3, 3);
-    p.rip = rip;
-    return JUMPED;
-  }
   setSegment(p, SS, data(selector + 8, 3));
-  enterCode(p, code32(selector, 3), 3, rip);
+  enterCode(p, long ? code64(selector + 16, 3) : code32(selector, 3), 3, rip);
   return JUMPED;
 });
 
