@@ -64,6 +64,8 @@ describe('usage mistakes are one line on stderr and exit code 2', () => {
     ['seed', ['run', '--kernel', 'x', '--seed', '-1'], '--seed wants a number'],
     ['timeout', ['run', '--kernel', 'x', '--timeout', 'soon'], '--timeout wants seconds'],
     ['clock', ['run', '--kernel', 'x', '--clock', 'wall'], '--clock is virtual or real'],
+    ['module of a TD', ['run', '--type', 'td', '--kernel', 'x', '--module', 'm'], '--module needs a Multiboot image'],
+    ['no such module', ['run', '--kernel', 'package.json', '--module', '/nowhere/m a'], 'module /nowhere/m'],
     ['disk of a VM', ['run', '--kernel', 'x', '--disk', 'd'], '--disk needs --type bare'],
     ['no such disk', ['run', '--type', 'bare', '--kernel', 'package.json', '--disk', '/nowhere/d'], 'disk /nowhere/d'],
     [
@@ -112,6 +114,15 @@ describe('run', () => {
       reboot: true,
     });
     expect(new TextDecoder().decode(guest!.config.initrd)).toBe('initrd');
+    expect(guest!.config.modules).toBeUndefined();
+  });
+
+  test('hands modules with what stands behind their names to the guest, in order', async () => {
+    const world = fakeWorld();
+    const modules = ['--module', `${kernel} a=b  c`, `--module=${kernel}`];
+    expect(await runCli(['run', '--type', 'bare', '--kernel', kernel, ...modules], world.environment)).toBe(0);
+    expect(world.guests[0]!.config.modules?.map(({ text }) => text)).toEqual(['vmlinuz a=b  c', 'vmlinuz']);
+    expect(world.guests[0]!.config.modules?.[1]?.data).toEqual(world.guests[0]!.config.kernel);
   });
 
   test('--type td runs a TD, and --json has what TDX did and measured', async () => {

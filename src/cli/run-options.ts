@@ -8,6 +8,7 @@ export const RUN_ARGS = {
   type: { type: 'string', valueHint: 'vm|td|bare', default: 'vm', description: 'kind of guest' },
   kernel: { type: 'string', valueHint: 'FILE', description: 'bzImage, ELF with PVH note, or Multiboot image' },
   initrd: { type: 'string', valueHint: 'FILE', description: 'initial RAM disk' },
+  module: { type: 'string', valueHint: 'FILE [ARGS]', description: 'module of a Multiboot image; may be given again' },
   append: { type: 'string', valueHint: 'STRING', default: '', description: 'kernel command line' },
   memory: { type: 'string', valueHint: 'SIZE', default: '256M', description: 'guest RAM' },
   cpus: { type: 'string', valueHint: 'N', default: '1', description: 'virtual CPUs' },
@@ -65,6 +66,8 @@ export function checkRunOptions(options: RawRunOptions): RunOptions {
   if (type !== 'vm' && type !== 'td' && type !== 'bare') throw usageError(`--type is vm, td or bare, not '${type}'`);
   if (options.disk !== undefined && type !== 'bare')
     throw usageError(`--disk needs --type bare; a ${type} has none yet`);
+  if (options.module !== undefined && type === 'td')
+    throw usageError('--module needs a Multiboot image, which no td is');
   const { kernel, firmware } = checkStart(type, text(options, 'kernel') ?? '', text(options, 'firmware'));
   const clock = text(options, 'clock');
   if (clock !== undefined && clock !== 'virtual' && clock !== 'real') {

@@ -2,6 +2,7 @@
 
 import type { EngineStatistics } from '../machine/engine/counters.ts';
 import type { GuestEnd } from './guest-end.ts';
+import type { BootModule } from './loaders/boot-input.ts';
 import type { ConsoleSink } from './serial-console.ts';
 
 /** Everything a guest is made of. */
@@ -14,6 +15,8 @@ export interface GuestConfig {
   readonly kernelName: string;
   readonly initrd?: Uint8Array;
   readonly initrdName?: string;
+  /** Further modules of a Multiboot image, behind the initrd. */
+  readonly modules?: readonly BootModule[];
   readonly commandLine: string;
   /** Bare guests only: what runs from the reset vector on, instead of a kernel. */
   readonly firmware?: Uint8Array;

@@ -159,6 +159,7 @@ export class VirtualMachine implements RunnableGuest {
       kernelName: config.kernelName,
       ...(config.initrd === undefined ? {} : { initrd: config.initrd }),
       ...(config.initrdName === undefined ? {} : { initrdName: config.initrdName }),
+      ...(config.modules === undefined ? {} : { modules: config.modules }),
       commandLine: config.commandLine,
       memoryMap: memoryMap(config.memorySize),
       rsdp,

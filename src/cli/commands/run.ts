@@ -15,7 +15,11 @@ import { optionValues, usageError } from '../usage.ts';
 export const VIRTUAL_EPOCH = 1_767_225_600;
 
 /** Reads the files and gives what the guest is made of. Throws a SoftvtError for a file that cannot be read. */
-export function guestConfig(options: RunOptions, stdinIsTerminal: boolean, disks: readonly string[] = []): GuestConfig {
+export function guestConfig(
+  options: RunOptions,
+  stdinIsTerminal: boolean,
+  { disks = [], modules = [] }: { readonly disks?: readonly string[]; readonly modules?: readonly string[] } = {},
+): GuestConfig {
   const { type, kernel, firmware, initrd, append, memorySize, cpus, seed, reboot } = options;
   const clock = options.clock ?? (stdinIsTerminal ? 'real' : 'virtual');
   return {
@@ -26,6 +30,7 @@ export function guestConfig(options: RunOptions, stdinIsTerminal: boolean, disks
       ? {}
       : { firmware: readInputFile('firmware', firmware), firmwareName: basename(firmware) }),
     ...(disks.length === 0 ? {} : { disks: disks.map(readDisk) }),
+    ...(modules.length === 0 ? {} : { modules: modules.map(readModule) }),
     ...(initrd === undefined ? {} : { initrd: readInputFile('initrd', initrd), initrdName: basename(initrd) }),
     commandLine: append,
     memorySize,
@@ -35,6 +40,12 @@ export function guestConfig(options: RunOptions, stdinIsTerminal: boolean, disks
     epochSeconds: clock === 'real' ? Math.floor(Date.now() / 1000) : VIRTUAL_EPOCH,
     reboot,
   };
+}
+
+/** A module: what stands behind the file's name is the module's own command line. */
+function readModule(given: string): { data: Uint8Array; text: string } {
+  const [path = '', ...words] = given.trim().split(' ');
+  return { data: readInputFile('module', path), text: [basename(path), ...words].join(' ') };
 }
 
 const SECTOR_SIZE = 512;
@@ -59,7 +70,8 @@ export function runCommandWith(
       const options = checkRunOptions(args);
       const disks = optionValues(rawArgs, 'disk');
       if (disks.length > MOST_DISKS) throw usageError(`there are at most ${MOST_DISKS} disks`);
-      const config = guestConfig(options, environment.process.stdin.isTTY === true, disks);
+      const modules = optionValues(rawArgs, 'module');
+      const config = guestConfig(options, environment.process.stdin.isTTY === true, { disks, modules });
       const { timeout, json, trace } = options;
       const report = await withTrace(trace, () => runSession(environment, config, { timeout, json }));
       exit(exitCode(report.end));

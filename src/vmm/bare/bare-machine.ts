@@ -149,6 +149,7 @@ export class BareMachine {
       kernelName: config.kernelName,
       ...(config.initrd === undefined ? {} : { initrd: config.initrd }),
       ...(config.initrdName === undefined ? {} : { initrdName: config.initrdName }),
+      ...(config.modules === undefined ? {} : { modules: config.modules }),
       commandLine: config.commandLine,
       memoryMap: memoryMap(config.memorySize),
       rsdp,

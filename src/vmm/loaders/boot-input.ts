@@ -5,6 +5,13 @@ import type { GuestMemory } from '../guest-memory.ts';
 import type { MemoryRange } from '../memory-map.ts';
 import type { EntryState } from './entry-state.ts';
 
+/** A file that is loaded beside a kernel. */
+export interface BootModule {
+  readonly data: Uint8Array;
+  /** What the kernel is told of it: by custom a name, and arguments behind a space. */
+  readonly text: string;
+}
+
 /** The kernel and everything that goes into memory with it. */
 export interface BootInput {
   /** The kernel file and the name to use for it in messages. */
@@ -12,6 +19,8 @@ export interface BootInput {
   readonly kernelName: string;
   readonly initrd?: Uint8Array;
   readonly initrdName?: string;
+  /** Multiboot images only: modules behind the initrd. */
+  readonly modules?: readonly BootModule[];
   readonly commandLine: string;
   readonly memoryMap: readonly MemoryRange[];
   /** Physical address of the ACPI root pointer. */

@@ -85,6 +85,34 @@ describe('Multiboot', () => {
     expect(text(u32(info, 64), 7)).toBe('softvt\0');
   });
 
+  test('further modules lie behind the initrd, each with its text', () => {
+    const initrd = Uint8Array.of(5, 6, 7);
+    const modules = [
+      { data: new Uint8Array(5000).fill(9), text: 'one a=b' },
+      { data: Uint8Array.of(1), text: 'two' },
+    ];
+    const { memory, input } = bootInput(makeMultiboot(code), { initrd, modules });
+    loadKernel(memory, input);
+    const info = memory.read(0x7000, 116);
+    expect(u32(info, 20)).toBe(3);
+    const list = memory.read(u32(info, 24), 48);
+    const entries = [0, 16, 32].map((at) => ({ from: u32(list, at), to: u32(list, at + 4), text: u32(list, at + 8) }));
+    expect(entries.map(({ from }) => from % 4096)).toEqual([0, 0, 0]);
+    expect(entries.map(({ from, to }) => memory.read(from, to - from))).toEqual([
+      initrd,
+      ...modules.map((m) => m.data),
+    ]);
+    const text = (at: number) => new TextDecoder().decode(memory.read(at, 8)).split('\0')[0];
+    expect(entries.map((entry) => text(entry.text))).toEqual(['initrd', 'one a=b', 'two']);
+    const map = memory.read(u32(info, 48), 24);
+    expect([u32(map), u32(map, 20)]).toEqual([20, 1]);
+  });
+
+  test('modules of anything else are refused', () => {
+    const { memory, input } = bootInput(makeElf({ content: code }), { modules: [{ data: code, text: 'm' }] });
+    expect(() => loadKernel(memory, input)).toThrow('modules are for Multiboot images');
+  });
+
   test.each([
     ['unknown demands', makeMultiboot(code, { flags: 0x10008 }), 'demands features'],
     ['below 1 MiB', makeMultiboot(code, { loadAddress: 0x1000 }), 'below 1 MiB'],

@@ -20,8 +20,10 @@ export function loadKernel(memory: GuestMemory, input: BootInput): LoadedKernel 
   const { kernel, kernelName } = input;
   if (kernel.length === 0) throw badKernel(kernelName, 'the kernel file is empty');
   if (memory.size < LEAST_MEMORY) throw tooLittleMemory(memory, 'any kernel', LEAST_MEMORY);
-  if (isBzImage(kernel)) return loadBzImage(memory, input);
-  if (findMultibootHeader(kernel) >= 0) return loadMultiboot(memory, input);
+  const bzImage = isBzImage(kernel);
+  if (!bzImage && findMultibootHeader(kernel) >= 0) return loadMultiboot(memory, input);
+  if (input.modules !== undefined) throw badKernel(kernelName, 'modules are for Multiboot images, and this is none');
+  if (bzImage) return loadBzImage(memory, input);
   if (isElf(kernel)) return loadPvh(memory, input);
   throw badKernel(kernelName, 'not a kernel: neither a bzImage nor a Multiboot image nor an ELF file with a PVH note');
 }

@@ -15,7 +15,14 @@ import {
   LOW_RAM_END,
   RAM_LIMIT,
 } from '../layout.ts';
-import { type BootInput, badKernel, type LoadedKernel, placeInitrd, tooLittleMemory } from './boot-input.ts';
+import {
+  type BootInput,
+  type BootModule,
+  badKernel,
+  type LoadedKernel,
+  placeInitrd,
+  tooLittleMemory,
+} from './boot-input.ts';
 import { isElf, loadSegments, readElf } from './elf.ts';
 import { flatEntryState } from './entry-state.ts';
 
@@ -32,6 +39,8 @@ const INFO_MODULES = 8;
 const INFO_MEMORY_MAP = 0x40;
 const INFO_LOADER_NAME = 0x200;
 const MODULE_ENTRY_SIZE = 16;
+/** Modules are aligned, whether or not the image demands it. */
+const PAGE = 0x1000;
 
 /** Offset of the Multiboot header in the file, or -1. */
 export function findMultibootHeader(file: Uint8Array): number {
@@ -86,7 +95,7 @@ function loadByElf(memory: GuestMemory, file: Uint8Array, name: string): { entry
   return { entry: elf.entry, end: loadSegments(memory, file, elf, name) };
 }
 
-/** Puts a Multiboot image, the initrd as its only module, and the boot information into memory. */
+/** Puts a Multiboot image, its modules, of which the initrd is the first, and the boot information into memory. */
 export function loadMultiboot(memory: GuestMemory, input: BootInput): LoadedKernel {
   const { kernel, kernelName, initrd } = input;
   const header = findMultibootHeader(kernel);
@@ -102,30 +111,33 @@ export function loadMultiboot(memory: GuestMemory, input: BootInput): LoadedKern
 
   // As QEMU does, the command line starts with the kernel's name.
   const commandLine = cString(`${kernelName} ${input.commandLine}`);
-  const moduleName = cString(input.initrdName ?? 'initrd');
-  if (commandLine.length + moduleName.length > COMMAND_LINE_SIZE) {
+  const modules: BootModule[] = [...(input.modules ?? [])];
+  if (initrd !== undefined && initrd.length > 0) modules.unshift({ data: initrd, text: input.initrdName ?? 'initrd' });
+  const texts = [commandLine, ...modules.map(({ text }) => cString(text))];
+  if (texts.reduce((sum, { length }) => sum + length, 0) > COMMAND_LINE_SIZE) {
     throw badKernel(kernelName, 'the command line is too long');
   }
   const loaderName = cString('softvt');
-  const moduleNameAt = COMMAND_LINE_ADDRESS + commandLine.length;
 
   const lists = new ByteWriter();
-  let modules = 0;
-  if (initrd !== undefined && initrd.length > 0) {
-    const address = placeInitrd(memory, initrd.length, image.end, RAM_LIMIT);
-    memory.write(address, initrd);
-    lists.u32(address, address + initrd.length, moduleNameAt, 0);
-    modules = 1;
+  let textAt = COMMAND_LINE_ADDRESS;
+  const sizes = modules.map(({ data }) => Math.ceil(data.length / PAGE) * PAGE);
+  const size = sizes.reduce((sum, length) => sum + length, 0);
+  let address = size === 0 ? image.end : placeInitrd(memory, size, image.end, RAM_LIMIT);
+  for (const [n, { data }] of modules.entries()) {
+    textAt += texts[n]!.length;
+    memory.write(address, data);
+    lists.u32(address, address + data.length, textAt, 0);
+    address += sizes[n]!;
   }
-  const mapAt = BOOT_LISTS_ADDRESS + modules * MODULE_ENTRY_SIZE;
+  const mapAt = BOOT_LISTS_ADDRESS + modules.length * MODULE_ENTRY_SIZE;
   // Each entry is preceded by its size, which does not count itself.
   for (const range of input.memoryMap) lists.u32(20).u64(range.address, range.size).u32(range.type);
   const mapLength = input.memoryMap.length * 24;
   const loaderNameAt = BOOT_LISTS_ADDRESS + lists.length;
   lists.bytes(loaderName);
   memory.write(BOOT_LISTS_ADDRESS, lists.finish());
-  memory.write(COMMAND_LINE_ADDRESS, commandLine);
-  memory.write(moduleNameAt, moduleName);
+  memory.write(COMMAND_LINE_ADDRESS, texts.reduce((out, text) => out.bytes(text), new ByteWriter()).finish());
 
   const present = INFO_MEMORY | INFO_COMMAND_LINE | INFO_MODULES | INFO_MEMORY_MAP | INFO_LOADER_NAME;
   const info = new ByteWriter()
@@ -133,7 +145,7 @@ export function loadMultiboot(memory: GuestMemory, input: BootInput): LoadedKern
     .u32(LOW_RAM_END >> 10, (memory.size - HIGH_RAM) >>> 10)
     .u32(0) // boot device
     .u32(COMMAND_LINE_ADDRESS)
-    .u32(modules, modules > 0 ? BOOT_LISTS_ADDRESS : 0)
+    .u32(modules.length, modules.length > 0 ? BOOT_LISTS_ADDRESS : 0)
     .u32(0, 0, 0, 0) // symbols
     .u32(mapLength, mapAt)
     .u32(0, 0, 0) // drives, configuration table
