@@ -34,7 +34,7 @@ const chatty = file(
 describe('inputs are refused in one line with exit code 2', () => {
   const only32Bit = makeBzImage((header) => header.setUint16(0x236, 0, true));
   const cases: [string, string[], string][] = [
-    ['32-bit-only kernel', ['--kernel', file('i386', only32Bit)], '32-bit only'],
+    ['32-bit-only kernel for a TD', ['--type', 'td', '--kernel', file('i386', only32Bit)], '32-bit only'],
     ['too much memory', ['--kernel', polite, '--memory', '2561M'], 'more than the 2560M'],
     ['an endless device as kernel', ['--kernel', '/dev/zero'], 'a device, not a file'],
     ['a missing initrd', ['--kernel', polite, '--initrd', join(directory, 'none')], 'there is no such file'],

@@ -14,9 +14,14 @@ describe('bzImage', () => {
     expect(memory.read(MIB, 2)).toEqual(Uint8Array.of(0x90, 0x90));
   });
 
-  test('without it the kernel is refused', () => {
-    const { memory, input } = bootInput(makeBzImage((header) => header.setUint16(0x236, 0, true)));
-    expect(() => loadKernel(memory, input)).toThrow('32-bit only');
+  test.each([
+    ['without it', (header: DataView) => header.setUint16(0x236, 0, true)],
+    ['by a protocol that has none', (header: DataView) => header.setUint16(0x206, 0x20b, true)],
+  ])('%s the kernel is entered at its beginning in 32-bit mode', (_, change) => {
+    const { memory, input } = bootInput(makeBzImage(change));
+    const { entry } = loadKernel(memory, input);
+    expect(entry).toMatchObject({ mode: 'protected', rip: MIB, rsi: 0x7000, cr3: 0 });
+    expect(entry.code).toMatchObject({ selector: 0x10, long: false, big: true });
   });
 
   test('the identity map of the 64-bit entry covers 4 GiB', () => {
@@ -76,7 +81,7 @@ describe('a bzImage that cannot be a guest is refused in one line', () => {
     ['text', new TextEncoder().encode('#!/bin/sh\n'.repeat(100)), 'not a kernel'],
     ['cut off in its header', makeBzImage().subarray(0, 0x230), 'cut off inside its setup header'],
     ['truncated', makeBzImage().subarray(0, 0x700), 'the kernel is truncated'],
-    ['of an old protocol', makeBzImage((h) => h.setUint16(0x206, 0x20b, true)), '32-bit only'],
+    ['of an old protocol', makeBzImage((h) => h.setUint16(0x206, 0x209, true)), 'not 2.10 or later'],
     ['a zImage', makeBzImage((h) => h.setUint8(0x211, 0)), 'zImage'],
     ['without known payload', makeBzImage((_, f) => f.fill(0, 0x500, 0x510)), 'the kernel is corrupt'],
     ['with a payload beyond its end', makeBzImage((h) => h.setUint32(0x24c, 1 << 20, true)), 'payload'],

@@ -1,7 +1,7 @@
 /**
- * Loads a Linux bzImage by the 64-bit boot protocol.
+ * Loads a Linux bzImage by the 64-bit boot protocol, or by the 32-bit one if it has no 64-bit entry.
  *
- * @see Linux Documentation/arch/x86/boot.rst "The Real-Mode Kernel Header", "64-bit Boot Protocol"
+ * @see Linux Documentation/arch/x86/boot.rst "The Real-Mode Kernel Header", "32-bit Boot Protocol", "64-bit Boot Protocol"
  */
 
 import { ByteWriter, cString } from '../byte-writer.ts';
@@ -50,8 +50,9 @@ const CAN_USE_HEAP = 0x80;
 const XLF_KERNEL_64 = 0x0001;
 const ENTRY_64 = 0x200;
 const UNDEFINED_LOADER = 0xff;
-/** The oldest protocol with a 64-bit entry. */
-const OLDEST = 0x20c;
+/** The oldest protocol that tells how much memory a kernel needs, and the oldest with a 64-bit entry. */
+const OLDEST = 0x20a;
+const OLDEST_64 = 0x20c;
 const SECTOR = 512;
 const DEFAULT_INITRD_MAX = 0x37ffffff;
 const HEADER_MAGIC = 0x53726448; // "HdrS"
@@ -72,6 +73,8 @@ const PAYLOAD_MAGIC: readonly (readonly number[])[] = [
 /** The fields of the setup header that loading depends on. */
 interface SetupHeader {
   readonly setupSize: number;
+  /** It has a 64-bit entry. */
+  readonly has64: boolean;
   readonly headerEnd: number;
   readonly initrdMax: number;
   readonly commandLineMax: number;
@@ -110,12 +113,11 @@ function readHeader(kernel: Uint8Array, name: string): SetupHeader {
     );
   }
   if (kernel.length <= setupSize) throw badKernel(name, 'the kernel is truncated after its setup');
-  if (protocol < OLDEST || (view.getUint16(XLOADFLAGS, true) & XLF_KERNEL_64) === 0) {
-    throw badKernel(name, 'the kernel is 32-bit only (it has no 64-bit entry); a 64-bit kernel is needed');
-  }
+  if (protocol < OLDEST) throw badKernel(name, 'the kernel is too old: its boot protocol is not 2.10 or later');
   checkPayload(kernel, setupSize, name);
   return {
     setupSize,
+    has64: protocol >= OLDEST_64 && (view.getUint16(XLOADFLAGS, true) & XLF_KERNEL_64) !== 0,
     headerEnd: MAGIC + view.getUint8(HEADER_JUMP),
     initrdMax: view.getUint32(INITRD_ADDR_MAX, true) || DEFAULT_INITRD_MAX,
     commandLineMax: view.getUint32(CMDLINE_SIZE, true),
@@ -141,12 +143,15 @@ function checkPayload(kernel: Uint8Array, setupSize: number, name: string): void
 
 /** Puts a bzImage, its initrd, its command line and boot_params into memory, ready to be entered. */
 export function loadBzImage(memory: GuestMemory, input: BootInput): LoadedKernel {
-  const { entry, bootParams } = placeBzImage(memory, input);
-  return { format: 'bzImage', entry: flatEntryState(memory, 'long', entry, { rsi: bootParams }) };
+  const { mode, entry, bootParams } = placeBzImage(memory, input);
+  return { format: 'bzImage', entry: flatEntryState(memory, mode, entry, { rsi: bootParams }) };
 }
 
-/** Puts the same into memory; gives the 64-bit entry point, and the address of boot_params, which RSI is to hold there. */
-export function placeBzImage(memory: GuestMemory, input: BootInput): { entry: number; bootParams: number } {
+/** Puts the same into memory; gives the entry point and its mode, and the address of boot_params, which RSI is to hold there. */
+export function placeBzImage(
+  memory: GuestMemory,
+  input: BootInput,
+): { mode: 'protected' | 'long'; entry: number; bootParams: number } {
   const { kernel, kernelName } = input;
   const header = readHeader(kernel, kernelName);
   const commandLine = cString(input.commandLine);
@@ -187,7 +192,12 @@ export function placeBzImage(memory: GuestMemory, input: BootInput): { entry: nu
   memory.write(HIGH_RAM, image);
   memory.write(COMMAND_LINE_ADDRESS, commandLine);
   memory.write(BOOT_INFO_ADDRESS, bootParams);
-  return { entry: HIGH_RAM + ENTRY_64, bootParams: BOOT_INFO_ADDRESS };
+  const { has64 } = header;
+  return {
+    mode: has64 ? 'long' : 'protected',
+    entry: has64 ? HIGH_RAM + ENTRY_64 : HIGH_RAM,
+    bootParams: BOOT_INFO_ADDRESS,
+  };
 }
 
 function writeE820(bootParams: Uint8Array, ranges: readonly MemoryRange[]): void {

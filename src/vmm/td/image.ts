@@ -127,7 +127,7 @@ export function buildTdImage(input: TdInput): TdImage {
   check(input);
   const { memorySize, cpus } = input;
   const memory = new RecordingMemory(memorySize);
-  const { entry, bootParams } = placeBzImage(memory, {
+  const { mode, entry, bootParams } = placeBzImage(memory, {
     kernel: input.kernel,
     kernelName: input.kernelName,
     ...(input.initrd === undefined ? {} : { initrd: input.initrd }),
@@ -136,6 +136,9 @@ export function buildTdImage(input: TdInput): TdImage {
     memoryMap: tdMemoryMap(memorySize),
     rsdp: TD_ACPI_ADDRESS,
   });
+  if (mode !== 'long') {
+    throw badKernel(input.kernelName, 'the kernel is 32-bit only (it has no 64-bit entry); a TD needs a 64-bit kernel');
+  }
   const acpi = tdAcpiTables(TD_ACPI_ADDRESS, cpus, MAILBOX_ADDRESS, OFFLINE_VECTOR);
   if (TD_ACPI_ADDRESS + acpi.length > TD_ACPI_END) throw new RangeError('the ACPI tables do not fit');
   memory.write(TD_ACPI_ADDRESS, acpi);
