@@ -1,4 +1,4 @@
-/** Unmodified distribution kernels boot as VMs. `SOFTVT_GUESTS=all` adds the suite that moves. */
+/** Unmodified distribution kernels boot as VMs. `SOFTVT_GUESTS=all` adds the suite that moves, and a 32-bit kernel. */
 
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,7 +9,8 @@ import { type GuestFiles, guestFiles, reportOf, softvt } from './softvt.ts';
 import { extractVmlinux } from './vmlinux.ts';
 
 const MINUTES = 60_000;
-const KERNELS = ['6.1-cloud', '6.12-cloud', ...(process.env['SOFTVT_GUESTS'] === 'all' ? ['7.2-cloud'] : [])];
+const ALL = process.env['SOFTVT_GUESTS'] === 'all';
+const KERNELS = ['6.1-cloud', '6.12-cloud', ...(ALL ? ['7.2-cloud'] : [])];
 
 /** The command line of the contract. */
 const command = ({ vmlinuz, initrd }: GuestFiles, cpus = 1, append = 'console=ttyS0'): string[] =>
@@ -42,6 +43,27 @@ describe.each(KERNELS)('%s', (name) => {
       expect(result.stdout).toContain('softvt: nproc 1');
       expect(result.code).toBe(0);
       expect(reportOf(result).reason).toBe('power-off');
+    },
+    10 * MINUTES,
+  );
+});
+
+describe('6.1-i386', () => {
+  test.runIf(ALL)(
+    'a 32-bit kernel boots to 32-bit userspace, the same with and without translation',
+    async ({ skip }) => {
+      const files = await guestFiles('6.1-i386', 'poweroff', 'busybox-i386');
+      if (typeof files === 'string') return skip(files);
+      const [on, off] = await Promise.all(
+        ['on', 'off'].map((translator) =>
+          softvt(command(files, 1, QUICK), { environment: { SOFTVT_TRANSLATOR: translator } }),
+        ),
+      );
+      expect(on!.stdout).toContain(USERSPACE_MARKER);
+      expect(on!.code).toBe(0);
+      const { instructions, stateHash, exits } = reportOf(on!);
+      expect(reportOf(off!)).toMatchObject({ instructions, stateHash, exits });
+      expect(off!.stdout).toBe(on!.stdout);
     },
     10 * MINUTES,
   );

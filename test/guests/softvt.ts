@@ -8,6 +8,7 @@ import {
   buildInitramfs,
   collectModules,
   ensureBusybox,
+  ensureFile,
   ensureImage,
   type InitMode,
 } from '../../src/cli/images/index.ts';
@@ -41,13 +42,21 @@ export interface JsonReport {
 
 /** What goes on around the command while it runs. */
 export interface Interaction {
+  /** Variables beside those of the test's own environment. */
+  readonly environment?: Readonly<Record<string, string>>;
   /** Called with all of stdout so far whenever some comes; may type, end the input, or interrupt the command. */
   readonly onOutput?: (stdout: string, type: (text: string) => void, end: () => void, interrupt: () => void) => void;
 }
 
 /** Runs `softvt` with `args`; stdin is empty unless something is typed. */
-export function softvt(args: readonly string[], { onOutput }: Interaction = {}): Promise<CommandResult> {
-  const child = spawn(process.execPath, ['src/cli/main.ts', ...args], { stdio: 'pipe' });
+export function softvt(
+  args: readonly string[],
+  { onOutput, environment = {} }: Interaction = {},
+): Promise<CommandResult> {
+  const child = spawn(process.execPath, ['src/cli/main.ts', ...args], {
+    stdio: 'pipe',
+    env: { ...process.env, ...environment },
+  });
   let stdout = '';
   let stderr = '';
   if (onOutput === undefined) child.stdin.end();
@@ -82,10 +91,14 @@ export interface GuestFiles {
 }
 
 /** Kernel and initramfs by name, or why they cannot be had; in CI that is an error. */
-export async function guestFiles(name: string, init: InitMode = 'poweroff'): Promise<GuestFiles | string> {
+export async function guestFiles(
+  name: string,
+  init: InitMode = 'poweroff',
+  shell = 'busybox',
+): Promise<GuestFiles | string> {
   try {
     const { vmlinuz } = await ensureImage(name);
-    const busybox = readFileSync(await ensureBusybox());
+    const busybox = readFileSync(await ensureFile(shell));
     const initrd = join(mkdtempSync(join(tmpdir(), 'softvt-guest-')), 'initrd');
     writeFileSync(initrd, buildInitramfs({ busybox, init }));
     return { vmlinuz, initrd };

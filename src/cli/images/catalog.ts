@@ -2,11 +2,15 @@
 
 import { SoftvtError } from '../../util/errors.ts';
 
+/** The distribution's architectures that images are of. */
+export type Architecture = 'amd64' | 'i386';
+
 interface ImageSource {
   /** What the user types. */
   readonly name: string;
   /** The suite's name below `dists/` on the mirror. */
   readonly suite: string;
+  readonly architecture: Architecture;
   /** The package to start from; for a kernel the meta package that depends on the current image. */
   readonly package: string;
 }
@@ -30,13 +34,15 @@ export type CatalogEntry = KernelEntry | FileEntry;
 
 /** Every image, in the order `softvt images list` shows. */
 export const CATALOG: readonly CatalogEntry[] = [
-  { name: '6.1-cloud', suite: 'bookworm', package: 'linux-image-cloud-amd64', kind: 'kernel' },
-  { name: '6.12-cloud', suite: 'trixie', package: 'linux-image-cloud-amd64', kind: 'kernel' },
-  { name: '7.2-cloud', suite: 'sid', package: 'linux-image-cloud-amd64', kind: 'kernel' },
-  { name: '6.1', suite: 'bookworm', package: 'linux-image-amd64', kind: 'kernel' },
-  { name: '6.12', suite: 'trixie', package: 'linux-image-amd64', kind: 'kernel' },
-  { name: '7.2', suite: 'sid', package: 'linux-image-amd64', kind: 'kernel' },
+  kernelOf('6.1-cloud', 'bookworm', 'linux-image-cloud-amd64'),
+  kernelOf('6.12-cloud', 'trixie', 'linux-image-cloud-amd64'),
+  kernelOf('7.2-cloud', 'sid', 'linux-image-cloud-amd64'),
+  kernelOf('6.1', 'bookworm', 'linux-image-amd64'),
+  kernelOf('6.12', 'trixie', 'linux-image-amd64'),
+  kernelOf('7.2', 'sid', 'linux-image-amd64'),
+  kernelOf('6.1-i386', 'bookworm', 'linux-image-686-pae', 'i386'),
   fileOf('busybox', 'busybox-static', /^(usr\/)?bin\/busybox$/, 'busybox'),
+  fileOf('busybox-i386', 'busybox-static', /^(usr\/)?bin\/busybox$/, 'busybox', 'i386'),
   fileOf('seabios', 'seabios', /^usr\/share\/seabios\/bios\.bin$/, 'bios.bin'),
   fileOf('grub', 'grub-rescue-pc', /^usr\/lib\/grub-rescue\/grub-rescue-floppy\.img$/, 'grub.img'),
   fileOf('ipxe', 'ipxe', /^usr\/lib\/ipxe\/ipxe\.iso$/, 'ipxe.iso'),
@@ -44,8 +50,18 @@ export const CATALOG: readonly CatalogEntry[] = [
   fileOf('xen', 'xen-hypervisor-4.17-amd64', /^boot\/xen-4\.17-amd64\.gz$/, 'xen.gz'),
 ];
 
-function fileOf(name: string, from: string, path: RegExp, file: string): FileEntry {
-  return { name, suite: 'bookworm', package: from, kind: 'file', path, file };
+function kernelOf(name: string, suite: string, from: string, architecture: Architecture = 'amd64'): KernelEntry {
+  return { name, suite, architecture, package: from, kind: 'kernel' };
+}
+
+function fileOf(
+  name: string,
+  from: string,
+  path: RegExp,
+  file: string,
+  architecture: Architecture = 'amd64',
+): FileEntry {
+  return { name, suite: 'bookworm', architecture, package: from, kind: 'file', path, file };
 }
 
 /** The packages of images that are one file. */

@@ -114,9 +114,10 @@ export function openImageStore(options: ImageStoreOptions = {}): ImageStore {
   const cache = environment.cacheDirectory;
   const indices = new Map<string, Promise<SuiteIndex>>();
 
-  const suiteIndex = (suite: string): Promise<SuiteIndex> => {
-    const known = indices.get(suite) ?? fetchSuiteIndex(environment, suite, progress);
-    indices.set(suite, known);
+  const suiteIndex = ({ suite, architecture }: CatalogEntry): Promise<SuiteIndex> => {
+    const key = `${suite} ${architecture}`;
+    const known = indices.get(key) ?? fetchSuiteIndex(environment, suite, progress, architecture);
+    indices.set(key, known);
     return known;
   };
 
@@ -125,7 +126,7 @@ export function openImageStore(options: ImageStoreOptions = {}): ImageStore {
     if (cached !== undefined && (offline || !refresh)) return undefined;
     if (offline) throw notCached(entry.name);
     try {
-      return resolve(entry, await suiteIndex(entry.suite));
+      return resolve(entry, await suiteIndex(entry));
     } catch (error) {
       const unreachable = error instanceof SoftvtError && /_(NETWORK|NO_MIRROR)$/.test(error.code);
       if (cached === undefined || !unreachable) throw error;

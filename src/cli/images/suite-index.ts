@@ -4,7 +4,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { SoftvtError } from '../../util/errors.ts';
 import { writeAtomically } from './cache-files.ts';
-import { FILE_PACKAGES } from './catalog.ts';
+import { type Architecture, FILE_PACKAGES } from './catalog.ts';
 import { decompressXz } from './deb.ts';
 import { type DownloadPatience, downloadFile, fetchBytes } from './download.ts';
 import type { ImageEnvironment, Mirror } from './environment.ts';
@@ -23,7 +23,6 @@ export interface SuiteIndex {
 const IN_RELEASE_LIMIT = 8 * 1024 * 1024;
 /** The first thing asked of a mirror: without a network the answer should come soon. */
 const ASKING: DownloadPatience = { attempts: 2, idleMs: 15_000, pauseMs: 500 };
-const PACKAGES_PATH = 'main/binary-amd64/Packages.xz';
 const DAY_MS = 24 * 3600 * 1000;
 
 function isImagePackage(name: string): boolean {
@@ -110,21 +109,23 @@ export async function fetchSuiteIndex(
   environment: ImageEnvironment,
   suite: string,
   progress: ProgressListener,
+  architecture: Architecture = 'amd64',
 ): Promise<SuiteIndex> {
   const { mirror, text: inRelease } = await fetchInRelease(environment, suite);
   const release = await checkedRelease(mirror, inRelease, suite, progress);
-  const expected = release.files.get(PACKAGES_PATH);
+  const expected = release.files.get(`main/binary-${architecture}/Packages.xz`);
   if (expected === undefined) {
-    throw new SoftvtError('ERR_SOFTVT_NOT_FOUND', `the mirror's ${suite} has no list of amd64 packages`);
+    throw new SoftvtError('ERR_SOFTVT_NOT_FOUND', `the mirror's ${suite} has no list of ${architecture} packages`);
   }
   const directory = join(environment.cacheDirectory, 'index');
-  const listPath = join(directory, `${suite}.json`);
+  const name = architecture === 'amd64' ? suite : `${suite}-${architecture}`;
+  const listPath = join(directory, `${name}.json`);
   const cached = readCachedList(listPath, expected.sha256);
   if (cached !== undefined) {
     return { suite, mirror, packages: new Map(cached.map((entry) => [entry.name, entry])) };
   }
-  const file = join(directory, `${suite}-Packages.xz`);
-  const base = `${mirror.base}/dists/${suite}/main/binary-amd64`;
+  const file = join(directory, `${name}-Packages.xz`);
+  const base = `${mirror.base}/dists/${suite}/main/binary-${architecture}`;
   const url = release.acquireByHash ? `${base}/by-hash/SHA256/${expected.sha256}` : `${base}/Packages.xz`;
   await downloadFile(url, file, expected, progress, environment.patience);
   progress({ kind: 'unpack', file: `the package list of ${suite}` });
