@@ -37,7 +37,7 @@ const FEATURES = `
   arat
   fsgsbase tsc_adjust bmi1 avx2 fdp_excptn_only smep bmi2 invpcid rdseed adx smap clflushopt clwb sha_ni zero_fcs_fds
   umip rdpid movdiri movdir64b
-  spec_ctrl stibp ssbd arch_capabilities
+  serialize spec_ctrl stibp ssbd arch_capabilities
   bhi_ctrl mcdt_no
   xsaveopt xsavec xgetbv1 xsaves
   lahf_lm abm 3dnowprefetch syscall nx pdpe1gb rdtscp lm constant_tsc wbnoinvd`;

@@ -92,6 +92,9 @@ define('CLFLUSH', { dst: 'r', feature: 'clflush' }, 'NP 0F AE /7 mem Mb', flushL
 define('CLFLUSHOPT', { dst: 'r', feature: 'clflushopt' }, '66 0F AE /7 mem Mb', flushLine);
 define('CLWB', { dst: 'r', feature: 'clwb' }, '66 0F AE /6 mem Mb', flushLine);
 
+/** Everything before it is done before what follows: always so here. Code that was written is decoded again as it is. */
+define('SERIALIZE', { feature: 'serialize' }, 'NP 0F 01 =E8', () => {});
+
 define('MONITOR', { ...mode, feature: 'monitor' }, 'NR 0F 01 =C8', ASSIST);
 define('MWAIT', { ...mode, feature: 'monitor' }, 'NR 0F 01 =C9', ASSIST);
 define('PAUSE', {}, 'F3 90', (cpu) => cpu.assistIfSlow(SLOW.pause));
