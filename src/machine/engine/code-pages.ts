@@ -350,7 +350,9 @@ export class CodePages {
       run.push({ insn, local: relative && size !== 16 && insn.operandSize !== 16 && target >= 0 && target < 4096 });
       offsets.push(at);
       at += insn.length;
-      const { flow } = insn.row.operation;
+      const { flow, string } = insn.row.operation;
+      // What is behind a repetition may be a region's beginning: no region holds the repetition.
+      if (string && insn.rep !== 'none') break;
       if (flow === 'jump' || flow === 'indirect' || flow === 'return' || flow === 'system') {
         end = -1;
         break;

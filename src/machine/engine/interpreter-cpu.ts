@@ -345,7 +345,7 @@ export class InterpreterCpu extends Cpu {
     this.jumpTo(target);
   }
 
-  /** Counts the jump to the record at ip; leaves where that makes it hot. What is at ip has not begun: any reason may stop here. */
+  /** Counts the way to the record at ip, by a jump or from another run; leaves where that makes it hot. What is at ip has not begun: any reason may stop here. */
   #countEntry(): void {
     const { code } = this;
     const counter = code.let(shr(this.#ip(), u32(3)));
@@ -356,7 +356,7 @@ export class InterpreterCpu extends Cpu {
 
   #jumpRelative(): void {
     if (this.#local) {
-      this.goOnAtSlot(EXIT.lookup);
+      this.#goOnAtSlot(EXIT.lookup);
       return;
     }
     const target = add(this.#word(64, KEY.words, PAGE_RIP), signExtend(this.#field(32, 8, 0x28), 64));
@@ -364,8 +364,18 @@ export class InterpreterCpu extends Cpu {
     this.transfer(this.mode64 ? target : and(target, u64(size === 16 ? 0xffff : 0xffff_ffff)));
   }
 
+  /** Goes on with another run. It is no transfer: where the budget is used up, nothing may stop here. */
+  goOn(): void {
+    this.#goOnAtSlot(EXIT.ahead);
+    this.code.if(
+      isNegative(this.#budget()),
+      () => {},
+      () => this.#countEntry(),
+    );
+  }
+
   /** Goes on at the record in the table slot that the record's disp names; leaves if there is none. */
-  goOnAtSlot(reason: Exit): void {
+  #goOnAtSlot(reason: Exit): void {
     const { code } = this;
     const slot = code.let(this.#field(32, 8, 0x28));
     const record = code.let(code.load(slot, 32));
@@ -400,6 +410,7 @@ export class InterpreterCpu extends Cpu {
   /** Falls into the next page. */
   nextPage(): void {
     this.transfer(this.#cut(add(this.#word(64, KEY.words, PAGE_RIP), u64(4096))));
+    this.#countEntry();
     this.#stopIfOverBudget();
   }
 
@@ -417,6 +428,7 @@ export class InterpreterCpu extends Cpu {
   /** Goes on in the next page, behind an instruction that crossed into it. */
   crossedPage(): void {
     this.transfer(add(this.#word(64, KEY.words, PAGE_RIP), zeroExtend(this.#field(32, 8, 0x28), 64)));
+    this.#countEntry();
     this.#stopIfOverBudget();
   }
 

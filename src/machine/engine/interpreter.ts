@@ -82,7 +82,7 @@ export function generateInterpreter(hot: readonly HandlerBody[]): Uint8Array<Arr
     },
     [SPECIAL.goOn]: () => {
       cpu.uncount();
-      cpu.goOnAtSlot(EXIT.ahead);
+      cpu.goOn();
     },
     [SPECIAL.straddle]: () => {
       cpu.uncount();
