@@ -64,6 +64,8 @@ export interface PageView {
   wanted(offset: number): boolean;
   /** Where the indirect jump at an offset has gone. */
   targetsOf(offset: number): readonly number[];
+  /** Whether a region begins at an offset, or soon will. */
+  entered(offset: number): boolean;
 }
 
 /** Whether an instruction can be part of a region. */
@@ -97,12 +99,9 @@ function formRegion(entryOffset: number, page: PageView, calls: boolean): Region
   if (first === null || !translatable(first)) return null;
   const { leaders, tables } = findLeaders(entryOffset, page, calls);
   const drafts = new Map<number, Draft>();
-  let insns = 0;
   for (const offset of leaders) {
     const draft = readBlock(offset, page, leaders);
-    if (draft.steps.length === 0) continue;
-    insns += draft.steps.length;
-    drafts.set(offset, draft);
+    if (draft.steps.length > 0) drafts.set(offset, draft);
   }
   // A return goes behind one of the calls of its function, an indirect jump to where the interpreter saw it go.
   const returns = calls ? findReturns(drafts) : new Map<number, Set<number>>();
@@ -137,6 +136,7 @@ function formRegion(entryOffset: number, page: PageView, calls: boolean): Region
     }));
   }
   const entry = blocks.get(entryOffset)!;
+  leaveToOthers(entry, page);
   const order = reversePostorder(entry);
   for (const block of order) for (const to of successors(block)) to.predecessors.push(block);
   findDominators(order);
@@ -153,7 +153,41 @@ function formRegion(entryOffset: number, page: PageView, calls: boolean): Region
     for (const to of successors(block)) if (to.index > block.index) after = Math.max(after, to.longest);
     block.longest = block.steps.length + after;
   }
-  return { entry, order, reducible, insns };
+  return { entry, order, reducible, insns: order.reduce((sum, block) => sum + block.steps.length, 0) };
+}
+
+/**
+ * Leaves to other regions what they have, unless control comes back from there: code is translated once, and what is given up
+ * is a tail call on a way that is taken once per entry.
+ */
+function leaveToOthers(entry: Block, page: PageView): void {
+  const cycles = findCycles(entry);
+  for (const [block, cycle] of cycles) {
+    block.edges = block.edges.map((edge) => {
+      const to = edge.block;
+      return to === null || to === entry || cycles.get(to) === cycle || !page.entered(to.offset)
+        ? edge
+        : { offset: edge.offset, block: null };
+    });
+  }
+}
+
+/** R. Tarjan, "Depth-first search and linear graph algorithms": equal numbers of blocks that reach each other. */
+function findCycles(entry: Block): Map<Block, number> {
+  const cycles = new Map<Block, number>();
+  const numbers = new Map<Block, number>();
+  const open: Block[] = [];
+  const visit = (block: Block): number => {
+    const own = numbers.size;
+    numbers.set(block, own);
+    open.push(block);
+    const reached = [...successors(block)].map((to) => (cycles.has(to) ? own : (numbers.get(to) ?? visit(to))));
+    const lowest = Math.min(own, ...reached);
+    if (lowest === own) for (const member of open.splice(open.indexOf(block))) cycles.set(member, own);
+    return lowest;
+  };
+  visit(entry);
+  return cycles;
 }
 
 /** The different blocks that follow a block. */

@@ -84,20 +84,20 @@ export class Translator {
   }
 
   #translateQueue(): void {
-    const records = [...this.#queue];
+    const queue = new Set(this.#queue);
     this.#queue.clear();
     const started = performance.now();
     const module = new ModuleBuilder(true);
     const support = importSupport(module);
     const made: { page: CodePage; record: number; region: Region }[] = [];
-    for (const record of records) {
+    for (const record of queue) {
       const page = this.#pages.pageOfRecord(record);
       if (page === undefined || !isTranslated(page.mode) || !page.live) continue;
       const offset = this.#memory.view.getUint16(record + 6, true) & 0xfff;
       this.#memory.view.setUint16((record >>> 3) + ENTRY_COUNTERS, 0, true);
       // The page may have been written, and decoded anew, while the record waited.
       if (this.#memory.view.getUint32(page.table + offset * 4, true) !== record) continue;
-      const formed = buildRegion(offset, this.#viewOf(page));
+      const formed = buildRegion(offset, this.#viewOf(page, queue));
       if (formed === null) continue;
       const region = this.structured ? formed : { ...formed, reducible: false };
       const records = this.#recordsOf(page, region);
@@ -138,7 +138,7 @@ export class Translator {
     this.stats.milliseconds += performance.now() - started;
   }
 
-  #viewOf(page: CodePage): PageView {
+  #viewOf(page: CodePage, awaited: ReadonlySet<number>): PageView {
     const { bytes, view } = this.#memory;
     const known = new Map<number, Insn | null>();
     const base = RAM_BASE + page.page;
@@ -154,6 +154,10 @@ export class Translator {
       },
       wanted: (offset) => view.getUint32(page.table + offset * 4, true) !== 0,
       targetsOf: (offset) => this.#targetsOf(page, offset),
+      entered: (offset) => {
+        const record = view.getUint32(page.table + offset * 4, true);
+        return record !== 0 && (awaited.has(record) || this.#handlers.isRegion(view.getUint16(record, true)));
+      },
     };
   }
 
