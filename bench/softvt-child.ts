@@ -1,8 +1,10 @@
 /** Runs one guest through the library and prints `entry` right before its first instruction: a child of the bench. */
 
 import { readFileSync, writeSync } from 'node:fs';
+import { setV8Flags } from '../src/cli/v8-flags.ts';
 import { startGuest } from '../src/index.ts';
 
+setV8Flags();
 const [kernel = '', initrd = '', commandLine = '', memorySize = '0'] = process.argv.slice(2);
 const STDOUT = 1;
 const config = {

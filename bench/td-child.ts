@@ -2,10 +2,12 @@
 
 import { readFileSync } from 'node:fs';
 import { USERSPACE_MARKER } from '../src/cli/images/index.ts';
+import { setV8Flags } from '../src/cli/v8-flags.ts';
 import { startGuest } from '../src/index.ts';
 import { trace } from '../src/util/trace.ts';
 import { STAGE_EXITS, TD_CALLS, tdBenchKernel } from './td-guest.ts';
 
+setV8Flags();
 const [type = 'td', kernel = '', initrd = '', commandLine = '', memorySize = '0'] = process.argv.slice(2);
 const seconds = (): number => process.cpuUsage().user / 1e6;
 

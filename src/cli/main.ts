@@ -3,13 +3,11 @@
 
 import module from 'node:module';
 import { stripVTControlCharacters } from 'node:util';
-import { setFlagsFromString } from 'node:v8';
 import type { StartGuest, StartGuests } from '../vmm/guest-run.ts';
 import { runCli } from './cli.ts';
+import { setV8Flags } from './v8-flags.ts';
 
-// V8 14 can miscompile hot loops whose closures change captured variables (optimised on-stack with "context cells"). Nothing
-// of softvt's own is written so (tools/check-captures.ts), but the libraries that unpack guest images are.
-if (Number.parseInt(process.versions.v8, 10) >= 14) setFlagsFromString('--no-function-context-cells');
+setV8Flags();
 
 // Where Node can keep compiled code between runs (22.8), starting takes half the time.
 module.enableCompileCache?.();
