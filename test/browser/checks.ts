@@ -7,6 +7,7 @@
 import { BUILTIN_MESSAGE, builtinGuest } from '../../src/cli/builtin-guest.ts';
 import { describeEnd, startGuest } from '../../src/index.ts';
 import { lockStep, thresholdOf } from '../../src/machine/engine/translator/testing/lock-step.ts';
+import { WORLDS } from '../../src/machine/engine/translator/testing/worlds.ts';
 import { runProcessor } from '../../src/machine/run.ts';
 import { hexOf } from '../../src/util/bytes.ts';
 import { hashData } from '../oracle/case.ts';
@@ -30,7 +31,7 @@ type Check = Omit<Outcome, 'name'>;
 export interface Amount {
   /** Of the first random program of each kind. */
   readonly seed: number;
-  /** Random walks that modify themselves. */
+  /** Random walks that modify themselves, in 64-bit and 32-bit modes. */
   readonly walks: number;
   /** Sets of random loops over all instructions of user mode. */
   readonly loops: number;
@@ -47,7 +48,7 @@ const SLICES = 8;
 const LONG_WALK = 10_000;
 
 function walk(seed: number): Check {
-  const { difference, instructions, regions, end } = lockStep(seed, thresholdOf(seed));
+  const { difference, instructions, regions, end } = lockStep(seed, thresholdOf(seed), WORLDS[seed % WORLDS.length]);
   const idle = regions === 0 && instructions >= LONG_WALK;
   return { failure: difference ?? (idle ? 'nothing was translated' : null), instructions, end };
 }

@@ -43,6 +43,7 @@ import {
   constantValue,
   type Expr,
   isZero,
+  low32,
   ltS,
   ltU,
   ne,
@@ -77,8 +78,7 @@ const FSW_ES = 0x80;
 
 /** Stack mask where SS.B is set. */
 const STACK_32 = 0xffff_ffff;
-const cutBy = (e: Expr<64>, mask: Expr<64>): Expr<64> =>
-  constantValue(mask) === STACK_32 ? zeroExtend(truncate(e, 32), 64) : and(e, mask);
+const cutBy = (e: Expr<64>, mask: Expr<64>): Expr<64> => (constantValue(mask) === STACK_32 ? low32(e) : and(e, mask));
 
 /** Bits 255:128 of a vector register operand. */
 const upperHalf = (operand: Operand): Operand => ({ ...operand, file: 'ymm', width: 128 });
@@ -281,7 +281,7 @@ export abstract class Cpu {
 
   cutToAddressSize(e: Expr<64>): Expr<64> {
     const size = this.insn.addressSize;
-    return size === 64 ? e : size === 32 ? zeroExtend(truncate(e, 32), 64) : and(e, u64(0xffff));
+    return size === 64 ? e : size === 32 ? low32(e) : and(e, u64(0xffff));
   }
 
   /** Linear address of the memory operand, segment-checked for an access of `width` bits. */

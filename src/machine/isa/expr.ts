@@ -243,6 +243,10 @@ export function truncate<W extends Width>(e: Expr<Width>, width: W): Expr<W> {
   return wrapped(recast(truncateTo32(e), width) as Expr<W>);
 }
 
+/** The low 32 bits of a value, zero-extended. */
+export const low32 = (e: Expr<64>): Expr<64> =>
+  e.op === EXTEND_U && e.a!.width === 32 ? e : zeroExtend(truncate(e, 32), 64);
+
 /** The same i32 under another width; costs no instruction. */
 export const ALIAS = 0x104;
 const recast = (e: Expr, width: Bits): Expr => (e.width === width ? e : new Expr(width, ALIAS, 0, e));

@@ -7,6 +7,7 @@ import {
   constant,
   constantValue,
   type Expr,
+  low32,
   or,
   shl,
   shr,
@@ -99,7 +100,7 @@ export abstract class RegisterCpu extends Cpu {
 
   override linear(segment: number, offset: Expr<64>, width: AccessWidth, write: boolean): Expr<64> {
     if (!this.#flat || segment === CS || segment >= FS) return super.linear(segment, offset, width, write);
-    return zeroExtend(truncate(offset, 32), 64);
+    return low32(offset);
   }
 
   protected override stackMask(): Expr<64> {

@@ -9,7 +9,7 @@
  * the interpreter executes, which stops exactly where it must.
  */
 import { Code } from '../../isa/code.ts';
-import { add, type Expr, isZero, leU, shl, sub, truncate, u32, u64, zeroExtend } from '../../isa/expr.ts';
+import { add, type Expr, isZero, leU, low32, shl, sub, truncate, u32, u64, zeroExtend } from '../../isa/expr.ts';
 import type { Support } from '../../isa/support.ts';
 import { EXIT, type Exit, FAULT_INFO, FAULT_VA, PAGE_RIP, RIP, TLB_EXECUTE, TSC_ORIGIN } from '../layout.ts';
 import type { ModuleBuilder } from '../wasm.ts';
@@ -121,7 +121,7 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
 
   /** Cuts an offset of the code segment to its width. */
   #cut(offset: Expr<64>): Expr<64> {
-    return this.mode64 ? offset : zeroExtend(truncate(offset, 32), 64);
+    return this.mode64 ? offset : low32(offset);
   }
 
   nextRip(): Expr<64> {

@@ -9,7 +9,8 @@ import type { Selectors } from './random-program.ts';
  * `long`: 64-bit mode. `protected`: 32-bit mode without paging. `compatibility`: 32-bit code in IA-32e mode. `segments`: either, and
  * the program loads segments with bases, limits and other types. `wrap`: code and data at both ends of the address space.
  */
-export type WorldName = 'long' | 'protected' | 'compatibility' | 'segments' | 'wrap';
+export const WORLDS = ['long', 'protected', 'compatibility', 'segments', 'wrap'] as const;
+export type WorldName = (typeof WORLDS)[number];
 
 export interface World {
   readonly t: TestProcessor;
