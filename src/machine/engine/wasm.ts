@@ -112,6 +112,15 @@ interface Func {
   readonly type: number;
   readonly locals: readonly ValType[];
   readonly body: Bytes;
+  readonly unlikely: readonly number[];
+}
+
+/** The declarations before a function's body. */
+function localsOf(func: Func): Bytes {
+  const locals = new Bytes(64);
+  locals.unsigned(func.locals.length);
+  for (const type of func.locals) locals.u8(1).u8(type);
+  return locals;
 }
 
 /** One module over the imported memory `env.memory` and, where asked for, the imported function table `env.table`. */
@@ -139,6 +148,7 @@ export class ModuleBuilder {
     return this.#imports.length + this.#funcs.push(null) - 1;
   }
 
+  /** @param unlikely where in the body conditional branches are that are seldom taken, ascending */
   define(
     func: number,
     params: ValType[],
@@ -146,8 +156,9 @@ export class ModuleBuilder {
     locals: readonly ValType[],
     body: Bytes,
     name?: string,
+    unlikely: readonly number[] = [],
   ): void {
-    this.#funcs[func - this.#imports.length] = { type: this.type(params, results), locals, body };
+    this.#funcs[func - this.#imports.length] = { type: this.type(params, results), locals, body, unlikely };
     if (name !== undefined) this.#exports.push([name, func]);
   }
 
@@ -177,12 +188,24 @@ export class ModuleBuilder {
       s.unsigned(this.#exports.length);
       for (const [name, func] of this.#exports) s.name(name).u8(0).unsigned(func);
     });
+    const hinted = [...funcs.entries()].filter(([, { unlikely }]) => unlikely.length > 0);
+    if (hinted.length > 0) {
+      section(0, (s) => {
+        s.name('metadata.code.branch_hint').unsigned(hinted.length);
+        for (const [i, func] of hinted) {
+          const first = localsOf(func).length;
+          s.unsigned(this.#imports.length + i).unsigned(func.unlikely.length);
+          for (const at of func.unlikely)
+            s.unsigned(first + at)
+              .u8(1)
+              .u8(0);
+        }
+      });
+    }
     section(10, (s) => {
       s.unsigned(funcs.length);
       for (const func of funcs) {
-        const locals = new Bytes(64);
-        locals.unsigned(func.locals.length);
-        for (const type of func.locals) locals.u8(1).u8(type);
+        const locals = localsOf(func);
         s.unsigned(locals.length + func.body.length + 1)
           .append(locals.done())
           .append(func.body.done())

@@ -13,7 +13,7 @@ type Stmt =
   | { kind: 'assign'; id: number; key: number; value: Expr; before: (() => void) | null; after: () => void }
   | { kind: 'store'; id: number; address: Expr; value: Expr; op: number; offset: number }
   | { kind: 'bulk'; id: number; host: Expr<32>; from: Expr<32>; bytes: Expr<32>; opcode: number }
-  | { kind: 'if'; id: number; condition: Expr; then: Stmt[]; otherwise: Stmt[] | null }
+  | { kind: 'if'; id: number; condition: Expr; then: Stmt[]; otherwise: Stmt[] | null; unlikely: boolean }
   | { kind: 'loop'; id: number; label: string; body: Stmt[] }
   | { kind: 'raw'; id: number; value: Expr | null; emit: () => void };
 
@@ -33,6 +33,8 @@ export class Code {
   readonly out: Bytes;
   readonly locals: ValType[] = [];
   readonly labels: string[] = [];
+  /** Where in `out` conditional branches are that are seldom taken. */
+  readonly unlikely: number[] = [];
   readonly #params: number;
   #stmts: Stmt[] = [];
   #reads: Expr[] = [];
@@ -115,6 +117,15 @@ export class Code {
   }
 
   if(condition: Expr<1>, then: () => void, otherwise: (() => void) | null = null): void {
+    this.#if(condition, then, otherwise, false);
+  }
+
+  /** An `if` that seldom holds: the engine that compiles the code is told so. */
+  ifEver(condition: Expr<1>, then: () => void): void {
+    this.#if(condition, then, null, true);
+  }
+
+  #if(condition: Expr<1>, then: () => void, otherwise: (() => void) | null, unlikely: boolean): void {
     const known = constantValue(condition);
     if (known !== null) return known ? then() : otherwise?.();
     condition.uses++;
@@ -126,6 +137,7 @@ export class Code {
       condition,
       then: thenStmts,
       otherwise: otherwise === null ? null : this.#nested(otherwise),
+      unlikely,
     });
   }
 
@@ -196,6 +208,11 @@ export class Code {
     this.labels.push(label);
   }
 
+  /** The conditional branch that is emitted next is seldom taken. */
+  hintUnlikely(): void {
+    this.unlikely.push(this.out.length);
+  }
+
   end(): void {
     this.out.u8(0x0b);
     this.labels.pop();
@@ -259,6 +276,7 @@ export class Code {
       case 'if':
         this.#prepare([...stmt.then, ...(stmt.otherwise ?? [])], stmt.id);
         this.push(stmt.condition);
+        if (stmt.unlikely) this.hintUnlikely();
         this.block(0x04, 'if');
         this.#lowerAll(stmt.then);
         if (stmt.otherwise !== null) {

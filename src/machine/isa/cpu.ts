@@ -401,12 +401,18 @@ export abstract class Cpu {
 
   /** Where generated code finds the bytes of a linear address. Back-ends without a TLB supply their own. */
   protected translate(address: Expr<64>, width: AccessWidth, access: number): Expr<32> {
-    const tlb = access === ACCESS.read ? TLB_READ : TLB_WRITE;
     const va = this.code.let(address);
-    const entry = this.code.let(add(and(truncate(shr(va, u64(8)), 32), u32(TLB_INDEX_MASK)), this.tlbBase()));
-    const offset = this.code.let(sub(va, this.code.load(entry, 64, tlb)));
+    const entry = this.tlbEntry(va, access);
+    const offset = this.code.let(sub(va, entry.tag));
     this.exitIf(ltU(u64(4096 - width / 8), offset), EXIT.miss, va, (width / 8) | (access << 8));
-    return this.code.let(add(truncate(offset, 32), this.code.load(entry, 32, tlb + 8)));
+    return this.code.let(add(truncate(offset, 32), entry.host()));
+  }
+
+  /** The TLB entry for a linear address: the page that it is for, and where that is. */
+  protected tlbEntry(va: Expr<64>, access: number): { tag: Expr<64>; host: () => Expr<32> } {
+    const tlb = access === ACCESS.read ? TLB_READ : TLB_WRITE;
+    const at = this.code.let(add(and(shr(truncate(va, 32), u8(8)), u32(TLB_INDEX_MASK)), this.tlbBase()));
+    return { tag: this.code.load(at, 64, tlb), host: () => this.code.load(at, 32, tlb + 8) };
   }
 
   /**

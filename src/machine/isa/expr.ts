@@ -93,6 +93,10 @@ const LE_S = [0x4c, 0x57],
   CLZ = [0x67, 0x79],
   CTZ = [0x68, 0x7a],
   POPCNT = [0x69, 0x7b];
+/** Node kinds of 64-bit sums, differences and shifts to the left. */
+export const OP_ADD_64: number = ADD[1]!;
+export const OP_SUB_64: number = SUB[1]!;
+export const OP_SHL_64: number = SHL[1]!;
 const WRAP = 0xa7,
   EXTEND_S = 0xac,
   EXTEND_U = 0xad,

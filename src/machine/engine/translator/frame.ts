@@ -60,6 +60,7 @@ export function defineRegion(
   // The dispatch has counted the record of the region; it counts again whatever it goes on with.
   out.i32(0).memory(0x28, BUDGET).i32(1).u8(0x6a).teeLocal(locals.left);
   out.i32(region.entry.longest).u8(0x48);
+  code.hintUnlikely();
   code.block(0x04, 'if');
   out.i32(0).getLocal(locals.left).memory(0x36, BUDGET).i32(site.declined).u8(0x0f);
   code.end();
@@ -93,7 +94,7 @@ export function defineRegion(
   out.i32(0).getLocal(locals.left).memory(0x36, BUDGET);
   if (site.counting) addTo(out, REGION_INSNS, () => out.i64(0n).getLocal(locals.left).u8(0xac).u8(0x7d));
   emitDeparture(f, module.type([I32, I32], [I32]));
-  module.define(func, [I32, I32], [I32], code.locals, out, name);
+  module.define(func, [I32, I32], [I32], code.locals, out, name, code.unlikely);
 }
 
 /** With `why` 0 goes on at record `next`, by a tail call if that is a region, and counts its entry; else leaves, stopped there. */

@@ -3,16 +3,29 @@
  * Nothing about an instruction has to be declared twice.
  */
 import { Code, type LoadWidth } from '../../isa/code.ts';
-import { Cpu } from '../../isa/cpu.ts';
+import { type AccessWidth, Cpu } from '../../isa/cpu.ts';
 import { constant, type Expr, u32, u64, type Width } from '../../isa/expr.ts';
 import type { Recipe } from '../../isa/flags.ts';
 import type { Insn, Operand } from '../../isa/insn.ts';
+import { ACCESS } from '../layout.ts';
+import { addressOf, type Pointer, pointerOf } from './pointer.ts';
+
+/** An access to memory through registers of 64 bits. */
+export interface PointerAccess {
+  readonly pointer: Pointer;
+  readonly writes: boolean;
+}
 
 /** What the translator wants to know of one instruction before it translates it. */
 export interface Effects {
   /** Bit sets of GPRs, implicit and explicit. */
   readonly reads: number;
   readonly writes: number;
+  /** Those of the written GPRs that only move by a constant. */
+  readonly moves: number;
+  readonly accesses: readonly PointerAccess[];
+  /** Selects another TLB bank. */
+  readonly switchesBank: boolean;
   /** Can leave before it commits. */
   readonly exits: boolean;
   readonly readsFlags: boolean;
@@ -20,13 +33,16 @@ export interface Effects {
 }
 
 const NO_SUPPORT = { condition: [0, 0, 0, 0, 0, 0, 0, 0], statusWord: 0, mulHighU: 0, mulHighS: 0 };
-/** State key of everything the probe pretends to read. */
+/** State key of everything the probe pretends to read, but for GPRs: their keys are their numbers. */
 const ANY = -2;
 
 class Probe extends Cpu {
   readonly flagsWanted = true;
   #reads = 0;
   #writes = 0;
+  #changes = 0;
+  #accesses: PointerAccess[] = [];
+  #switchesBank = false;
   #exits = false;
   #readsFlags = false;
   #writesFlags: Effects['writesFlags'] = 'no';
@@ -36,8 +52,9 @@ class Probe extends Cpu {
   }
 
   run(insn: Insn): Effects {
-    this.#reads = this.#writes = 0;
-    this.#exits = this.#readsFlags = false;
+    this.#reads = this.#writes = this.#changes = 0;
+    this.#accesses = [];
+    this.#exits = this.#readsFlags = this.#switchesBank = false;
     this.#writesFlags = 'no';
     this.begin(insn);
     this.describe();
@@ -46,6 +63,9 @@ class Probe extends Cpu {
     return {
       reads: this.#reads,
       writes: this.#writes,
+      moves: this.#writes & ~this.#changes,
+      accesses: this.#accesses,
+      switchesBank: this.#switchesBank,
       exits: this.#exits,
       readsFlags: this.#readsFlags,
       writesFlags: this.#writesFlags,
@@ -57,24 +77,32 @@ class Probe extends Cpu {
   }
 
   protected readRegister<W extends LoadWidth>(operand: Operand, width: W): Expr<W> {
-    if (operand.file === 'gpr') this.#reads |= 1 << operand.register;
-    return this.#unknown(width);
+    if (operand.file !== 'gpr') return this.#unknown(width);
+    const whole = this.gpr64(operand.register);
+    return width === 64 ? (whole as Expr as Expr<W>) : this.#unknown(width);
   }
-  protected writeRegister(operand: Operand): void {
-    if (operand.file === 'gpr') this.#writes |= 1 << operand.register;
+  protected writeRegister(operand: Operand, value: Expr<LoadWidth>): void {
+    if (operand.file === 'gpr') this.commitGpr(operand.register, value);
   }
-  protected commitGpr(register: number): void {
+  protected commitGpr(register: number, value: Expr): void {
     this.#writes |= 1 << register;
+    if (this.nesting > 0 || pointerOf(value)?.base !== register || pointerOf(value)!.index >= 0)
+      this.#changes |= 1 << register;
   }
   gpr64(register: number): Expr<64> {
     this.#reads |= 1 << register;
-    return this.#unknown(64);
+    return this.code.state(64, register, () => {});
   }
   protected immediate(operand: Operand): Expr<Width> {
     return constant(operand.width as Width, this.insn.immediate);
   }
   protected rawAddress(): Expr<64> {
-    return this.#unknown(64);
+    return addressOf(this, this.insn);
+  }
+  protected override translate(address: Expr<64>, width: AccessWidth, access: number): Expr<32> {
+    const pointer = pointerOf(address);
+    if (pointer !== null) this.#accesses.push({ pointer, writes: access !== ACCESS.read });
+    return super.translate(address, width, access);
   }
   protected exitIf(): void {
     this.#exits = true;
@@ -100,6 +128,7 @@ class Probe extends Cpu {
     return this.#unknown(width);
   }
   switchBank(): void {
+    this.#switchesBank = true;
     this.markCommitted();
   }
   setState(): void {
@@ -122,5 +151,11 @@ class Probe extends Cpu {
 /** One instance serves all: the code it records is never lowered. */
 const probe = new Probe();
 
+const known = new WeakMap<Insn, Effects>();
+
 /** The effects of one instruction with its registers and immediates. */
-export const effectsOf = (insn: Insn): Effects => probe.run(insn);
+export function effectsOf(insn: Insn): Effects {
+  let effects = known.get(insn);
+  if (effects === undefined) known.set(insn, (effects = probe.run(insn)));
+  return effects;
+}

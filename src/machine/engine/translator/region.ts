@@ -9,6 +9,8 @@ import { type Effects, effectsOf } from './probe.ts';
 /** Most instructions of a region, and of a block. */
 const MAX_INSNS = 400;
 const MAX_BLOCK = 64;
+/** Most loop headers that are tried as entries. */
+const MAX_HEADERS = 4;
 /** Most blocks that one indirect jump or return is compared with. */
 const MAX_TARGETS = 32;
 
@@ -53,6 +55,8 @@ export interface Region {
   readonly order: readonly Block[];
   /** False if some backward edge does not go to a dominator: then blocks are dispatched by br_table. */
   readonly reducible: boolean;
+  /** Where such backward edges go. */
+  readonly wrongHeaders: readonly Block[];
   readonly insns: number;
 }
 
@@ -62,6 +66,8 @@ export interface PageView {
   decode(offset: number): Insn | null;
   /** Whether an offset is worth following as a target. */
   wanted(offset: number): boolean;
+  /** Whether a region begins at an offset. */
+  translated(offset: number): boolean;
   /** Where the indirect jump at an offset has gone. */
   targetsOf(offset: number): readonly number[];
   /** Whether a region begins at an offset, or soon will. */
@@ -85,13 +91,19 @@ interface Draft {
 }
 
 /**
- * The region entered at a page offset, or null if its first instruction cannot be translated. Calls are followed unless that
- * makes control flow irreducible: what is gained would be lost by the dispatch.
+ * The region for a page offset that is entered often, or null if its first instruction cannot be translated.
+ *
+ * What is entered in the middle of a loop may have no reducible control flow. Then the region begins at the loop's header, if it
+ * begins there nowhere yet. Else calls are not followed if that helps: what is gained would be lost by the dispatch.
  */
-export function buildRegion(entryOffset: number, page: PageView): Region | null {
-  const whole = formRegion(entryOffset, page, true);
-  if (whole === null || whole.reducible || !whole.order.some((block) => block.end === 'call')) return whole;
-  return formRegion(entryOffset, page, false);
+export function buildRegion(offset: number, page: PageView): Region | null {
+  const whole = formRegion(offset, page, true);
+  if (whole === null || whole.reducible) return whole;
+  for (const header of whole.wrongHeaders.slice(0, MAX_HEADERS)) {
+    const region = page.translated(header.offset) ? null : formRegion(header.offset, page, true);
+    if (region?.reducible && region.order.some((block) => block.offset === offset)) return region;
+  }
+  return whole.order.some((block) => block.end === 'call') ? formRegion(offset, page, false) : whole;
 }
 
 function formRegion(entryOffset: number, page: PageView, calls: boolean): Region | null {
@@ -140,12 +152,12 @@ function formRegion(entryOffset: number, page: PageView, calls: boolean): Region
   const order = reversePostorder(entry);
   for (const block of order) for (const to of successors(block)) to.predecessors.push(block);
   findDominators(order);
-  let reducible = true;
+  const wrongHeaders: Block[] = [];
   for (const block of order) {
     if (block !== entry) block.dominator.children.push(block);
     const backward = block.predecessors.filter((p) => p.index >= block.index);
     block.isLoop = backward.length > 0;
-    reducible &&= backward.every((p) => dominates(block, p));
+    if (!backward.every((p) => dominates(block, p))) wrongHeaders.push(block);
     block.isMerge = block.predecessors.length - backward.length > 1;
   }
   for (const block of order.toReversed()) {
@@ -153,7 +165,8 @@ function formRegion(entryOffset: number, page: PageView, calls: boolean): Region
     for (const to of successors(block)) if (to.index > block.index) after = Math.max(after, to.longest);
     block.longest = block.steps.length + after;
   }
-  return { entry, order, reducible, insns: order.reduce((sum, block) => sum + block.steps.length, 0) };
+  const insns = order.reduce((sum, block) => sum + block.steps.length, 0);
+  return { entry, order, reducible: wrongHeaders.length === 0, wrongHeaders, insns };
 }
 
 /**

@@ -2,7 +2,6 @@
 import { type Code, LOAD, type LoadWidth, STORE } from '../../isa/code.ts';
 import { type AccessWidth, Cpu } from '../../isa/cpu.ts';
 import {
-  add,
   and,
   constant,
   constantValue,
@@ -22,7 +21,7 @@ import type { Operand, RegisterFile } from '../../isa/insn.ts';
 import type { Support } from '../../isa/support.ts';
 import { CODE_MODE, type CodeMode } from '../code-mode.ts';
 import { CC_A, CC_B, CC_KIND, CS, FPR, FS, TLB_BASE, XMM, YMM_HIGH } from '../layout.ts';
-import { isAbsolute64 } from '../record.ts';
+import { addressOf } from './pointer.ts';
 import { KEY, type RegionLocals, TLB } from './region-locals.ts';
 
 export abstract class RegisterCpu extends Cpu {
@@ -86,16 +85,7 @@ export abstract class RegisterCpu extends Cpu {
   }
 
   protected rawAddress(): Expr<64> {
-    const { insn } = this;
-    if (isAbsolute64(insn)) return u64(insn.immediate);
-    const { base, index, scale, disp, ripRelative } = insn.memory!;
-    if (ripRelative) return add(this.nextRip(), u64(disp));
-    let address: Expr<64> | null = base < 0 ? null : this.gpr64(base);
-    if (index >= 0) {
-      const scaled = shl(this.gpr64(index), u64(scale));
-      address = address === null ? scaled : add(address, scaled);
-    }
-    return address === null ? u64(disp) : add(address, u64(disp));
+    return addressOf(this, this.insn);
   }
 
   override linear(segment: number, offset: Expr<64>, width: AccessWidth, write: boolean): Expr<64> {

@@ -6,6 +6,7 @@
  * Reference: N. Ramsey, "Beyond Relooper: recursive translation of unstructured control flow", ICFP 2022.
  */
 import type { Code } from '../../isa/code.ts';
+import type { Loop, Loops } from './loops.ts';
 import type { Block, Edge, Region } from './region.ts';
 
 /** What the shape needs of the translator. */
@@ -13,6 +14,9 @@ export interface BlockEmitter {
   readonly code: Code;
   /** Local that names the next block of an irreducible region. */
   readonly target: number;
+  readonly loops: Loops;
+  /** Before a loop, where control comes to it from outside. */
+  beginLoop(loop: Loop): void;
   /** Emits a block up to its transfer. A conditional branch leaves its condition on the stack. */
   emitBlock(block: Block): void;
   /** Before a backward edge: leaves if the budget may not last for another round. */
@@ -31,19 +35,24 @@ export function emitBlocks(emitter: BlockEmitter, region: Region): void {
 }
 
 const isBackward = (from: Block, to: Block): boolean => to.index <= from.index;
-const loopLabel = (block: Block): string => `loop${block.index}`;
+/** A loop is known by its header and the first of its latches. */
+const loopLabel = ({ header, latches }: Loop): string => `loop${header.index} ${latches[0]!.index}`;
 const mergeLabel = (block: Block): string => `after${block.index}`;
 
 /** A block and all it dominates. */
 function tree(e: BlockEmitter, block: Block): void {
   const { code } = e;
-  if (block.isLoop) code.block(0x03, loopLabel(block));
+  const loops = e.loops.at(block);
+  for (const loop of loops) {
+    e.beginLoop(loop);
+    code.block(0x03, loopLabel(loop));
+  }
   within(
     e,
     block,
     block.children.filter((c) => c.isMerge).sort((a, b) => b.index - a.index),
   );
-  if (block.isLoop) code.end();
+  for (const _ of loops) code.end();
 }
 
 /** The merge points among a block's children follow it, the last one outermost. */
@@ -62,7 +71,7 @@ function leaf(e: BlockEmitter, block: Block): void {
   emitEnd(e, block, (to) => {
     if (isBackward(block, to)) {
       e.checkBudget(to);
-      code.br(loopLabel(to));
+      code.br(loopLabel(e.loops.ofLatch(block, to)));
     } else if (to.isMerge) code.br(mergeLabel(to));
     else tree(e, to);
   });

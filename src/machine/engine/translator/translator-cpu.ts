@@ -9,21 +9,43 @@
  * the interpreter executes, which stops exactly where it must.
  */
 import { Code } from '../../isa/code.ts';
-import { add, type Expr, isZero, leU, low32, shl, sub, truncate, u32, u64, zeroExtend } from '../../isa/expr.ts';
+import type { AccessWidth } from '../../isa/cpu.ts';
+import {
+  add,
+  type Expr,
+  isZero,
+  leU,
+  low32,
+  ltU,
+  shl,
+  sub,
+  truncate,
+  u32,
+  u64,
+  xor,
+  zeroExtend,
+} from '../../isa/expr.ts';
 import type { Support } from '../../isa/support.ts';
-import { EXIT, type Exit, FAULT_INFO, FAULT_VA, PAGE_RIP, RIP, TLB_EXECUTE, TSC_ORIGIN } from '../layout.ts';
+import { ACCESS, EXIT, type Exit, FAULT_INFO, FAULT_VA, PAGE_RIP, RIP, TLB_EXECUTE, TSC_ORIGIN } from '../layout.ts';
 import type { ModuleBuilder } from '../wasm.ts';
 import { defineRegion, type RegionSite } from './frame.ts';
+import { KeptPages } from './kept-pages.ts';
+import { type Loop, Loops } from './loops.ts';
 import type { Block, Edge, Region, Step } from './region.ts';
 import { KEY, RegionLocals } from './region-locals.ts';
 import { RegisterCpu } from './register-cpu.ts';
 import { type BlockEmitter, emitBlocks } from './structure.ts';
+
+/** Key of what is in a local of a kept page, less the local's index. */
+const KEPT = 0x100;
 
 export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
   flagsWanted = true;
   readonly #region: Region;
   readonly #site: RegionSite;
   protected readonly locals: RegionLocals;
+  readonly loops: Loops;
+  readonly #kept: KeptPages;
   #step!: Step;
   #block!: Block;
   /** Instructions of the block from this one on. */
@@ -34,6 +56,8 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
     this.#region = region;
     this.#site = site;
     this.locals = new RegionLocals(this.code, region);
+    this.loops = new Loops(region);
+    this.#kept = new KeptPages(this.code, region, this.loops);
   }
 
   get target(): number {
@@ -51,6 +75,16 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
   }
 
   // ---- blocks, called by structure.ts
+
+  beginLoop(loop: Loop): void {
+    for (const { pointer, tag } of this.#kept.beginningWith(loop)) {
+      const { base, index, scale } = pointer;
+      const scaled = index < 0 ? u64(0) : shl(this.gpr64(index), u64(scale));
+      const address = base < 0 ? scaled : add(this.gpr64(base), scaled);
+      this.code.assign(KEPT + tag, xor(address, u64(1n << 63n)), () => this.code.out.setLocal(tag));
+    }
+    this.code.flush();
+  }
 
   emitBlock(block: Block): void {
     const { code } = this;
@@ -78,6 +112,7 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
     const { code } = this;
     const { out } = code;
     out.getLocal(this.locals.left).i32(to.longest).u8(0x48);
+    code.hintUnlikely();
     code.block(0x04, 'if');
     out.i32(this.#site.recordAt(to.offset)).setLocal(this.locals.next).i32(0).setLocal(this.locals.why);
     code.br('exit');
@@ -134,13 +169,33 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
     return sub(this.state(TSC_ORIGIN, 64), zeroExtend(add(left, u32(this.#remaining)), 64));
   }
 
+  /** Where an access through a kept page finds its bytes; what is kept changes where it is another page. */
+  protected override translate(address: Expr<64>, width: AccessWidth, access: number): Expr<32> {
+    const kept = this.#kept.find(this.#block, address, access !== ACCESS.read);
+    if (kept === null) return super.translate(address, width, access);
+    const { code } = this;
+    const tag = code.state(64, KEPT + kept.tag, () => void code.out.getLocal(kept.tag));
+    const va = code.let(address);
+    const offset = code.variable(sub(va, tag));
+    const beyond = (): Expr<1> => ltU(u64(4096 - width / 8), offset.get());
+    code.ifEver(beyond(), () => {
+      const entry = this.tlbEntry(va, access);
+      code.assign(KEPT + kept.tag, entry.tag, () => code.out.setLocal(kept.tag));
+      code.assign(KEPT + kept.host, entry.host(), () => code.out.setLocal(kept.host));
+      offset.set(sub(va, entry.tag));
+      this.exitIf(beyond(), EXIT.miss, va, (width / 8) | (access << 8));
+    });
+    const host = code.state(32, KEPT + kept.host, () => void code.out.getLocal(kept.host));
+    return code.let(add(truncate(offset.get(), 32), host));
+  }
+
   protected exitIf(condition: Expr<1>, reason: Exit, address: Expr<64> | null, info: number): void {
     const { code } = this;
     const record = this.#site.recordAt(this.#step.offset);
     // Who receives the exit adds the instruction that has not happened.
     const refund = this.#remaining - 1;
     const label = this.flagsInMemory ? 'saved' : 'exit';
-    code.if(condition, () => {
+    code.ifEver(condition, () => {
       if (address !== null) {
         code.store(u32(0), address, FAULT_VA);
         code.store(u32(0), u32(info), FAULT_INFO);
@@ -208,7 +263,7 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
     const { code } = this;
     const record = this.#site.recordAt(this.#block.steps[0]!.offset);
     const label = this.flagsInMemory ? 'saved' : 'exit';
-    code.if(condition, () => {
+    code.ifEver(condition, () => {
       code.store(u32(0), rip(), RIP);
       code.raw(() => {
         code.out.i32(record).setLocal(this.locals.next).i32(EXIT.lookup).setLocal(this.locals.why);

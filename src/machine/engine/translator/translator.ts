@@ -90,19 +90,21 @@ export class Translator {
     const module = new ModuleBuilder(true);
     const support = importSupport(module);
     const made: { page: CodePage; record: number; region: Region }[] = [];
-    for (const record of queue) {
-      const page = this.#pages.pageOfRecord(record);
+    for (const entered of queue) {
+      const page = this.#pages.pageOfRecord(entered);
       if (page === undefined || !isTranslated(page.mode) || !page.live) continue;
-      const offset = this.#memory.view.getUint16(record + 6, true) & 0xfff;
-      this.#memory.view.setUint16((record >>> 3) + ENTRY_COUNTERS, 0, true);
+      const offset = this.#memory.view.getUint16(entered + 6, true) & 0xfff;
+      this.#memory.view.setUint16((entered >>> 3) + ENTRY_COUNTERS, 0, true);
       // The page may have been written, and decoded anew, while the record waited.
-      if (this.#memory.view.getUint32(page.table + offset * 4, true) !== record) continue;
+      if (this.#recordAt(page, offset) !== entered) continue;
       const formed = buildRegion(offset, this.#viewOf(page, queue));
       if (formed === null) continue;
       const region = this.structured ? formed : { ...formed, reducible: false };
       const records = this.#recordsOf(page, region);
-      const declined = this.#pages.copyRecord(page, record);
       if (records === null) return;
+      const record = records.get(region.entry.offset)!;
+      if (made.some((other) => other.record === record)) continue;
+      const declined = this.#pages.copyRecord(page, record);
       if (declined === 0) continue;
       const cpu = new TranslatorCpu(support, region, {
         mode: page.mode,
@@ -138,10 +140,18 @@ export class Translator {
     this.stats.milliseconds += performance.now() - started;
   }
 
+  #recordAt(page: CodePage, offset: number): number {
+    return this.#memory.view.getUint32(page.table + offset * 4, true);
+  }
+
   #viewOf(page: CodePage, awaited: ReadonlySet<number>): PageView {
     const { bytes, view } = this.#memory;
     const known = new Map<number, Insn | null>();
     const base = RAM_BASE + page.page;
+    const translated = (offset: number): boolean => {
+      const record = this.#recordAt(page, offset);
+      return record !== 0 && this.#handlers.isRegion(view.getUint16(record, true));
+    };
     return {
       decode: (offset) => {
         let insn = known.get(offset);
@@ -152,12 +162,10 @@ export class Translator {
         }
         return insn;
       },
-      wanted: (offset) => view.getUint32(page.table + offset * 4, true) !== 0,
+      wanted: (offset) => this.#recordAt(page, offset) !== 0,
+      translated,
       targetsOf: (offset) => this.#targetsOf(page, offset),
-      entered: (offset) => {
-        const record = view.getUint32(page.table + offset * 4, true);
-        return record !== 0 && (awaited.has(record) || this.#handlers.isRegion(view.getUint16(record, true)));
-      },
+      entered: (offset) => awaited.has(this.#recordAt(page, offset)) || translated(offset),
     };
   }
 

@@ -7,7 +7,7 @@ import '../../../handlers.ts';
 import { Random } from '../../../../util/random.ts';
 import { ACTIVE } from '../../../processor.ts';
 import { runProcessor } from '../../../run.ts';
-import { EXIT, MXCSR, XMM } from '../../layout.ts';
+import { EXIT, MXCSR, XMM, YMM_HIGH } from '../../layout.ts';
 import { translatorDefaults } from '../defaults.ts';
 import { PROGRAM_SIZE, randomProgram } from './random-program.ts';
 import { makeWorld, STACK_ABOVE, type World, type WorldName } from './worlds.ts';
@@ -68,7 +68,9 @@ function state({ t: { p, machine }, written }: World): Record<string, string> {
     for (const byte of machine.memory.readBytes(at, size)) sum = (Math.imul(sum, 31) + byte) | 0;
   return {
     gprs: Array.from({ length: 16 }, (_, r) => p.gpr(r).toString(16)).join(),
-    vectors: Array.from({ length: 32 }, (_, n) => p.read64(XMM + n * 8).toString(16)).join(),
+    vectors: Array.from({ length: 64 }, (_, n) =>
+      p.read64((n < 32 ? XMM : YMM_HIGH - 256) + n * 8).toString(16),
+    ).join(),
     memory: String(sum),
     rip: p.rip.toString(16),
     flags: p.rflags.toString(16),

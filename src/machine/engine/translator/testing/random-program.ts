@@ -13,6 +13,9 @@ export const PROGRAM_SIZE = 0x2000;
 /** RSP, RSI and RDI: what random instructions leave alone. */
 const POINTERS = 0xd0;
 
+/** RBP, where it walks. */
+const WALKER = 0x20;
+
 /** Segment overrides and the other address size. */
 const LEGACY_PREFIXES: readonly number[] = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x67];
 
@@ -23,8 +26,8 @@ export interface Selectors {
   readonly code: readonly { readonly selector: number; readonly base: number }[];
 }
 
-/** A random instruction without control flow that stays in the data page, or null. */
-function randomInsn(random: Random, bits: 32 | 64): Uint8Array | null {
+/** A random instruction without control flow that stays in the data page, or null; it leaves `kept` registers alone. */
+function randomInsn(random: Random, bits: 32 | 64, kept = POINTERS): Uint8Array | null {
   const bytes = Uint8Array.from({ length: 16 }, () => random.u32() & 0xff);
   let at = 0;
   if (random.u32() % 6 === 0) bytes[at++] = 0x66;
@@ -52,9 +55,19 @@ function randomInsn(random: Random, bits: 32 | 64): Uint8Array | null {
     if (bits === 64 && memory.segment > 3) return null;
     if (memory.disp < -128 || memory.disp > 127) return null;
   }
-  if (effectsOf(insn).writes & POINTERS) return null;
+  if (effectsOf(insn).writes & kept) return null;
   return bytes.slice(0, insn.length);
 }
+
+/** Accesses through RBP, without their 8-bit displacement. */
+const WALKS: readonly (readonly number[])[] = [
+  [0x48, 0x03, 0x5d], // add rbx, [rbp + disp]
+  [0x89, 0x45], // mov [rbp + disp], eax
+  [0x00, 0x4d], // add [rbp + disp], cl
+  [0x66, 0x8b, 0x55], // mov dx, [rbp + disp]
+  [0x50, 0x8f, 0x45], // push rax; pop [rbp + disp]
+  [0xf3, 0x0f, 0x6f, 0x4d], // movdqu xmm1, [rbp + disp]
+];
 
 /**
  * A random walk over random blocks, which also writes into itself; `starts` are the offsets of its blocks. rSI and rDI point to
@@ -80,7 +93,7 @@ export function randomProgram(
     code.set(bytes, at);
     at += bytes.length;
   };
-  while (at < code.length - 100) {
+  while (at < code.length - 200) {
     for (let n = random.u32() % 9; n >= 0; ) {
       const insn = randomInsn(random, bits);
       if (insn === null) continue;
@@ -116,6 +129,22 @@ export function randomProgram(
           patches.push(at);
         }
         break;
+      case 7: {
+        if (bits === 32) break;
+        // RBP walks up to the data page's end and looks over it
+        emit(0x48, 0x8d, 0xaf, 0x80 | (random.u32() & 0x60), 0xfe, 0xff, 0xff); // lea rbp, [rdi - 448 + …]
+        const loop = at;
+        const disp = random.u32() & 0x7f;
+        for (let n = random.u32() % 4; n >= 0; n--) {
+          emit(...WALKS[random.u32() % WALKS.length]!, disp);
+          const insn = randomInsn(random, bits, POINTERS | WALKER);
+          if (insn !== null) emit(...insn);
+        }
+        emit(...(random.u32() & 1 ? [0x48, 0x83, 0xc5, 0x20] : [0x48, 0x83, 0xed, -0x20 & 0xff])); // add rbp, 32
+        emit(0xf7, 0xc5, 0xe0, 1, 0, 0); // test ebp, 0x1e0
+        emit(0x75, loop - at - 2); // jnz
+        break;
+      }
       case 12: // movs with the index registers kept
         emit(0x57, 0x56, ...(random.u32() & 1 ? [0x66] : []), 0xa5 - (random.u32() & 1), 0x5e, 0x5f);
         break;

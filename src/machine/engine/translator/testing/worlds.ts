@@ -31,6 +31,8 @@ const CODE = 0x6000,
   STACK = 0x8_0000,
   GDT = 0xa000,
   TABLES = 0x10_0000,
+  /** Where the second page of data is in 64-bit mode: not behind the first. */
+  SECOND = 0x3_0000,
   TOP = 0xffff_f000;
 const FLAT_CODE = 0x08,
   FLAT_DATA = 0x10,
@@ -108,11 +110,22 @@ function mapEnds({ machine: { memory } }: TestProcessor, to: number): void {
   memory.write64(lowest, BigInt(to + 0x1000) | 7n);
 }
 
+/** Puts the second page of data elsewhere: who looks it up at the first page's is found out. */
+function mapSecond({ machine: { memory } }: TestProcessor): void {
+  const lowest = TABLES + 0x3000;
+  for (let page = 0; page < 512; page++) memory.write64(lowest + page * 8, BigInt(page * 4096) | 7n);
+  memory.write64(lowest + (DATA / 4096 + 1) * 8, BigInt(SECOND) | 7n);
+  memory.write64(TABLES + 0x2000, BigInt(lowest) | 7n);
+}
+
 export function makeWorld(name: WorldName, seed: number): World {
   const t = new TestProcessor();
   const { p } = t;
   if (name === 'long') {
     t.longMode();
+    mapSecond(t);
+    p.xcr0 = 7n;
+    t.changed();
     const begin = (): void => setPointers(t, DATA);
     return {
       t,
@@ -121,10 +134,12 @@ export function makeWorld(name: WorldName, seed: number): World {
       selectors: null,
       written: [
         [CODE, 0x2000],
-        [DATA, 0x2000],
+        [DATA, 0x1000],
+        [SECOND, 0x1000],
       ],
       begin,
-      physical: (linear) => linear,
+      physical: (linear) =>
+        linear >= DATA + 0x1000 && linear < DATA + 0x2000 ? linear - DATA - 0x1000 + SECOND : linear,
     };
   }
   if (name === 'protected' || (name === 'segments' && seed & 1)) t.protectedMode();
