@@ -54,10 +54,11 @@ function runHostLeaf(module: TdxModule, call: Call, leaf: HostLeaf | undefined):
   const failure = module.hooks.fail?.(call);
   if (failure !== undefined) return failure;
   if (call.p.gpr(RAX) & RAX_RESERVED) return operandInvalid(OPERAND.RAX);
-  if (call.version > 0 && !leaf?.versions.includes(call.version)) return operandInvalid(OPERAND.RAX);
+  const known = leaf !== undefined && (leaf.refusesVersions === true || leaf.versions.includes(call.version));
+  if (call.version > 0 && !known) return operandInvalid(OPERAND.RAX);
   const closed = gate(module, call.p, call.leaf);
   if (closed !== undefined) return closed;
-  return leaf?.versions.includes(call.version) ? leaf.run(call) : operandInvalid(OPERAND.RAX);
+  return known ? leaf.run(call) : operandInvalid(OPERAND.RAX);
 }
 
 /**

@@ -2,7 +2,7 @@
 
 import { beforeEach, describe, expect, test } from 'vitest';
 import { PROFILES, signatureOf } from '../../src/machine/profiles.ts';
-import { caught, END_CALL, ended, guest, REASON_TDCALL, result } from './guest-lab.ts';
+import { CATCH, CATCH_HANDLERS, caught, END_CALL, ended, guest, REASON_TDCALL, result } from './guest-lab.ts';
 import { END, loadProgram } from './guest-program.ts';
 import { sharedHost, TDG, type Td, type TdHost } from './td-builder.ts';
 
@@ -159,6 +159,13 @@ describe('instructions that a TD asks the host for', () => {
       { 8: 'df', 20: 've' },
     );
     expect([exit.r12, exit.r13]).toEqual([DF, 0n]);
+  });
+
+  test('TDG.VP.VEINFO.GET makes way for the next one, and leaves the rest where it was', () => {
+    const { vcpu } = guest(host, `hlt${CATCH}`, {}, CATCH_HANDLERS);
+    ended(vcpu.enter());
+    const tdvps = host.module.tdvpsAt(vcpu.tdvpr);
+    expect([tdvps.num('VALID'), tdvps.num('EXIT_REASON'), tdvps.num('INSTRUCTION_LENGTH')]).toEqual([0, 12, 1]);
   });
 
   test('without information TDG.VP.VEINFO.GET says so', () => {

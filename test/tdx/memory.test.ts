@@ -15,7 +15,8 @@ const READ = 1n;
 const WRITE = 2n;
 const PENDING = 6n;
 const ACCEPT = 1n;
-const GPA_DETAILS = 2n;
+/** Field of a virtual processor. */
+const SHARED_EPTP = 0x0024_0003_0000_203cn;
 
 const accept = (gpa: number, level = 0): string => `
         mov eax, ${TDG.MEM_PAGE_ACCEPT}
@@ -28,6 +29,22 @@ const writePage = `mov dword [${LATE_PAGE}], 0x1234\n mov rbx, [${LATE_PAGE}]`;
 /** The exit of a guest that touches memory. */
 function touch(code: string, options: Parameters<typeof guest>[2] = {}): { td: Td; vcpu: Vcpu } {
   return guest(host, code + CATCH, options, CATCH_HANDLERS);
+}
+
+/** Gives the TD tables for shared memory in which one page has this entry. @returns where it is */
+function sharedTables(vcpu: Vcpu, gpa: number, leaf: bigint): number {
+  const tables = [host.page(), host.page(), host.page(), host.page()];
+  for (const table of tables) {
+    for (let i = 0; i < 512; i++) host.memory.write64(table + i * 8, 1n << 63n);
+  }
+  const shared = Number(SHARED_BIT) + gpa;
+  for (const [depth, table] of tables.entries()) {
+    const index = Math.floor(shared / 2 ** (39 - 9 * depth)) % 512;
+    host.memory.write64(table + index * 8, depth === 3 ? leaf : BigInt(tables[depth + 1]!) | 7n);
+  }
+  host.expect(TDH.VP_WR, { rcx: vcpu.tdvpr, rdx: SHARED_EPTP, r8: tables[0]!, r9: -1n });
+  expect(host.expect(TDH.VP_RD, { rcx: vcpu.tdvpr, rdx: SHARED_EPTP }).r8).toBe(BigInt(tables[0]!));
+  return tables[3]! + (Math.floor(gpa / 4096) % 512) * 8;
 }
 
 describe('private memory', () => {
@@ -138,24 +155,8 @@ describe('private memory', () => {
 });
 
 describe('shared memory', () => {
-  const SHARED_EPTP = 0x203c;
   const MMIO = 0xfed0_0000;
   const touchShared = (gpa: number): string => `mov rbx, ${sharedLinear(gpa)}\n mov ebx, [rbx]`;
-
-  /** Gives the TD tables for shared memory in which one page is mapped, or suppresses no #VE. */
-  function sharedTables(vcpu: Vcpu, gpa: number, leaf: bigint): void {
-    const tables = [host.page(), host.page(), host.page(), host.page()];
-    for (const table of tables) {
-      for (let i = 0; i < 512; i++) host.memory.write64(table + i * 8, 1n << 63n);
-    }
-    const shared = Number(SHARED_BIT) + gpa;
-    for (const [depth, table] of tables.entries()) {
-      const index = Math.floor(shared / 2 ** (39 - 9 * depth)) % 512;
-      host.memory.write64(table + index * 8, depth === 3 ? leaf : BigInt(tables[depth + 1]!) | 7n);
-    }
-    host.expect(TDH.VP_WR, { rcx: vcpu.tdvpr, rdx: 0x0024_0003_0000_203cn, r8: tables[0]!, r9: -1n });
-    expect(host.expect(TDH.VP_RD, { rcx: vcpu.tdvpr, rdx: BigInt(SHARED_EPTP) }).r8).toBe(BigInt(tables[0]!));
-  }
 
   test('before the host has given tables every access is #VE', () => {
     const exit = ended(touch(touchShared(MMIO)).vcpu.enter());
@@ -214,18 +215,51 @@ test('an address beyond the TD’s width is a page fault with a reserved bit', (
 });
 
 describe('memory operands of TDCALL', () => {
-  test('one that is not there is an exit with details, and TDCALL is repeated', () => {
-    const { td, vcpu } = touch(`
+  const extend = `
         mov eax, ${TDG.MR_RTMR_EXTEND}
         mov ecx, ${LATE_PAGE}
         mov edx, 4                  ; no such register: looked at after the address
         tdcall
-        mov rdi, rax`);
+        mov rdi, rax`;
+  /** The report goes to this address. */
+  const report = (gpa: bigint): string => `
+        mov eax, ${TDG.MR_REPORT}
+        mov rcx, ${gpa}
+        mov edx, 0x1c00
+        xor r8d, r8d
+        tdcall
+        mov rdi, rax`;
+
+  test('one that is not there is an exit, and TDCALL is repeated', () => {
+    const { td, vcpu } = touch(extend);
     const exit = vcpu.enter();
-    expect([exit.reason, exit.rdx, exit.r8]).toEqual([EPT_VIOLATION, GPA_DETAILS, BigInt(LATE_PAGE)]);
+    expect([exit.reason, exit.rcx, exit.rdx, exit.r8]).toEqual([EPT_VIOLATION, READ, 0n, BigInt(LATE_PAGE)]);
     td.augPage(LATE_PAGE);
     // Not accepted: still an exit.
-    expect(vcpu.enter().rdx).toBe(GPA_DETAILS);
+    expect(vcpu.enter().rdx).toBe(PENDING);
+  });
+
+  test('one that waits for acceptance is a #VE for a TD that wants them', () => {
+    const { td, vcpu } = touch(extend, { attributes: 0n });
+    td.augPage(LATE_PAGE);
+    const told = ended(vcpu.enter());
+    expect([told.r12, told.rdx, told.r8, told.r9]).toEqual([48n, READ, 0n, BigInt(LATE_PAGE)]);
+  });
+
+  test('a shared one is to the TD what an access to it is', () => {
+    const gpa = SHARED_BIT | BigInt(LATE_PAGE);
+    const { vcpu } = touch(report(gpa));
+    const suppressed = sharedTables(vcpu, LATE_PAGE, 1n << 63n);
+    expect([vcpu.enter().reason, host.memory.read64(suppressed)]).toEqual([EPT_VIOLATION, 1n << 63n]);
+    // Readable only: the rights are in the qualification.
+    host.memory.write64(suppressed, BigInt(host.page()) | 0x8000_0000_0000_0031n);
+    const exit = vcpu.enter();
+    expect([exit.reason, exit.rcx, exit.rdx]).toEqual([EPT_VIOLATION, WRITE | (READ << 3n), 0n]);
+    host.memory.write64(suppressed, BigInt(host.page()) | 0x12n);
+    expect(vcpu.enter().reason).toBe(EPT_MISCONFIGURATION);
+    host.memory.write64(suppressed, 0n);
+    const told = ended(vcpu.enter());
+    expect([told.r12, told.rdx, told.r9]).toEqual([48n, READ | WRITE, gpa]);
   });
 });
 

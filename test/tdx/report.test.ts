@@ -246,6 +246,22 @@ describe('metadata', () => {
     expect(result(host, read(TDG.VP_RD, 0x1020_0003_0000_0000n)).r12 >> 32n).toBe(0xc000_0c02n);
   });
 
+  test('a virtual processor’s own fields need RCX 0; the next identifier comes with version 0', () => {
+    const field = 0xa020_0002_0000_0002n;
+    const vp = (leaf: number, rcx: number): string =>
+      `mov eax, ${leaf}\n mov ecx, ${rcx}\n mov rdx, ${field}\n xor r8d, r8d\n xor r9d, r9d\n tdcall\n mov r12, rax\n mov r13, rdx`;
+    expect(result(host, vp(TDG.VP_RD, 1)).r12).toBe(0xc000_0100_0000_0001n);
+    expect(result(host, vp(TDG.VP_WR, 1)).r12).toBe(0xc000_0100_0000_0001n);
+    const { r12, r13 } = result(host, vp(TDG.VP_RD, 0));
+    expect([r12, r13 === field, r13 >> 56n]).toEqual([0n, false, 0xa0n]);
+    expect(result(host, vp(TDG.VP_RD | 0x1_0000, 0)).r12 >> 32n).toBe(0xc000_0100n);
+  });
+
+  test('the flags for #VE of CPUID take any value', () => {
+    const CPUID_SUPERVISOR_VE = 0xa020_0000_0000_0007n;
+    expect(result(host, write(TDG.VP_WR, CPUID_SUPERVISOR_VE, 2n, 0xffn)).r14).toBe(0n);
+  });
+
   test('unknown identifiers and another VM than the TD itself', () => {
     expect(result(host, read(TDG.VM_RD, 0x1110_0003_0000_7777n)).r12 >> 32n).toBe(0xc000_0c00n);
     expect(result(host, `mov eax, ${TDG.VM_RD}\n mov ecx, 1\n tdcall\n mov r12, rax`).r12).toBe(0xc000_0100_0000_0001n);

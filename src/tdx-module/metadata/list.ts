@@ -6,15 +6,18 @@
  *
  * @tdx "ABI Reference: Data Types", Metadata List, Metadata Field Sequence
  */
-import type { Field } from './field.ts';
-import { type Element, type MetadataTable, NO_FIELD_ID, type Party, readMask } from './metadata-table.ts';
+import { elementSizeOf, type Field, fieldCodeOf } from './field.ts';
+import { asksForFirst, type Element, type MetadataTable, NO_FIELD_ID, type Party, readMask } from './metadata-table.ts';
 import { type MetadataContext, readElement } from './read-element.ts';
 
 const LAST_ELEMENT_SHIFT = 34n;
 const LAST_FIELD_SHIFT = 38n;
-const MAX_FIELDS_IN_SEQUENCE = 512;
 const HEADER_BYTES = 8;
 const WORD = 8;
+
+/** Whether fields with consecutive codes share a sequence. */
+const alike = (a: Field, b: Field): boolean =>
+  a.classCode === b.classCode && a.elements === b.elements && a.size === b.size;
 
 /** Elements of one field of an array. */
 function valuesOf(context: MetadataContext, field: Field, number: number, party: Party): bigint[] | undefined {
@@ -38,6 +41,16 @@ function* fieldsFrom(table: MetadataTable, start: Element, party: Party): Genera
   }
 }
 
+/**
+ * The field at which a list may begin: any identifier of its first element with its element size. Null if it is none.
+ */
+export function listStart(table: MetadataTable, id: bigint, party: Party): Element | null {
+  if (asksForFirst(id)) return table.firstReadable(party)!;
+  const start = table.find(id);
+  if (start === undefined || start.index % start.field.elements !== 0) return null;
+  return elementSizeOf(id) === start.field.size ? start : null;
+}
+
 /** A list of the fields from one on, as much as fits, and the identifier of the first field that did not. */
 export function dumpList(
   table: MetadataTable,
@@ -45,14 +58,14 @@ export function dumpList(
   start: Element,
   bytes: number,
   party: Party,
-): { readonly page: Uint8Array; readonly next: bigint } {
+): { readonly list: Uint8Array; readonly next: bigint } {
   const page = new Uint8Array(bytes);
   const view = new DataView(page.buffer);
   let at = HEADER_BYTES;
   let sequences = 0;
   let header = -1;
   let inSequence = 0;
-  let previous: { readonly field: Field; readonly end: bigint } | undefined;
+  let previous: { readonly field: Field; readonly end: number } | undefined;
   let next = NO_FIELD_ID;
   const close = (): void => {
     if (header < 0) return;
@@ -63,8 +76,7 @@ export function dumpList(
     const id = field.id + BigInt(number * field.elements);
     const values = valuesOf(context, field, number, party);
     if (values === undefined) continue;
-    const joins =
-      previous?.end === id && previous.field.elements === field.elements && inSequence < MAX_FIELDS_IN_SEQUENCE;
+    const joins = previous?.end === fieldCodeOf(id) && alike(previous.field, field);
     if (at + (joins ? 0 : HEADER_BYTES) + values.length * WORD > bytes) {
       next = id;
       break;
@@ -82,10 +94,10 @@ export function dumpList(
       at += WORD;
     }
     inSequence++;
-    previous = { field, end: id + BigInt(field.elements) };
+    previous = { field, end: fieldCodeOf(id) + field.elements };
   }
   close();
   view.setUint16(0, at, true);
   view.setUint16(2, sequences, true);
-  return { page, next };
+  return { list: page.subarray(0, at), next };
 }

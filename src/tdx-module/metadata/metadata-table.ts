@@ -20,7 +20,7 @@ export interface Element {
 /** As identifier: the first one, or no further one. */
 export const NO_FIELD_ID = 0xffff_ffff_ffff_ffffn;
 /** CONTEXT, which is known anyway. */
-const CONTEXT_BITS = 0x0070_0000_0000_0000n;
+export const CONTEXT_BITS = 0x0070_0000_0000_0000n;
 /** 49:47, 55, 62, 31:24: reserved. LAST_ELEMENT_IN_FIELD and LAST_FIELD_IN_SEQUENCE must be 0 too. */
 const SINGLE_ELEMENT_ZEROS = 0x4083_fffc_ff00_0000n;
 

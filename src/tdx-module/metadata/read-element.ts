@@ -5,9 +5,11 @@
  */
 import { STATUS, status } from '../status.ts';
 import {
+  CONTEXT_BITS,
   type Element,
   isSingleElement,
   type MetadataTable,
+  NO_FIELD_ID,
   type Party,
   readMask,
   writeMask,
@@ -19,8 +21,10 @@ export interface MetadataContext {
   find(id: bigint): Element | bigint;
   /** The value, whoever reads it; a status (as `error`) if it cannot be read now. */
   read(element: Element, party: Party): { readonly value: bigint } | { readonly error: bigint };
-  /** Stores a value in which only bits that the party may write differ; a status if the field does not take it. */
-  write(element: Element, value: bigint, party: Party): bigint | null;
+  /**
+   * Stores a value in which only bits of `mask` differ, which the party may write; a status if the field does not take it.
+   */
+  write(element: Element, value: bigint, party: Party, mask: bigint): bigint | null;
   /** Identifier of the next element that the party may read, after one or (undefined) from the start; NO_FIELD_ID at the end. */
   next(element: Element | undefined, party: Party): bigint;
 }
@@ -33,6 +37,21 @@ export function findIn(table: MetadataTable, id: bigint): Element | bigint {
 /** The element that an identifier names, after the checks of its form. */
 export function elementOf(context: MetadataContext, id: bigint): Element | bigint {
   return isSingleElement(id) ? context.find(id) : status(STATUS.METADATA_FIELD_ID_INCORRECT);
+}
+
+/** Bits of an identifier that select an element: class and field code. */
+const SELECTING = 0x3f00_0000_00ff_ffffn;
+
+/**
+ * Identifier of the element after one that was asked for by `id`. Within a field it keeps what of `id` selects nothing: size,
+ * increment, write mask, the non-architectural mark.
+ */
+export function followingId(context: MetadataContext, element: Element, id: bigint, party: Party): bigint {
+  const next = context.next(element, party);
+  if (next === NO_FIELD_ID) return next;
+  const following = context.find(next);
+  if (typeof following === 'bigint' || following.field !== element.field) return next;
+  return (next & (SELECTING | CONTEXT_BITS)) | (id & ~(SELECTING | CONTEXT_BITS));
 }
 
 /** What a party reads of an element. */
@@ -67,6 +86,6 @@ export function writeElement(
   // Bits that are asked for but not writable must stay what the writer can read.
   const forbidden = requested & ~writeMask(access, party) & readable;
   if ((old.value ^ value) & forbidden) return { error: status(STATUS.METADATA_FIELD_VALUE_NOT_VALID) };
-  const error = context.write(element, (old.value & ~writable) | (value & writable), party);
+  const error = context.write(element, (old.value & ~writable) | (value & writable), party, writable);
   return error === null ? { value: old.value & readable } : { error };
 }

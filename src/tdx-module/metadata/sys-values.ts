@@ -10,6 +10,7 @@ import { CONFIG_FLAGS } from '../objects/tdcs.ts';
 import { PAMT_ENTRY_SIZE } from '../objects/tdmr.ts';
 import { TDCS_BASE_PAGES } from '../objects/tdr.ts';
 import { TDVPS_BASE_PAGES } from '../objects/tdvps.ts';
+import { ARCH_CAPABILITIES_CONFIG_MASK } from '../virtualization/arch-capabilities.ts';
 import { CPUID_CONFIG_LEAVES, cpuidConfigMetadata } from '../virtualization/cpuid-table.ts';
 import {
   ATTRIBUTES_FIXED1,
@@ -43,6 +44,7 @@ const FEATURE_BITS = {
   TDG_VP_RDWR: 3,
   LOCAL_ATTESTATION: 8,
   HOST_PRIORITY_LOCKS: 10,
+  CONFIG_IA32_ARCH_CAPABILITIES: 11,
   PENDING_EPT_VIOLATION_V2: 16,
   NO_RBP_MOD: 18,
   TOPOLOGY_ENUM: 20,
@@ -62,6 +64,8 @@ export const configFlagsFixed0 = (module: TdxModule): bigint =>
   featuresOf(module) & bit('NO_RBP_MOD') ? CONFIG_FLAGS_FIXED0 : CONFIG_FLAGS_FIXED0 & ~CONFIG_FLAGS.NO_RBP_MOD;
 
 const CPUID_SIGNATURE = 1;
+/** In a place for a configurable leaf that is not used. */
+const NO_LEAF = 0xffff_ffff_ffff_ffffn;
 
 type Value = (module: TdxModule, p: Processor, index: number) => bigint | number;
 
@@ -83,7 +87,8 @@ const VALUES: Partial<Readonly<Record<SysFieldName, Value>>> = {
   MIN_UPDATE_HV: () => MODULE_HV,
   NUM_TDX_FEATURES: () => 1,
   TDX_FEATURES0: (module) => featuresOf(module),
-  NUM_CMRS: ({ platform }) => platform.cmrs.length,
+  NUM_CMRS: () => MAX_CMRS,
+  IA32_ARCH_CAPABILITIES_CONFIG_MASK: () => ARCH_CAPABILITIES_CONFIG_MASK,
   CMR_BASE: ({ platform }, _p, i) => platform.cmrs[i]?.base ?? 0,
   CMR_SIZE: ({ platform }, _p, i) => platform.cmrs[i]?.size ?? 0,
   MAX_TDMRS: () => MAX_TDMRS,
@@ -102,7 +107,7 @@ const VALUES: Partial<Readonly<Record<SysFieldName, Value>>> = {
   CONFIG_FLAGS_FIXED1: () => CONFIG_FLAGS_FIXED1,
   MAX_VCPUS_PER_TD: () => MAX_VCPUS_PER_TD,
   NUM_CPUID_CONFIG: () => CPUID_CONFIG_LEAVES.length,
-  CPUID_CONFIG_LEAVES: (module, p, i) => cpuidConfig(module, p, i)?.leaf ?? 0,
+  CPUID_CONFIG_LEAVES: (module, p, i) => cpuidConfig(module, p, i)?.leaf ?? NO_LEAF,
   CPUID_CONFIG_VALUES: (module, p, i) => cpuidConfig(module, p, i >> 1)?.values[(i & 1) as 0 | 1] ?? 0,
 };
 

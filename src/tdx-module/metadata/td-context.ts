@@ -5,11 +5,13 @@
  *
  *   23:17 reserved | 16 bit 31 of the leaf | 15:9 its bits 6:0 | 8 no subleaf | 7:1 subleaf | 0 element
  *
+ * A leaf without subleaves is read by any subleaf; as a next identifier it has all bits 8:1 set.
+ *
  * @tdx "ABI Reference: Metadata", TD-scope metadata
  */
 import { CONFIG_FLAGS, TD_CTLS, type Tdcs } from '../objects/tdcs.ts';
 import { STATUS, status } from '../status.ts';
-import { CPUID_ROWS, cpuidRowIndex } from '../virtualization/cpuid-rows.ts';
+import { CPUID_ROWS, cpuidRow } from '../virtualization/cpuid-rows.ts';
 import { TD_CTLS_DEFINED } from '../virtualization/features.ts';
 import { classCodeOf, fieldCodeOf } from './field.ts';
 import { type Element, MetadataTable, NO_FIELD_ID, type Party } from './metadata-table.ts';
@@ -25,6 +27,7 @@ export const TD_TABLE: MetadataTable = new MetadataTable({ ...TDR_FIELDS, ...Obj
 const CPUID_CLASS = 0x14;
 const CPUID_RESERVED = 0xfe_0000;
 const NO_SUBLEAF = 0x100;
+const ANY_SUBLEAF = 0x1fe;
 const LEAF_BIT_31 = 0x1_0000;
 
 /** Timeouts of host-priority locks that the host may set, in µs; the TSC counts 1000 a µs. */
@@ -34,20 +37,22 @@ const TICKS_PER_US = 1000n;
 /** What it is at first. */
 export const HP_LOCK_TIMEOUT_TICKS: bigint = 1_000_000n * TICKS_PER_US;
 
+const ALL_BITS = 0xffff_ffff_ffff_ffffn;
+
 const invalidValue = (): bigint => status(STATUS.METADATA_FIELD_VALUE_NOT_VALID);
 const isTdrField = (name: string): name is TdrFieldName => name in TDR_FIELDS;
 
 /** Row of the CPUID table that a field code names, or -1. */
 function cpuidRowOf(code: number): number {
   const leaf = ((code & LEAF_BIT_31 ? 0x8000_0000 : 0) | ((code >> 9) & 0x7f)) >>> 0;
-  return cpuidRowIndex(leaf, code & NO_SUBLEAF ? null : (code >> 1) & 0x7f);
+  return cpuidRow(leaf, code & NO_SUBLEAF ? -1 : (code >> 1) & 0x7f)?.index ?? -1;
 }
 
 /** Field code of the first element of a row of the CPUID table. */
 function cpuidCodeOf(index: number): number {
   const { leaf, subleaf } = CPUID_ROWS[index]!;
   return (
-    (leaf >= 0x8000_0000 ? LEAF_BIT_31 : 0) | ((leaf & 0x7f) << 9) | (subleaf === null ? NO_SUBLEAF : subleaf << 1)
+    (leaf >= 0x8000_0000 ? LEAF_BIT_31 : 0) | ((leaf & 0x7f) << 9) | (subleaf === null ? ANY_SUBLEAF : subleaf << 1)
   );
 }
 
@@ -63,7 +68,7 @@ export class TdContext implements MetadataContext {
     const code = fieldCodeOf(id);
     if (code & CPUID_RESERVED) return status(STATUS.METADATA_FIELD_ID_INCORRECT);
     const row = cpuidRowOf(code);
-    if (row < 0) return status(STATUS.METADATA_FIELD_NOT_READABLE);
+    if (row < 0) return status(STATUS.METADATA_FIELD_ID_INCORRECT);
     return { field: TDCS_FIELDS.CPUID_VALUES, index: row * 2 + (code & 1) };
   }
 
@@ -84,9 +89,10 @@ export class TdContext implements MetadataContext {
     }
   }
 
-  write({ field, index }: Element, value: bigint): bigint | null {
+  write({ field, index }: Element, value: bigint, _party: Party, mask: bigint): bigint | null {
     const name = field.name as TdcsFieldName;
     if (name === 'HP_LOCK_TIMEOUT') {
+      if (mask !== ALL_BITS) return status(STATUS.METADATA_WR_MASK_NOT_VALID);
       if (value < MIN_TIMEOUT_US || value > MAX_TIMEOUT_US) return invalidValue();
       this.#tdcs.set(name, value * TICKS_PER_US);
       return null;

@@ -11,11 +11,18 @@ import type { Tdcs } from '../objects/tdcs.ts';
 
 const encodingOf = (slot: number): number => FIELDS[slot]!.encoding;
 
-/** Encoding of the field that interrupt posting needs and the host has not set yet, or null. 0 counts as not set. */
+/** What the fields of interrupt posting hold until the host sets them; the low bits of an address cannot be set. */
+export const NO_VECTOR = 0xffff;
+export const NO_DESCRIPTOR = 0xffff_ffff_ffff_ffc0n;
+/** What the address of the page-modification log holds until the host sets it. */
+export const NO_LOG = 0xffff_ffff_ffff_f000n;
+
+/** Encoding of the field that interrupt posting needs and the host has not set yet, or null. */
 export function unsetForPosting(vmcs: Vmcs): number | null {
-  if (vmcs.low(F.POSTED_INTERRUPT_NOTIFICATION_VECTOR) === 0) return encodingOf(F.POSTED_INTERRUPT_NOTIFICATION_VECTOR);
+  const vector = F.POSTED_INTERRUPT_NOTIFICATION_VECTOR;
+  if (vmcs.low(vector) === NO_VECTOR) return encodingOf(vector);
   const descriptor = F.POSTED_INTERRUPT_DESCRIPTOR_ADDRESS;
-  return vmcs.get64(descriptor) === 0n ? encodingOf(descriptor) : null;
+  return vmcs.get64(descriptor) === NO_DESCRIPTOR ? encodingOf(descriptor) : null;
 }
 
 /** A control register as if the TD wrote it: bits that the module owns must look as they do; null if they do not. */

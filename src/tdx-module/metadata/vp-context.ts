@@ -32,6 +32,8 @@ const VAPIC_PPR = 0xa0;
 /** Bit of VCPU_STATE_DETAILS: an interrupt is pending and would be delivered but for RFLAGS.IF. */
 const VMXIP = 1n;
 const LAST_NOTIFICATION_VECTOR = 255n;
+/** IA32_DEBUGCTL.ENABLE_UNCORE_PMI. */
+const UNCORE_PMI = 1n << 13n;
 
 export class VpContext implements MetadataContext {
   readonly #tdvps: Tdvps;
@@ -91,6 +93,14 @@ export class VpContext implements MetadataContext {
           if (missing !== null) return status(STATUS.TD_VMCS_FIELD_NOT_INITIALIZED, missing);
         }
         break;
+      case F.SECONDARY_CONTROLS:
+        if (value & ~BigInt(this.#tdvps.tdr.module.machine.processors[0]!.vtx.capabilities.secondary.mayBeOne >>> 0))
+          return invalidValue();
+        break;
+      case F.GUEST_DEBUGCTL:
+        // The host's own bit.
+        value = (value & ~UNCORE_PMI) | (vmcs.get64(slot) & UNCORE_PMI);
+        break;
       default: {
         const state = debuggerState(vmcs, tdcs, slot, value);
         if (state === null) return invalidValue();
@@ -111,10 +121,6 @@ export class VpContext implements MetadataContext {
     const guarded = name === 'CPUID_CONTROL' || name === 'CPUID_SUPERVISOR_VE' || name === 'CPUID_USER_VE';
     if (guarded && tdvps.tdcs.get('TD_CTLS') & TD_CTLS.LOCK) {
       return value === tdvps.get(name, index) ? null : invalidValue();
-    }
-    // These are flags.
-    if ((name === 'PEND_NMI' || name === 'CPUID_SUPERVISOR_VE' || name === 'CPUID_USER_VE') && value > 1n) {
-      return invalidValue();
     }
     tdvps.set(name, value, index);
     return null;

@@ -80,6 +80,8 @@ interface Leaf {
 
 /** A host-side interface function. `run` does all checks, then the change, and gives RAX. */
 export interface HostLeaf extends Leaf {
+  /** The leaf itself refuses versions above those it has, when its first outputs are set. */
+  readonly refusesVersions?: true;
   run(call: Call): bigint;
 }
 

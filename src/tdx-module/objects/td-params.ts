@@ -9,6 +9,7 @@
  */
 import { configFlagsFixed0, MAX_VCPUS_PER_TD } from '../metadata/sys-values.ts';
 import { OPERAND } from '../status.ts';
+import { ARCH_CAPABILITIES_CONFIG_MASK } from '../virtualization/arch-capabilities.ts';
 import type { Registers } from '../virtualization/cpuid-rows.ts';
 import { CPUID_CONFIG_LEAVES } from '../virtualization/cpuid-table.ts';
 import { attributesValid, CONFIG_FLAGS_FIXED1, xfamValid } from '../virtualization/features.ts';
@@ -38,8 +39,6 @@ const MEASUREMENT_BYTES = 48;
 /** L2 virtual machines are not offered. */
 const MAX_L2_VMS = 0;
 const ARCH_CAPABILITIES_CONFIGURED = 1;
-/** Bits of IA32_ARCH_CAPABILITIES that the host may choose: none. */
-const ARCH_CAPABILITIES_MASK = 0n;
 
 const WRITE_BACK = 6n;
 const FOUR_LEVELS = 3n;
@@ -111,11 +110,15 @@ export function tdParamsFrom(call: Call, bytes: Uint8Array): TdParams | bigint {
   };
 }
 
-/** Checks what lies behind the CPUID part; null if it may be. */
-export function checkTdParamsEnd(bytes: Uint8Array): bigint | null {
+/** Whether nothing lies behind the CPUID part. */
+export function endsWithZeros(bytes: Uint8Array): boolean {
   const end = CPUID_OFFSET + 16 * CPUID_CONFIG_LEAVES.length;
-  if (!zeros(bytes, [end, TD_PARAMS_BYTES - end])) return operandInvalid(OPERAND.RDX);
+  return zeros(bytes, [end, TD_PARAMS_BYTES - end]);
+}
+
+/** IA32_ARCH_CAPABILITIES_CONFIG; null where it may not be. Without the flag that says that it is there it is 0. */
+export function archCapabilitiesConfig(bytes: Uint8Array): bigint | null {
   const value = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(224, true);
   const configured = (bytes[19]! & ARCH_CAPABILITIES_CONFIGURED) !== 0;
-  return configured && value & ~ARCH_CAPABILITIES_MASK ? operandInvalid(OPERAND.IA32_ARCH_CAPABILITIES_CONFIG) : null;
+  return value & ~(configured ? ARCH_CAPABILITIES_CONFIG_MASK : 0n) ? null : value;
 }

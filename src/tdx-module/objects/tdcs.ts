@@ -73,8 +73,6 @@ export class Tdcs extends FieldArea<TdcsFieldName> {
   measurement: HashStream | null = null;
   /** SHA-384 of TDINFO, until something in it changes. */
   infoHash: Uint8Array | null = null;
-  /** x2APIC ids of the initialised virtual processors. */
-  readonly x2apicIds: Set<number> = new Set();
 
   constructor(tdr: Tdr) {
     super();

@@ -20,19 +20,28 @@ const FAR = 2 ** 60;
 /** The first address with a KeyID. */
 const ADDRESS_END: number = 2 ** KEYID_SHIFT;
 
+/** An area as the host wrote it. */
+interface GivenArea extends Area {
+  /** Its end is beyond 64 bits. */
+  readonly wraps: boolean;
+}
+
 interface TdmrInfo {
-  readonly area: Area;
+  readonly area: GivenArea;
   /** By page size. */
   readonly pamt: readonly Area[];
   /** `base` is the offset in the TDMR. */
-  readonly reserved: readonly Area[];
+  readonly reserved: readonly GivenArea[];
 }
 
 const number = (value: bigint): number => (value < 1n << 60n ? Number(value) : FAR);
 
 function readInfo(platform: Platform, pa: Hpa, keyId: number): TdmrInfo {
-  const word = (at: number): number => number(platform.keyed.read64(pa + at, keyId));
-  const area = (at: number): Area => ({ base: word(at), size: word(at + 8) });
+  const area = (at: number): GivenArea => {
+    const base = platform.keyed.read64(pa + at, keyId);
+    const size = platform.keyed.read64(pa + at + 8, keyId);
+    return { base: number(base), size: number(size), wraps: (base + size) >> 64n !== 0n };
+  };
   const reserved = Array.from({ length: RESERVED_AREAS }, (_, i) => area(64 + 16 * i));
   return { area: area(0), pamt: [area(48), area(32), area(16)], reserved };
 }
@@ -41,18 +50,20 @@ const details = (i: number, second = 0, third = 0): number => i | (second << 8) 
 const overlap = (a: Area, b: Area): boolean => a.base < b.base + b.size && a.base + a.size > b.base;
 const end = ({ base, size }: Area): number => base + size;
 
-function checkArea(i: number, { base, size }: Area, previous: Tdmr | undefined): bigint | null {
+function checkArea(i: number, { base, size, wraps }: GivenArea, previous: Tdmr | undefined): bigint | null {
+  if (wraps) return status(STATUS.INVALID_TDMR, details(i));
   if (previous !== undefined && base < previous.end) return status(STATUS.NON_ORDERED_TDMR, details(i));
   const valid = base % GIB === 0 && size % GIB === 0 && size > 0 && base + size <= ADDRESS_END;
   return valid ? null : status(STATUS.INVALID_TDMR, details(i));
 }
 
 function checkReserved(i: number, { area, reserved }: TdmrInfo): bigint | null {
-  for (const [j, { base, size }] of reserved.entries()) {
+  for (const [j, { base, size, wraps }] of reserved.entries()) {
     if (size === 0) {
       if ((reserved[j + 1]?.size ?? 0) === 0) continue;
       return status(STATUS.NON_ORDERED_RESERVED_IN_TDMR, details(i, j));
     }
+    if (wraps) return status(STATUS.INVALID_RESERVED_IN_TDMR, details(i, j));
     const before = reserved[j - 1];
     if (before !== undefined && base < end(before)) {
       return status(STATUS.NON_ORDERED_RESERVED_IN_TDMR, details(i, j));

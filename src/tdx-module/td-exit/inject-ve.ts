@@ -14,15 +14,18 @@ export const VE_INFO_VALID = 0xffff_ffff;
 /** Whether the TD still has to read what its last #VE was. */
 export const veInfoPending = ({ tdvps }: Guest): boolean => tdvps.num('VALID') !== 0;
 
-/** Addresses that only EPT violations have. */
-export interface VeAddresses {
+/** What the TD is told: of an exit of the processor's own, its reason and qualification; addresses have EPT violations alone. */
+export interface VeInfo {
+  readonly reason?: number;
+  readonly qualification?: bigint;
   readonly linear?: bigint;
   readonly gpa?: bigint;
 }
 
-/** Injects #VE with this exit's reason, or #DF if the TD has not read the last one's. */
-export function injectVe(guest: Guest, { linear = 0n, gpa = 0n }: VeAddresses = {}): void {
-  const { tdvps, vmcs, reason, qualification } = guest;
+/** Injects #VE, or #DF if the TD has not read what the last one was. */
+export function injectVe(guest: Guest, info: VeInfo = {}): void {
+  const { tdvps, vmcs } = guest;
+  const { reason = guest.reason, qualification = guest.qualification, linear = 0n, gpa = 0n } = info;
   if (veInfoPending(guest)) {
     guest.injectFault(DF, 0);
     return;

@@ -18,15 +18,15 @@ export const tdgMrReport: GuestLeaf = {
     const { guest, tdcs, rcx, rdx, r8, module } = call;
     if (rcx % BigInt(REPORT_BYTES) !== 0n) return operandInvalid(OPERAND.RCX);
     if (!isGpa(guest, rdx, BigInt(REPORT_DATA_BYTES))) return operandInvalid(OPERAND.RDX);
-    const source = placeOf(guest, rdx, READ);
-    if ('exit' in source) return call.exitTd(source.exit);
+    const source = placeOf(call, rdx, READ);
+    if (source === null) return null;
     if (r8 !== 0n) return operandInvalid(OPERAND.R8);
     if (!call.lock('rtmr', tdcs.tdr.pa, 'shared')) return operandBusy(OPERAND.RTMR);
     // The hash takes long; whoever is interrupted finds it made the next time.
     if (hashTdInfo(tdcs) && call.interruptPending) return null;
     if (!isGpa(guest, rcx, BigInt(REPORT_BYTES))) return operandInvalid(OPERAND.RCX);
-    const target = placeOf(guest, rcx, READ | WRITE);
-    if ('exit' in target) return call.exitTd(target.exit);
+    const target = placeOf(call, rcx, READ | WRITE);
+    if (target === null) return null;
 
     // all checks passed
     const { keyed } = module.platform;

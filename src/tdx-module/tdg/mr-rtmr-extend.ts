@@ -21,8 +21,8 @@ export const tdgMrRtmrExtend: GuestLeaf = {
   run(call: TdCall) {
     const { guest, tdcs, rcx, rdx, module } = call;
     if (!isAlignedPrivateGpa(guest, rcx, ALIGNMENT)) return operandInvalid(OPERAND.RCX);
-    const place = placeOfPrivate(guest, rcx, READ);
-    if ('exit' in place) return call.exitTd(place.exit);
+    const place = placeOfPrivate(call, rcx, READ);
+    if (place === null) return null;
     if (rdx >= RTMRS) return operandInvalid(OPERAND.RDX);
     if (!call.lock('rtmr', tdcs.tdr.pa, 'exclusive')) return operandBusy(OPERAND.RTMR);
 

@@ -17,8 +17,8 @@ export const tdgMrVerifyreport: GuestLeaf = {
   run(call: TdCall) {
     const { guest, rcx, module } = call;
     if (!isAlignedPrivateGpa(guest, rcx, BigInt(REPORT_MAC_STRUCT_BYTES))) return operandInvalid(OPERAND.RCX);
-    const place = placeOfPrivate(guest, rcx, READ);
-    if ('exit' in place) return call.exitTd(place.exit);
+    const place = placeOfPrivate(call, rcx, READ);
+    if (place === null) return null;
     // all checks passed
     const report = module.platform.keyed.readBytes(place.hpa, place.keyId, REPORT_MAC_STRUCT_BYTES);
     const verdict = verifyReportMac(module.machine, report);

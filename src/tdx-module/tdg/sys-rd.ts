@@ -1,6 +1,6 @@
 /** TDG.SYS.RD: the TD reads a global field. */
 import { asksForFirst, NO_FIELD_ID } from '../metadata/metadata-table.ts';
-import { elementOf, readElement } from '../metadata/read-element.ts';
+import { elementOf, followingId, readElement } from '../metadata/read-element.ts';
 import { SysContext } from '../metadata/sys-context.ts';
 import type { GuestLeaf } from '../objects/call.ts';
 import { STATUS, status } from '../status.ts';
@@ -27,7 +27,7 @@ export const tdgSysRd: GuestLeaf = {
     if ('error' in read) return read.error;
     // all checks passed
     out.r8 = read.value;
-    out.rdx = context.next(element, 'guest');
+    out.rdx = followingId(context, element, rdx, 'guest');
     return status(STATUS.SUCCESS);
   },
 };

@@ -1,7 +1,7 @@
 /** TDG.SYS.RDALL: the TD reads all global fields that it may see, as a metadata list. */
-import { dumpList } from '../metadata/list.ts';
-import { asksForFirst, NO_FIELD_ID } from '../metadata/metadata-table.ts';
-import { elementOf } from '../metadata/read-element.ts';
+import { R8 } from '../../machine/engine/layout.ts';
+import { dumpList, listStart } from '../metadata/list.ts';
+import { NO_FIELD_ID } from '../metadata/metadata-table.ts';
 import { SYS_TABLE, SysContext } from '../metadata/sys-context.ts';
 import type { GuestLeaf } from '../objects/call.ts';
 import { operandInvalid } from '../objects/checks.ts';
@@ -22,16 +22,17 @@ export const tdgSysRdall: GuestLeaf = {
   run(call: TdCall) {
     const { guest, module, p, rdx, r8, out } = call;
     out.r8 = NO_FIELD_ID;
+    // Also where the page is not there: the call that follows begins at the first field.
+    p.setGpr(R8, NO_FIELD_ID);
     if (!isAlignedPrivateGpa(guest, rdx, BigInt(PAGE))) return operandInvalid(OPERAND.RDX);
-    const place = placeOfPrivate(guest, rdx, READ | WRITE);
-    if ('exit' in place) return call.exitTd(place.exit);
+    const place = placeOfPrivate(call, rdx, READ | WRITE);
+    if (place === null) return null;
     const context = new SysContext(module, p);
-    const start = asksForFirst(r8) ? SYS_TABLE.firstReadable('guest')! : elementOf(context, r8);
-    if (typeof start === 'bigint') return start;
-    if (start.index % start.field.elements !== 0) return status(STATUS.METADATA_FIELD_ID_INCORRECT);
+    const start = listStart(SYS_TABLE, r8, 'guest');
+    if (start === null) return status(STATUS.METADATA_FIELD_ID_INCORRECT);
     // all checks passed
-    const { page, next } = dumpList(SYS_TABLE, context, start, PAGE, 'guest');
-    module.platform.keyed.writeBytes(place.hpa, place.keyId, page);
+    const { list, next } = dumpList(SYS_TABLE, context, start, PAGE, 'guest');
+    module.platform.keyed.writeBytes(place.hpa, place.keyId, list);
     out.r8 = next;
     return status(STATUS.SUCCESS);
   },

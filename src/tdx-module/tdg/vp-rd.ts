@@ -3,10 +3,10 @@ import { VpContext } from '../metadata/vp-context.ts';
 import type { GuestLeaf } from '../objects/call.ts';
 import { readMetadata } from './metadata.ts';
 
-/** @tdx "TDG.VP.RD Leaf" */
+/** As {@link readMetadata}, with the next identifier. @tdx "TDG.VP.RD Leaf" */
 export const tdgVpRd: GuestLeaf = {
   number: 9,
   name: 'TDG.VP.RD',
-  versions: [0, 1],
-  run: (call) => readMetadata(call, new VpContext(call.tdvps)),
+  versions: [0],
+  run: (call) => readMetadata(call, new VpContext(call.tdvps), true),
 };

@@ -25,9 +25,6 @@ export const tdgVpVeinfoGet: GuestLeaf = {
     out.r9 = tdvps.get('GPA');
     out.r10 = (tdvps.get('INSTRUCTION_INFORMATION') << 32n) | tdvps.get('INSTRUCTION_LENGTH');
     tdvps.set('VALID', 0);
-    // A #VE that the processor delivers by itself writes neither.
-    tdvps.set('INSTRUCTION_LENGTH', 0);
-    tdvps.set('INSTRUCTION_INFORMATION', 0);
     return status(STATUS.SUCCESS);
   },
 };

@@ -1,6 +1,6 @@
 /** TDH.MEM.PAGE.PROMOTE: merges 512 small pages of a TD into a large one. */
 import type { Call, HostLeaf } from '../objects/call.ts';
-import { interrupted, lockTdr, operandBusy, tdInState } from '../objects/checks.ts';
+import { interrupted, lockTdr, operandBusy, operandInvalid, tdInState } from '../objects/checks.ts';
 import { checkTracking } from '../objects/epoch.ts';
 import { PT } from '../objects/pamt.ts';
 import {
@@ -22,13 +22,20 @@ import { isError, OPERAND, STATUS, status } from '../status.ts';
 const NULL_PA = 0xffff_ffff_ffff_ffffn;
 
 /** RCX GPA mapping (2 MiB or 1 GiB), RDX TDR; out RCX the table's page. @tdx "TDH.MEM.PAGE.PROMOTE Leaf" */
-export const tdhMemPagePromote: HostLeaf = { number: 23, name: 'TDH.MEM.PAGE.PROMOTE', versions: [0, 1], run };
+export const tdhMemPagePromote: HostLeaf = {
+  number: 23,
+  name: 'TDH.MEM.PAGE.PROMOTE',
+  versions: [0, 1],
+  refusesVersions: true,
+  run,
+};
 
 function run(call: Call): bigint {
   call.out.rcx = 0n;
   call.out.rdx = 0n;
   // Tables of L2 virtual machines: there are none.
   if (call.version > 0) call.out.r9 = call.out.r10 = call.out.r11 = NULL_PA;
+  if (call.version > 1) return operandInvalid(OPERAND.RAX);
   const tdr = lockTdr(call, call.rdx, OPERAND.RDX, 'shared');
   if (typeof tdr === 'bigint') return tdr;
   const tdcs = tdInState(call, tdr);

@@ -23,7 +23,7 @@ function run(call: Call): bigint {
   if (typeof operand === 'bigint') return operand;
   const state = checkState(call, operand, 'TDH.MEM.PAGE.RELOCATE');
   if (isError(state)) return state;
-  if (call.r8 === BigInt(operand.target)) return operandInvalid(OPERAND.R8);
+  if (BigInt.asUintN(52, call.r8) === BigInt(operand.target)) return operandInvalid(OPERAND.R8);
   const old = lockPamtOf(call, operand);
   if (typeof old === 'bigint') return old;
   const tracked = checkTracking(call, tdcs, operand, old);

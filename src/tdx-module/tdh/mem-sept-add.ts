@@ -7,11 +7,11 @@ import { checkState, reportEntry, type SeptOperand, septOperand } from '../objec
 import { SEPT } from '../objects/sept-state.ts';
 import { isError, OPERAND, STATUS, status } from '../status.ts';
 
-/** RDX bit 0 (version 1): a table that exists already is no error. */
+/** RDX bit 0: a table that exists already is no error. */
 const ALLOW_EXISTING = 1n;
 /** No page. */
 const NULL_PA = 0xffff_ffff_ffff_ffffn;
-/** In an output of version 1: the page was not used. */
+/** In an output of version 1: the page was not used; ignored as input. */
 const NOT_USED = 1n << 63n;
 
 /**
@@ -19,13 +19,20 @@ const NOT_USED = 1n << 63n;
  * of L2 virtual machines, of which there are none here; out (version 1) R8 to R11: the pages, all ones for those used.
  * @tdx "TDH.MEM.SEPT.ADD Leaf"
  */
-export const tdhMemSeptAdd: HostLeaf = { number: 3, name: 'TDH.MEM.SEPT.ADD', versions: [0, 1], run };
+export const tdhMemSeptAdd: HostLeaf = {
+  number: 3,
+  name: 'TDH.MEM.SEPT.ADD',
+  versions: [0, 1],
+  refusesVersions: true,
+  run,
+};
 
 function run(call: Call): bigint {
   const { version, out } = call;
   out.rcx = 0n;
   out.rdx = 0n;
-  const withoutFlag = (pa: bigint): bigint => (version === 0 || pa === NULL_PA ? pa : pa & ~NOT_USED);
+  if (version > 1) return operandInvalid(OPERAND.RAX);
+  const withoutFlag = (pa: bigint): bigint => (pa === NULL_PA ? pa : pa & ~NOT_USED);
   const r8 = withoutFlag(call.r8);
   if (version > 0) {
     out.r8 = r8;
@@ -33,8 +40,8 @@ function run(call: Call): bigint {
     out.r10 = withoutFlag(call.r10);
     out.r11 = withoutFlag(call.r11);
   }
-  const allowExisting = version > 0 && (call.rdx & ALLOW_EXISTING) !== 0n;
-  const tdr = lockTdr(call, allowExisting ? call.rdx & ~ALLOW_EXISTING : call.rdx, OPERAND.RDX, 'shared');
+  const allowExisting = (call.rdx & ALLOW_EXISTING) !== 0n;
+  const tdr = lockTdr(call, call.rdx & ~ALLOW_EXISTING, OPERAND.RDX, 'shared');
   if (typeof tdr === 'bigint') return tdr;
   const tdcs = tdInState(call, tdr);
   if (typeof tdcs === 'bigint') return tdcs;

@@ -1,6 +1,6 @@
 /** TDH.MEM.SEPT.REMOVE: takes an empty table from a TD's Secure EPT. */
 import type { Call, HostLeaf } from '../objects/call.ts';
-import { lockTdr, tdInState } from '../objects/checks.ts';
+import { lockTdr, operandInvalid, tdInState } from '../objects/checks.ts';
 import { checkTracking } from '../objects/epoch.ts';
 import { entryState, SEPT_FREE_ENTRY } from '../objects/sept-entry.ts';
 import { checkState, reportEntry, septOperand } from '../objects/sept-operand.ts';
@@ -9,7 +9,13 @@ import { SEPT } from '../objects/sept-state.ts';
 import { isError, OPERAND, STATUS, status } from '../status.ts';
 
 /** RCX GPA mapping of the entry that refers to the table, RDX TDR; out RCX the page. @tdx "TDH.MEM.SEPT.REMOVE Leaf" */
-export const tdhMemSeptRemove: HostLeaf = { number: 30, name: 'TDH.MEM.SEPT.REMOVE', versions: [0, 1], run };
+export const tdhMemSeptRemove: HostLeaf = {
+  number: 30,
+  name: 'TDH.MEM.SEPT.REMOVE',
+  versions: [0, 1],
+  refusesVersions: true,
+  run,
+};
 
 const NULL_PA = 0xffff_ffff_ffff_ffffn;
 
@@ -18,6 +24,7 @@ function run(call: Call): bigint {
   call.out.rdx = 0n;
   // Tables of L2 virtual machines: there are none.
   if (call.version > 0) call.out.r9 = call.out.r10 = call.out.r11 = NULL_PA;
+  if (call.version > 1) return operandInvalid(OPERAND.RAX);
   const tdr = lockTdr(call, call.rdx, OPERAND.RDX, 'shared');
   if (typeof tdr === 'bigint') return tdr;
   const tdcs = tdInState(call, tdr);

@@ -91,8 +91,11 @@ describe('TDH.MEM.SEPT.ADD', () => {
     expect(td.call(SEPT_ADD, { ...allowed, r8: NULL_PA, r9: page }).name).toBe('TDX_OPERAND_INVALID 0x9');
   });
 
-  it('version 0 has no flag in RDX and always a page', () => {
-    expect(td.call(SEPT_ADD, { rdx: td.pa + 1, rcx: 3, r8: platform.page() }).name).toBe('TDX_OPERAND_INVALID 0x2');
+  it('version 0 takes the flag in RDX too, looks not at bit 63 of R8, and wants always a page', () => {
+    const page = platform.page();
+    expect(td.call(SEPT_ADD, { rdx: td.pa + 1, rcx: 3, r8: BigInt(page) | (1n << 63n) }).name).toBe(SUCCESS);
+    expect(td.call(SEPT_ADD, { rdx: td.pa + 2, rcx: 3, r8: page }).name).toBe('TDX_OPERAND_INVALID 0x2');
+    expect(td.call(SEPT_ADD, { version: 2, rcx: 3, r8: page }).name).toBe('TDX_OPERAND_INVALID');
     expect(td.call(SEPT_ADD, { rcx: 3, r8: NULL_PA }).name).toBe('TDX_OPERAND_INVALID 0x8');
   });
 });
@@ -332,6 +335,7 @@ describe('TDH.MEM.PAGE.RELOCATE', () => {
     const old = td.aug(GPA);
     td.call(BLOCK, { rcx: GPA });
     expect(td.call(RELOCATE, { rcx: GPA, r8: old }).name).toBe('TDX_OPERAND_INVALID 0x8');
+    expect(td.call(RELOCATE, { rcx: GPA, r8: BigInt(old) | (1n << 52n) }).name).toBe('TDX_OPERAND_INVALID 0x8');
     expect(td.call(RELOCATE, { rcx: GPA, r8: platform.page() }).name).toBe(SUCCESS);
     expect(td.entry(GPA).state).toBe(PENDING);
   });

@@ -41,15 +41,16 @@ export const tdhMngAddcx: HostLeaf = {
     if (index >= MAX_PAGES) return status(STATUS.TDCX_NUM_INCORRECT);
     const page = newPage(call, rcx, OPERAND.RCX);
     if (typeof page === 'bigint') return page;
+    // The TD's before it is certain that the page becomes part of its TDCS.
+    const { keyed } = module.platform;
+    keyed.take(page.page, tdr.hkid);
+    keyed.writeBytes(page.page, tdr.hkid, initialContent(index));
     // Before the last basic page there is no OP_STATE that could forbid.
     if (tdr.hasTdcs && !leafAllowedIn(leaf, tdr.tdcs.opState)) return status(STATUS.OP_STATE_INCORRECT);
     const lastBasicPage = index + 1 === TDCS_BASE_PAGES;
     const key = lastBasicPage ? randomBytes(call, KEY_BYTES) : undefined;
     if (key === null) return status(STATUS.RND_NO_ENTROPY);
     // all checks passed
-    const { keyed } = module.platform;
-    keyed.take(page.page, tdr.hkid);
-    keyed.writeBytes(page.page, tdr.hkid, initialContent(index));
     tdr.set('TDCX_PA', withKeyId(page.page, tdr.hkid), index);
     tdr.set('NUM_TDCX', index + 1);
     tdr.tdcs.pages.push(page.page);

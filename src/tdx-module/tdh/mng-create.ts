@@ -27,11 +27,12 @@ export const tdhMngCreate: HostLeaf = {
     if (!call.lock('kot', 0, 'exclusive')) return operandBusy(OPERAND.KOT);
     const entry = kot.entries[Number(rdx)]!;
     if (entry.state !== HKID.FREE) return status(STATUS.HKID_NOT_FREE);
+    // Zero before it is certain that the page becomes a TDR.
+    platform.keyed.take(page.page, module.globalKeyId);
     const uuid = randomBytes(call, UUID_BYTES);
     if (uuid === null) return status(STATUS.RND_NO_ENTROPY);
     // all checks passed
     entry.state = HKID.ASSIGNED;
-    platform.keyed.take(page.page, module.globalKeyId);
     page.assign(PT.TDR, 0);
     const tdr = module.addTdr(page.page);
     tdr.set('HKID', rdx);

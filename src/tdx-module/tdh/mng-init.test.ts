@@ -102,6 +102,35 @@ describe('TDH.MNG.INIT', () => {
     expect(say({ 232: 1 })).toBe('TDX_OPERAND_INVALID 0x2');
     expect(say({ 1016: 1 })).toBe('TDX_OPERAND_INVALID 0x2');
     expect(say({ 16: 4n | (1n << 24n), 224: 1 })).toBe('TDX_OPERAND_INVALID 0x48');
+    expect(say({ 224: 1n << 4n })).toBe('TDX_OPERAND_INVALID 0x48');
+  });
+
+  test('IA32_ARCH_CAPABILITIES has the bits that the host chose, where it says that it does', () => {
+    const { host, tdr, tdcs } = allocated();
+    host.tdParams(BUFFER, { 16: 4n | (1n << 24n), 224: (1n << 4n) | (1n << 19n) });
+    host.expect(INIT, { rcx: tdr, rdx: BUFFER });
+    const value = tdcs.get('VIRTUAL_IA32_ARCH_CAPABILITIES');
+    expect([value & (1n << 19n), value & (1n << 20n), value & (1n << 62n)]).toEqual([1n << 19n, 0n, 0n]);
+  });
+
+  test('a topology that is not well formed has its own status', () => {
+    const { host, tdr } = allocated();
+    const at = CPUID_CONFIG_LEAVES.findIndex(({ leaf }) => leaf === 0x1f);
+    host.tdParams(BUFFER, { [256 + 16 * at + 8]: 0x100 });
+    const refused = { name: 'TDX_CPUID_LEAF_1F_FORMAT_UNRECOGNIZED', rcx: 0n };
+    expect(host.call(INIT, { rcx: tdr, rdx: BUFFER })).toMatchObject(refused);
+  });
+
+  test('XBUFF ends with the last component of XFAM', () => {
+    for (const [xfam, size] of [
+      [3, 576],
+      [7, 832],
+    ]) {
+      const { host, tdr, tdcs } = allocated();
+      host.tdParams(BUFFER, { 8: xfam! });
+      host.expect(INIT, { rcx: tdr, rdx: BUFFER });
+      expect([tdcs.num('XBUFF_SIZE'), tdcs.num('VIRT_MAXPA')]).toEqual([size, 52]);
+    }
   });
 
   test('a CPUID bit that cannot be configured: the leaf is named', () => {

@@ -1,12 +1,19 @@
+import { IA32_ARCH_CAPABILITIES } from '../../machine/msr/platform.ts';
 import { keyIdOf, stripKeyId, withKeyId } from '../../machine/seam/key-id.ts';
-import { EXTENDED_COMPONENTS } from '../../machine/system/xstate-layout.ts';
+import { compactSize, EXTENDED_COMPONENTS } from '../../machine/system/xstate-layout.ts';
 import { sha384Stream } from '../../util/crypto/hash.ts';
 import { HP_LOCK_TIMEOUT_TICKS } from '../metadata/td-context.ts';
 import type { Call, HostLeaf } from '../objects/call.ts';
 import { lockTdr, operandInvalid, sharedPa, tdcsOf } from '../objects/checks.ts';
 import { leafAllowedIn } from '../objects/op-state.ts';
 import { cpuidLimited } from '../objects/platform-checks.ts';
-import { checkTdParamsEnd, TD_PARAMS_BYTES, type TdParams, tdParamsFrom } from '../objects/td-params.ts';
+import {
+  archCapabilitiesConfig,
+  endsWithZeros,
+  TD_PARAMS_BYTES,
+  type TdParams,
+  tdParamsFrom,
+} from '../objects/td-params.ts';
 import {
   ATTRIBUTES,
   CONFIG_FLAGS,
@@ -17,14 +24,14 @@ import {
   type Tdcs,
 } from '../objects/tdcs.ts';
 import { OPERAND, STATUS, status } from '../status.ts';
+import { virtualArchCapabilities } from '../virtualization/arch-capabilities.ts';
 import type { Registers } from '../virtualization/cpuid-rows.ts';
-import { buildCpuid, pack } from '../virtualization/cpuid-table.ts';
+import { buildCpuid, nativeCpuid, pack, tableHasTsx } from '../virtualization/cpuid-table.ts';
 import { buildMsrBitmap } from '../virtualization/msr-bitmap.ts';
 import { viewOf } from '../virtualization/td-view.ts';
-import { XBUFF_BYTES } from '../virtualization/vcpu-state.ts';
 
-const IA32_ARCH_CAPABILITIES = 0x10a;
 const CPUID_TSC = 0x15;
+const CPUID_WIDTHS = 0x8000_0008;
 const TSC_UNIT = 25_000_000n;
 const FRACTION_BITS = 48n;
 
@@ -49,7 +56,7 @@ function setControls(tdcs: Tdcs, params: TdParams): void {
   tdcs.set('TD_CTLS', params.attributes & ATTRIBUTES.SEPT_VE_DISABLE ? TD_CTLS.PENDING_VE_DISABLE : 0n);
   tdcs.set('HP_LOCK_TIMEOUT', HP_LOCK_TIMEOUT_TICKS);
   tdcs.set('TOPOLOGY_ENUM_CONFIGURED', 1);
-  tdcs.set('XBUFF_SIZE', XBUFF_BYTES);
+  tdcs.set('XBUFF_SIZE', compactSize(params.xfam));
   for (const { mask, offset } of EXTENDED_COMPONENTS)
     if (params.xfam & mask) tdcs.set('XBUFF_OFFSETS', offset, Math.log2(Number(mask)));
 }
@@ -88,19 +95,23 @@ export const tdhMngInit: HostLeaf = {
     const params = tdParamsFrom(call, bytes);
     if (typeof params === 'bigint') return params;
     const { attributes, xfam, tscFrequency } = params;
-    const cpuid = buildCpuid(p, { attributes, xfam, tscFrequency, config: params.cpuid });
-    if ('wrongLeaf' in cpuid) {
-      out.rcx = pack(cpuid.wrongLeaf, cpuid.wrongSubleaf);
-      return operandInvalid(OPERAND.CPUID_CONFIG);
+    const archCapabilities = platform.msr(p, IA32_ARCH_CAPABILITIES);
+    const cpuid = buildCpuid(p, { attributes, xfam, tscFrequency, config: params.cpuid, archCapabilities });
+    if ('error' in cpuid) {
+      out.rcx = cpuid.details;
+      return cpuid.error;
     }
-    const wrongEnd = checkTdParamsEnd(bytes);
-    if (wrongEnd !== null) return wrongEnd;
+    if (!endsWithZeros(bytes)) return operandInvalid(OPERAND.RDX);
+    const archConfig = archCapabilitiesConfig(bytes);
+    if (archConfig === null) return operandInvalid(OPERAND.IA32_ARCH_CAPABILITIES_CONFIG);
     // all checks passed
     tdcs.set('TD_EPOCH', 1);
     setControls(tdcs, params);
     setTsc(call, tdcs, tscFrequency);
     setCpuid(tdcs, cpuid.values, cpuid.valid);
-    tdcs.set('VIRTUAL_IA32_ARCH_CAPABILITIES', platform.msr(p, IA32_ARCH_CAPABILITIES));
+    tdcs.set('VIRT_MAXPA', nativeCpuid(p, CPUID_WIDTHS, 0)[0] & 0xff);
+    const hasTsx = tableHasTsx(cpuid.values);
+    tdcs.set('VIRTUAL_IA32_ARCH_CAPABILITIES', virtualArchCapabilities(archCapabilities, archConfig, hasTsx));
     const [configId, owner, ownerConfig] = params.measurements;
     tdcs.setBytes('MRCONFIGID', configId);
     tdcs.setBytes('MROWNER', owner);

@@ -1,5 +1,5 @@
 import type { HostLeaf } from '../objects/call.ts';
-import { lockTdr } from '../objects/checks.ts';
+import { lockTdr, operandBusy } from '../objects/checks.ts';
 import { LIFECYCLE } from '../objects/tdr.ts';
 import { OPERAND, STATUS, status } from '../status.ts';
 
@@ -22,7 +22,8 @@ export const tdhMngKeyConfig: HostLeaf = {
     const bit = 1n << BigInt(platform.packageOf(p));
     const configured = tdr.get('PKG_CONFIG_BITMAP');
     if (configured & bit) return status(STATUS.KEY_CONFIGURED);
-    if (!call.lock('ket', platform.packageOf(p), 'exclusive')) return status(STATUS.KEY_GENERATION_FAILED);
+    if (!call.lock('ket', platform.packageOf(p), 'exclusive')) return operandBusy(OPERAND.KET);
+    if (!call.lock('entropy', 0, 'shared')) return status(STATUS.KEY_GENERATION_FAILED);
     // all checks passed
     tdr.set('PKG_CONFIG_BITMAP', configured | bit);
     if ((configured | bit) === platform.allPackages) tdr.set('LIFECYCLE_STATE', LIFECYCLE.KEYS_CONFIGURED);

@@ -1,8 +1,8 @@
 import { asksForFirst, NO_FIELD_ID, type Party } from '../metadata/metadata-table.ts';
-import { elementOf, readElement } from '../metadata/read-element.ts';
+import { elementOf, followingId, readElement } from '../metadata/read-element.ts';
 import { TdContext } from '../metadata/td-context.ts';
 import type { HostLeaf } from '../objects/call.ts';
-import { lockTdr, tdInState } from '../objects/checks.ts';
+import { lockTdr, operandInvalid, tdInState } from '../objects/checks.ts';
 import { ATTRIBUTES, type Tdcs } from '../objects/tdcs.ts';
 import { OPERAND, STATUS, status } from '../status.ts';
 
@@ -18,10 +18,12 @@ export const tdhMngRd: HostLeaf = {
   number: 11,
   name: 'TDH.MNG.RD',
   versions: [0, 1],
+  refusesVersions: true,
   run(call) {
     const { rcx, rdx, out, version } = call;
     if (version > 0) out.rdx = NO_FIELD_ID;
     out.r8 = 0n;
+    if (version > 1) return operandInvalid(OPERAND.RAX);
     const tdr = lockTdr(call, rcx, OPERAND.RCX, 'shared');
     if (typeof tdr === 'bigint') return tdr;
     const tdcs = tdInState(call, tdr);
@@ -38,7 +40,7 @@ export const tdhMngRd: HostLeaf = {
     if ('error' in read) return read.error;
     // all checks passed
     out.r8 = read.value;
-    if (version > 0) out.rdx = context.next(element, party);
+    if (version > 0) out.rdx = followingId(context, element, rdx, party);
     return status(STATUS.SUCCESS);
   },
 };

@@ -112,7 +112,8 @@ describe('TDH.MNG.KEY.CONFIG', () => {
   test('configures the key once per package', () => {
     const { host, tdr } = created();
     const td = host.module.tdrAt(tdr);
-    expect(holding(host, 'ket', 0, KEY_CONFIG, { rcx: tdr })).toBe('TDX_KEY_GENERATION_FAILED');
+    expect(holding(host, 'ket', 0, KEY_CONFIG, { rcx: tdr })).toBe('TDX_OPERAND_BUSY 0xbb');
+    expect(holding(host, 'entropy', 0, KEY_CONFIG, { rcx: tdr })).toBe('TDX_KEY_GENERATION_FAILED');
     expect(td.lifecycle).toBe(LIFECYCLE.HKID_ASSIGNED);
     expect(host.status(KEY_CONFIG, { rcx: tdr })).toBe('TDX_SUCCESS');
     expect(td.lifecycle).toBe(LIFECYCLE.KEYS_CONFIGURED);

@@ -175,7 +175,8 @@ describe('TDH.SYS.CONFIG', () => {
       expect(host.status(CONFIG, { rcx: BUFFER, rdx: 1, r8 })).toBe('TDX_OPERAND_INVALID 0x8');
     host.memory.write64(BUFFER, BigInt(BUFFER + 8));
     expect(host.status(CONFIG, { rcx: BUFFER, rdx: 1, r8: GLOBAL_HKID })).toBe('TDX_OPERAND_INVALID 0x1');
-    expect(host.module.kot.entries[GLOBAL_HKID]!.state).toBe(0);
+    // The KeyID stays reserved.
+    expect(host.module.kot.entries[GLOBAL_HKID]!.state).toBe(3);
   });
 
   test('a TDMR is 1 GiB aligned and below the KeyID bits', () => {
@@ -233,6 +234,8 @@ describe('TDH.SYS.KEY.CONFIG', () => {
     other.module.hooks.lockHeld = (kind) => kind === 'sys';
     expect(other.status(KEY_CONFIG)).toBe('TDX_SYS_BUSY');
     other.module.hooks.lockHeld = (kind) => kind === 'ket';
+    expect(other.status(KEY_CONFIG)).toBe('TDX_OPERAND_BUSY 0xbb');
+    other.module.hooks.lockHeld = (kind) => kind === 'entropy';
     expect(other.status(KEY_CONFIG)).toBe('TDX_KEY_GENERATION_FAILED');
     other.module.hooks.lockHeld = () => false;
     expect(other.status(KEY_CONFIG)).toBe('TDX_SUCCESS');

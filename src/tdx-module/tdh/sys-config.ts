@@ -31,6 +31,9 @@ export const tdhSysConfig: HostLeaf = {
     if (typeof array === 'bigint') return array;
     if (rdx < 1n || rdx > BigInt(MAX_TDMRS)) return operandInvalid(OPERAND.RDX);
     if (r8 > 0xffffn || !module.kot.isPrivate(Number(r8))) return operandInvalid(OPERAND.R8);
+    // Reserved from now on, also where the TDMRs are refused.
+    const globalKeyId = Number(r8);
+    module.kot.entries[globalKeyId]!.state = HKID.RESERVED;
     const tdmrs: Tdmr[] = [];
     for (let i = 0; i < Number(rdx); i++) {
       const address = platform.keyed.read64(stripKeyId(array) + 8 * i, keyIdOf(array));
@@ -41,8 +44,7 @@ export const tdhSysConfig: HostLeaf = {
       tdmrs.push(tdmr);
     }
     // all checks passed
-    module.globalKeyId = Number(r8);
-    module.kot.entries[module.globalKeyId]!.state = HKID.RESERVED;
+    module.globalKeyId = globalKeyId;
     module.tdmrs.push(...tdmrs);
     system.keyConfigured = 0n;
     system.state = SYS_STATE.SYSCONFIG_DONE;

@@ -61,7 +61,8 @@ function memoryRanges({ module }: Call): Uint8Array {
 
 /**
  * Tells what the module and the platform are, as TDH.SYS.RD does field by field. RCX: buffer for TDSYSINFO_STRUCT, RDX: its
- * size, R8: buffer for CMR_INFO entries, R9: how many fit. Out: RDX bytes and R9 entries written.
+ * size, R8: buffer for CMR_INFO entries, R9: how many fit. Out: RDX bytes and R9 entries written. The first buffer is zeros
+ * when the second one is looked at.
  *
  * @tdx "TDH.SYS.INFO"
  */
@@ -76,11 +77,12 @@ export const tdhSysInfo: HostLeaf = {
     const info = sharedPa(rcx, OPERAND.RCX, INFO_BYTES);
     if (typeof info === 'bigint') return info;
     if (rdx < BigInt(INFO_BYTES)) return operandInvalid(OPERAND.RDX);
+    const { keyed } = module.platform;
+    keyed.writeBytes(stripKeyId(info), keyIdOf(info), new Uint8Array(INFO_BYTES));
     const cmrs = sharedPa(r8, OPERAND.R8, MAX_CMRS * CMR_BYTES);
     if (typeof cmrs === 'bigint') return cmrs;
     if (r9 < BigInt(MAX_CMRS)) return operandInvalid(OPERAND.R9);
     // all checks passed
-    const { keyed } = module.platform;
     keyed.writeBytes(stripKeyId(info), keyIdOf(info), systemInfo(call));
     keyed.writeBytes(stripKeyId(cmrs), keyIdOf(cmrs), memoryRanges(call));
     out.rdx = BigInt(INFO_BYTES);

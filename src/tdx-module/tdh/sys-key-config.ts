@@ -1,6 +1,7 @@
 import type { HostLeaf } from '../objects/call.ts';
+import { operandBusy } from '../objects/checks.ts';
 import { SYS_STATE } from '../objects/system-state.ts';
-import { STATUS, status } from '../status.ts';
+import { OPERAND, STATUS, status } from '../status.ts';
 
 /**
  * Configures the module's own key on the calling processor's package. When every package has it the module is ready.
@@ -18,7 +19,8 @@ export const tdhSysKeyConfig: HostLeaf = {
     if (system.state !== SYS_STATE.SYSCONFIG_DONE) return status(STATUS.SYS_KEY_CONFIG_NOT_PENDING);
     const bit = 1n << BigInt(platform.packageOf(p));
     if (system.keyConfigured & bit) return status(STATUS.KEY_CONFIGURED);
-    if (!call.lock('ket', platform.packageOf(p), 'exclusive')) return status(STATUS.KEY_GENERATION_FAILED);
+    if (!call.lock('ket', platform.packageOf(p), 'exclusive')) return operandBusy(OPERAND.KET);
+    if (!call.lock('entropy', 0, 'shared')) return status(STATUS.KEY_GENERATION_FAILED);
     // all checks passed
     system.keyConfigured |= bit;
     if (system.keyConfigured === platform.allPackages) system.state = SYS_STATE.SYS_READY;

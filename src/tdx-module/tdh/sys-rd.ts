@@ -1,5 +1,5 @@
 import { asksForFirst, NO_FIELD_ID } from '../metadata/metadata-table.ts';
-import { elementOf, readElement } from '../metadata/read-element.ts';
+import { elementOf, followingId, readElement } from '../metadata/read-element.ts';
 import { SysContext } from '../metadata/sys-context.ts';
 import type { HostLeaf } from '../objects/call.ts';
 import { STATUS, status } from '../status.ts';
@@ -28,7 +28,7 @@ export const tdhSysRd: HostLeaf = {
     if ('error' in read) return read.error;
     // all checks passed
     out.r8 = read.value;
-    out.rdx = context.next(element, 'host');
+    out.rdx = followingId(context, element, rdx, 'host');
     return status(STATUS.SUCCESS);
   },
 };

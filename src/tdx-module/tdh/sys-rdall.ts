@@ -1,7 +1,6 @@
 import { keyIdOf, stripKeyId } from '../../machine/seam/key-id.ts';
-import { dumpList } from '../metadata/list.ts';
-import { asksForFirst, NO_FIELD_ID } from '../metadata/metadata-table.ts';
-import { elementOf } from '../metadata/read-element.ts';
+import { dumpList, listStart } from '../metadata/list.ts';
+import { NO_FIELD_ID } from '../metadata/metadata-table.ts';
 import { SYS_TABLE, SysContext } from '../metadata/sys-context.ts';
 import type { HostLeaf } from '../objects/call.ts';
 import { sharedPa } from '../objects/checks.ts';
@@ -11,7 +10,7 @@ const PAGE = 4096;
 
 /**
  * Reads global fields into a page, as a metadata list. RDX: page, R8: identifier of the first, all ones for the very first.
- * Out: R8 the identifier to go on with, all ones at the end.
+ * Out: R8 the identifier to go on with, all ones at the end. What the list does not need of the page stays.
  *
  * @tdx "TDH.SYS.RDALL"
  */
@@ -25,12 +24,11 @@ export const tdhSysRdall: HostLeaf = {
     const pa = sharedPa(rdx, OPERAND.RDX, PAGE);
     if (typeof pa === 'bigint') return pa;
     const context = new SysContext(module, p);
-    const start = asksForFirst(r8) ? SYS_TABLE.firstReadable('host')! : elementOf(context, r8);
-    if (typeof start === 'bigint') return start;
-    if (start.index % start.field.elements !== 0) return status(STATUS.METADATA_FIELD_ID_INCORRECT);
+    const start = listStart(SYS_TABLE, r8, 'host');
+    if (start === null) return status(STATUS.METADATA_FIELD_ID_INCORRECT);
     // all checks passed
-    const { page, next } = dumpList(SYS_TABLE, context, start, PAGE, 'host');
-    module.platform.keyed.writeBytes(stripKeyId(pa), keyIdOf(pa), page);
+    const { list, next } = dumpList(SYS_TABLE, context, start, PAGE, 'host');
+    module.platform.keyed.writeBytes(stripKeyId(pa), keyIdOf(pa), list);
     out.r8 = next;
     return status(STATUS.SUCCESS);
   },

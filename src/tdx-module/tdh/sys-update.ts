@@ -14,7 +14,9 @@ export const tdhSysUpdate: HostLeaf = {
   versions: [0],
   run(call) {
     if (!call.lock('sys', 0, 'exclusive')) return status(STATUS.SYS_BUSY);
-    if (call.module.system.state !== SYS_STATE.SYSINIT_DONE) return status(STATUS.SYS_STATE_INCORRECT);
+    const { system, platform } = call.module;
+    const everywhere = system.lps.size === platform.machine.processors.length;
+    if (system.state !== SYS_STATE.SYSINIT_DONE || !everywhere) return status(STATUS.SYS_STATE_INCORRECT);
     return status(STATUS.SYS_INVALID_HANDOFF);
   },
 };

@@ -29,13 +29,16 @@ function run(call: Call): bigint {
   if (version > 0) {
     if (call.r8 >> 32n !== 0n) return operandInvalid(OPERAND.R8);
     const id = Number(call.r8);
-    if (tdcs.x2apicIds.has(id)) return status(STATUS.X2APIC_ID_NOT_UNIQUE, id);
+    // One that version 0 initialised has 0.
+    for (let i = 0; i < index; i++) {
+      if (tdcs.num('X2APIC_IDS', i) === id) return status(STATUS.X2APIC_ID_NOT_UNIQUE, id);
+    }
   }
 
   // all checks passed
   tdcs.set('NUM_VCPUS', index + 1);
   tdvps.set('VCPU_INDEX', index);
-  if (version > 0) tdcs.x2apicIds.add(Number(call.r8));
+  if (version > 0) tdcs.set('X2APIC_IDS', call.r8, index);
   else tdcs.set('TOPOLOGY_ENUM_CONFIGURED', 0);
   tdvps.set('LAST_EXIT_TSC', module.platform.tsc(p));
   initVcpuState(tdcs, tdvps, p, call.rdx);

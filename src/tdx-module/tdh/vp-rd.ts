@@ -1,6 +1,6 @@
 /** TDH.VP.RD and TDH.VP.WR: metadata of a virtual processor, which becomes the calling logical processor's. */
 import { asksForFirst, NO_FIELD_ID, type Party } from '../metadata/metadata-table.ts';
-import { elementOf, readElement, writeElement } from '../metadata/read-element.ts';
+import { elementOf, followingId, readElement, writeElement } from '../metadata/read-element.ts';
 import { VpContext } from '../metadata/vp-context.ts';
 import type { Call, HostLeaf } from '../objects/call.ts';
 import { associate, lockTdvpr, tdInState } from '../objects/checks.ts';
@@ -21,7 +21,7 @@ function accessible(call: Call, states: readonly number[]): Tdvps | bigint {
   const tdcs = tdInState(call, tdvps.tdr);
   if (typeof tdcs === 'bigint') return tdcs;
   if (tdvps.num('NUM_TDVPS_PAGES') < TDVPS_BASE_PAGES) return status(STATUS.TDCX_NUM_INCORRECT);
-  if (!states.includes(tdvps.state)) return status(STATUS.VCPU_STATE_INCORRECT, tdvps.state);
+  if (!states.includes(tdvps.state)) return status(STATUS.VCPU_STATE_INCORRECT);
   return associate(call, tdvps) ?? tdvps;
 }
 
@@ -46,7 +46,7 @@ function read(call: Call): bigint {
 
   // all checks passed
   out.r8 = result.value;
-  if (version > 0) out.rdx = context.next(element, party);
+  if (version > 0) out.rdx = followingId(context, element, rdx, party);
   return status(STATUS.SUCCESS);
 }
 

@@ -125,6 +125,11 @@ describe('TDH.VP.INIT', () => {
     expect(td.tdcs.num('TOPOLOGY_ENUM_CONFIGURED')).toBe(0);
   });
 
+  it('version 1 after version 0: that one has the x2APIC id 0', () => {
+    initialised();
+    expect(platform.call(INIT, { rcx: created(), r8: 0, version: 1 }).name).toBe('TDX_X2APIC_ID_NOT_UNIQUE');
+  });
+
   it('with IA32_TSC_ADJUST as the module saw it', () => {
     writeMsr(platform.machine.processors[0]!, 0x3b, 5n);
     expect(platform.call(INIT, { rcx: created() }).name).toBe('TDX_INCONSISTENT_MSR 0x3b');
@@ -181,6 +186,11 @@ describe('TDH.VP.RD and WR', () => {
 
   it('posted interrupts: vector, descriptor, then the control', () => {
     const tdvpr = initialised();
+    // A vector of 0 counts as set, so the descriptor is what is missing then.
+    const control = { rcx: tdvpr, rdx: PIN, r8: 0x80, r9: 0x80 };
+    expect(platform.call(WR, control).name).toBe('TDX_TD_VMCS_FIELD_NOT_INITIALIZED 0x2');
+    expect(platform.call(WR, { rcx: tdvpr, rdx: NOTIFICATION_VECTOR, r8: 0, r9: ALL }).name).toBe(SUCCESS);
+    expect(platform.call(WR, control).name).toBe('TDX_TD_VMCS_FIELD_NOT_INITIALIZED 0x2016');
     expect(platform.call(WR, { rcx: tdvpr, rdx: NOTIFICATION_VECTOR, r8: 0x100, r9: ALL }).name).toBe(
       'TDX_METADATA_FIELD_VALUE_NOT_VALID',
     );
@@ -221,7 +231,7 @@ describe('TDH.VP.RD and WR', () => {
     const tdvpr = created();
     expect(platform.call(RD, { rcx: tdvpr, rdx: VCPU_INDEX }).name).toBe('TDX_VCPU_STATE_INCORRECT');
     vpOf(tdvpr).set('VCPU_STATE', VCPU_STATE.DISABLED);
-    expect(platform.call(WR, { rcx: tdvpr, rdx: PEND_NMI, r8: 1, r9: 1 }).name).toBe('TDX_VCPU_STATE_INCORRECT 0x8');
+    expect(platform.call(WR, { rcx: tdvpr, rdx: PEND_NMI, r8: 1, r9: 1 }).name).toBe('TDX_VCPU_STATE_INCORRECT');
     expect(platform.call(RD, { rcx: tdvpr, rdx: VCPU_INDEX }).name).toBe(SUCCESS);
   });
 

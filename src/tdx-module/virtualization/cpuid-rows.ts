@@ -143,10 +143,3 @@ const byLeaf: ReadonlyMap<string, CpuidRow> = new Map(
 /** The row of a leaf and, where the leaf has subleaves, of a subleaf. */
 export const cpuidRow = (leaf: number, subleaf: number): CpuidRow | undefined =>
   byLeaf.get(`${leaf}`) ?? byLeaf.get(`${leaf}.${subleaf}`);
-
-/**
- * Index of a row in TDCS.CPUID_VALUES, or -1.
- * @param subleaf null for a leaf without subleaves, as its field identifier says
- */
-export const cpuidRowIndex = (leaf: number, subleaf: number | null): number =>
-  byLeaf.get(subleaf === null ? `${leaf}` : `${leaf}.${subleaf}`)?.index ?? -1;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { Machine } from '../../machine/machine.ts';
 import { ATTRIBUTES } from '../objects/tdcs.ts';
-import { CPUID_ROWS, cpuidRow, cpuidRowIndex, type Registers } from './cpuid-rows.ts';
+import { CPUID_ROWS, cpuidRow, type Registers } from './cpuid-rows.ts';
 import { buildCpuid, CPUID_CONFIG_LEAVES, type CpuidParams, cpuidConfigMetadata, nativeCpuid } from './cpuid-table.ts';
 
 const { processors } = new Machine({ processors: 4, ramSize: 1 << 20, profile: 'tdx-host' });
@@ -28,16 +28,22 @@ const params = (changes: Partial<CpuidParams> = {}): CpuidParams => ({
   xfam: 3n,
   tscFrequency: 40,
   config: fullConfig(),
+  archCapabilities: 0n,
   ...changes,
 });
 
 function table(changes: Partial<CpuidParams> = {}): (leaf: number, subleaf?: number) => Registers {
   const built = buildCpuid(p, params(changes));
-  if ('wrongLeaf' in built) throw new Error(`leaf ${built.wrongLeaf.toString(16)} is wrong`);
+  if ('error' in built) throw new Error(`${built.error.toString(16)} ${built.details.toString(16)}`);
   return (leaf, subleaf = 0) => built.values[cpuidRow(leaf, subleaf)!.index]!;
 }
 
 const wrong = (changes: Partial<CpuidParams>): unknown => buildCpuid(p, params(changes));
+/** The row's configuration is refused, and it is named. */
+const named = (leaf: number, subleaf: number): unknown => ({
+  error: 0xc000_0100_0000_0045n,
+  details: (BigInt(subleaf) << 32n) | BigInt(leaf),
+});
 const text = (...words: number[]): string =>
   words.map((word) => [0, 8, 16, 24].map((shift) => String.fromCharCode((word >>> shift) & 0xff)).join('')).join('');
 
@@ -52,9 +58,6 @@ describe('the table of rows', () => {
   test('finds a row with and without subleaf', () => {
     expect(cpuidRow(1, 77)).toBe(cpuidRow(1, 0));
     expect(cpuidRow(7, 5)).toBeUndefined();
-    expect(cpuidRowIndex(1, null)).toBe(cpuidRow(1, 0)!.index);
-    expect(cpuidRowIndex(1, 0)).toBe(-1);
-    expect(cpuidRowIndex(7, 0)).toBe(cpuidRow(7, 0)!.index);
   });
 
   test('no bit is both the host’s and fixed', () => {
@@ -80,15 +83,35 @@ describe('configuration', () => {
   });
 
   test('a bit outside is an error that names the leaf', () => {
-    expect(wrong({ config: withConfig(7, 0, [0, 1 << 2, 0, 0]) })).toEqual({ wrongLeaf: 7, wrongSubleaf: 0 });
-    expect(wrong({ config: withConfig(1, 0, [0, 0, 1 << 5, 0]) })).toEqual({ wrongLeaf: 1, wrongSubleaf: 0xffff_ffff });
+    expect(wrong({ config: withConfig(7, 0, [0, 1 << 2, 0, 0]) })).toEqual(named(7, 0));
+    expect(wrong({ config: withConfig(1, 0, [0, 0, 1 << 5, 0]) })).toEqual(named(1, 0xffff_ffff));
+  });
+
+  test('one that the processor lacks may be asked for, and stays 0', () => {
+    const AVX512F = 1 << 16;
+    expect(nativeCpuid(p, 7, 0)[1] & AVX512F).toBe(0);
+    expect(table({ config: withConfig(7, 0, [0, AVX512F, 0, 0]) })(7)[1] & AVX512F).toBe(0);
+  });
+
+  test('TSX: both bits or none, which they are on a processor without it', () => {
+    const [HLE, RTM] = [1 << 4, 1 << 11];
+    expect(table({ config: withConfig(7, 0, [0, HLE, 0, 0]) })(7)[1] & (HLE | RTM)).toBe(0);
+    const features = cpuidRow(7, 0)!.allow[1];
+    expect(features & (HLE | RTM)).toBe(HLE | RTM);
+  });
+
+  test('the width of linear addresses is what LA57 says', () => {
+    const la57 = table({
+      config: withConfig(7, 0, nativeCpuid(p, 7, 0).map((_, i) => (i === 2 ? 1 << 16 : 0)) as unknown as Registers),
+    });
+    expect((la57(0x8000_0008)[0] >>> 8) & 0xff).toBe(la57(7)[2] & (1 << 16) ? 57 : 48);
   });
 
   test('family, model and stepping are the processor’s, or 0 for them', () => {
     const native = nativeCpuid(p, 1, 0)[0];
     expect(table({ config: withConfig(1, 0, [0, 0, 0, 0]) })(1)[0]).toBe(native);
     expect(table({ config: withConfig(1, 0, [native, 0, 0, 0]) })(1)[0]).toBe(native);
-    expect(wrong({ config: withConfig(1, 0, [native ^ 0x10, 0, 0, 0]) })).toMatchObject({ wrongLeaf: 1 });
+    expect(wrong({ config: withConfig(1, 0, [native ^ 0x10, 0, 0, 0]) })).toEqual(named(1, 0xffff_ffff));
   });
 
   test('the host may leave out a feature, and decides about counts', () => {
@@ -172,7 +195,7 @@ describe('a TD’s CPUID', () => {
 
   test('leaves that always fault are invalid, the others valid', () => {
     const built = buildCpuid(p, params());
-    if ('wrongLeaf' in built) throw new Error('wrong');
+    if ('error' in built) throw new Error('wrong');
     expect(built.valid[cpuidRow(6, 0)!.index]).toBe(false);
     expect(built.valid[cpuidRow(0x8000_0006, 0)!.index]).toBe(false);
     expect(built.valid[cpuidRow(1, 0)!.index]).toBe(true);
@@ -204,9 +227,19 @@ describe('topology', () => {
   });
 
   test('levels must ascend, without a gap, and one is of cores', () => {
-    const refused = { wrongLeaf: 0x1f, wrongSubleaf: 0 };
+    const refused = { error: 0xc000_0904_0000_0000n, details: 0n };
     expect(wrong({ config: levels([3, 8, 0x200, 0], [1, 2, 0x100, 0]) })).toEqual(refused);
     expect(wrong({ config: levels([1, 2, 0x100, 0], [0, 0, 0, 0], [3, 8, 0x200, 0]) })).toEqual(refused);
     expect(wrong({ config: levels([1, 2, 0x100, 0], [3, 8, 0x300, 0]) })).toEqual(refused);
+    expect(wrong({ config: levels([0, 0, 0, 0], [3, 8, 0x200, 0]) })).toEqual(refused);
+    expect(wrong({ config: levels([3, 8, 0x200, 0], [5, 32, 0x600, 0]) })).toEqual(refused);
+  });
+
+  test('without a level of threads leaf B begins with the cores', () => {
+    const cpuid = table({ config: levels([3, 8, 0x200, 0], [5, 32, 0x500, 0]) });
+    expect([cpuid(0xb, 0), cpuid(0xb, 1)]).toEqual([
+      [5, 32, 0x200, 0],
+      [0, 0, 1, 0],
+    ]);
   });
 });

@@ -4,11 +4,16 @@
  * @tdx "CPU Virtualization (Non-Root Mode Operation)", CPUID Virtualization; TDH.MNG.INIT
  */
 import { cpuid } from '../../machine/cpuid/cpuid.ts';
+import { IA32_ARCH_CAPABILITIES } from '../../machine/msr/platform.ts';
 import type { Processor } from '../../machine/processor.ts';
+import { operandInvalid } from '../objects/checks.ts';
+import { OPERAND, STATUS, status } from '../status.ts';
+import { TSX_CTRL } from './arch-capabilities.ts';
 import { CPUID_ROWS, type CpuidRow, cpuidRow, type Registers } from './cpuid-rows.ts';
 import { applyRules, type CpuidBasis, type Words } from './cpuid-rules.ts';
+import { olderTopology, topologyLevels } from './cpuid-topology.ts';
 
-/** Bits that the host may set in a row's configuration: bits it sets freely, and bits of the processor it may leave out. */
+/** Bits that the host decides about: bits it sets freely, and bits of the processor it may leave out. */
 function configurable(row: CpuidRow, native: Registers): Registers {
   const of = (i: 0 | 1 | 2 | 3): number => (row.direct[i] | (row.allow[i] & native[i])) >>> 0;
   return [of(0), of(1), of(2), of(3)];
@@ -47,30 +52,34 @@ export const pack = (low: number, high: number): bigint => (BigInt(high) << 32n)
 export interface CpuidParams extends CpuidBasis {
   /** CPUID_CONFIG of TD_PARAMS, in the order of CPUID_CONFIG_LEAVES. */
   readonly config: readonly Registers[];
+  /** The processor's IA32_ARCH_CAPABILITIES. */
+  readonly archCapabilities: bigint;
 }
 
-/** The computed table, by row index; or the leaf and subleaf (0xffffffff: none) whose configuration is wrong. */
+/** The computed table, by row index; or the status for a wrong configuration, with RCX. */
 export type CpuidTable =
   | { readonly values: readonly Registers[]; readonly valid: readonly boolean[] }
-  | { readonly wrongLeaf: number; readonly wrongSubleaf: number };
+  | { readonly error: bigint; readonly details: bigint };
 
 const LEAF_FMS = 1;
 const HLE = 1 << 4;
 const RTM = 1 << 11;
 const MONITOR = 1 << 3;
 
-const wrong = (row: CpuidRow): CpuidTable => ({ wrongLeaf: row.leaf, wrongSubleaf: row.subleaf ?? 0xffff_ffff });
+/** A row whose configuration is wrong: leaf and subleaf (all ones: none) are told. */
+const wrong = (row: CpuidRow): CpuidTable => ({
+  error: operandInvalid(OPERAND.CPUID_CONFIG),
+  details: pack(row.leaf, row.subleaf ?? 0xffff_ffff),
+});
 
 /** Family, model and stepping: 0 stands for the processor's; a TD that cannot migrate has no other. */
 const signatureValid = (configured: number, native: number): boolean =>
   configured === 0 || configured === (native & 0x0fff_3fff);
 
 function configValid(row: CpuidRow, config: Registers, native: Registers): boolean {
-  const allowed = configurable(row, native);
-  if (config.some((word, i) => (word & ~allowed[i]!) !== 0)) return false;
-  if (row.leaf === LEAF_FMS) return signatureValid(config[0], native[0]);
-  if (row.leaf === 7 && row.subleaf === 0) return ((config[1] & HLE) !== 0) === ((config[1] & RTM) !== 0);
-  return true;
+  // A bit that the processor lacks may be asked for, and stays 0.
+  if (config.some((word, i) => (word & ~(row.direct[i]! | row.allow[i]!)) !== 0)) return false;
+  return row.leaf !== LEAF_FMS || signatureValid(config[0], native[0]);
 }
 
 /** One row: the processor's bits, fixed bits, the host's bits, then the rules. */
@@ -84,43 +93,30 @@ function compute(row: CpuidRow, config: Registers, native: Registers): Words {
 }
 
 const NOTHING: Registers = [0, 0, 0, 0];
-const TOPOLOGY = 0x1f;
-const TOPOLOGY_ROWS: readonly CpuidRow[] = CPUID_ROWS.filter(({ leaf }) => leaf === TOPOLOGY);
-const LEVEL_INVALID = 0;
-const LEVEL_CORE = 2;
-const levelOf = (words: Registers): number => (words[2] >>> 8) & 0xff;
+const LEAF_FEATURES = 7;
+const LEAF_WIDTHS = 0x8000_0008;
+const rowsOf = (wanted: number): readonly CpuidRow[] => CPUID_ROWS.filter(({ leaf }) => leaf === wanted);
+const TOPOLOGY_ROWS: readonly CpuidRow[] = rowsOf(0x1f);
+const OLDER_TOPOLOGY_ROWS: readonly CpuidRow[] = rowsOf(0xb);
 
-/**
- * Virtual leaf 1F: as configured, or the processor's if the host left it out. Levels ascend and one is of cores.
- * Undefined where they do not.
- */
-function topology(p: Processor, configured: readonly Registers[]): Registers[] | undefined {
-  if (!configured.some(hasBits)) {
-    return TOPOLOGY_ROWS.map(({ subleaf }) => {
-      const [eax, ebx, ecx] = nativeCpuid(p, TOPOLOGY, subleaf ?? 0);
-      return [eax, ebx, ecx, 0];
-    });
-  }
-  let previous = LEVEL_INVALID;
-  let ended = false;
-  for (const words of configured) {
-    const level = levelOf(words);
-    if (level === LEVEL_INVALID) ended = true;
-    else if (ended || level <= previous) return undefined;
-    else previous = level;
-  }
-  if (!configured.some((words) => levelOf(words) === LEVEL_CORE)) return undefined;
-  return configured.map(([eax, ebx, ecx], i) => [eax, ebx, (ecx | i) >>> 0, 0]);
-}
+const FEATURES_ROW: CpuidRow = cpuidRow(LEAF_FEATURES, 0)!;
+const hasTsx = (features: Registers): boolean => (features[1] & HLE) !== 0;
 
-const LEVEL_SMT = 1;
+/** Whether a TD with this table has TSX. */
+export const tableHasTsx = (values: readonly Registers[]): boolean => hasTsx(values[FEATURES_ROW.index]!);
 
-/** Leaf B from leaf 1F: threads in a core, then everything up to the package as one level of cores. */
-function olderTopology(levels: readonly Registers[], subleaf: number): Registers {
-  const smt = levels.find((words) => levelOf(words) === LEVEL_SMT);
-  const last = levels.findLast((words) => levelOf(words) !== LEVEL_INVALID);
-  if (subleaf === 0) return smt === undefined ? NOTHING : [smt[0], smt[1], LEVEL_SMT << 8, 0];
-  return last === undefined ? [0, 0, 1, 0] : [last[0], last[1], (LEVEL_CORE << 8) | 1, 0];
+const LA57 = 1 << 16;
+const LINEAR_BITS = 0xff00;
+
+/** CPUID 80000008H EAX with the width of linear addresses that the TD's features give. */
+const linearWidth = (eax: number, features: Registers): number =>
+  (eax & ~LINEAR_BITS) | ((features[2] & LA57 ? 57 : 48) << 8);
+
+/** HLE and RTM go together, and with a processor whose TSX can be turned off. */
+function tsxError(features: Registers, params: CpuidParams): CpuidTable | null {
+  if (hasTsx(features) !== ((features[1] & RTM) !== 0)) return wrong(FEATURES_ROW);
+  if (!hasTsx(features) || params.archCapabilities & TSX_CTRL) return null;
+  return { error: status(STATUS.INCORRECT_MSR_VALUE, IA32_ARCH_CAPABILITIES), details: 0n };
 }
 
 /** Computes the whole table. */
@@ -136,11 +132,15 @@ export function buildCpuid(p: Processor, params: CpuidParams): CpuidTable {
     const words = compute(row, config, native);
     if (row.leaf === LEAF_FMS && config[0] === 0) words[0] = (native[0] & 0x0fff_3fff) >>> 0;
     applyRules(words, row.leaf, row.subleaf ?? 0, params, monitor);
+    const tsx = row === FEATURES_ROW ? tsxError(words, params) : null;
+    if (tsx !== null) return tsx;
+    if (row.leaf === LEAF_WIDTHS) words[0] = linearWidth(words[0], values[FEATURES_ROW.index]!);
     values.push(row.kind === 've' ? NOTHING : words);
   }
-  const levels = topology(p, TOPOLOGY_ROWS.map(configOf));
-  if (levels === undefined) return wrong(TOPOLOGY_ROWS[0]!);
+  const native = TOPOLOGY_ROWS.map(({ leaf, subleaf }) => nativeCpuid(p, leaf, subleaf!));
+  const levels = topologyLevels(TOPOLOGY_ROWS.map(configOf), native);
+  if (levels === undefined) return { error: status(STATUS.CPUID_LEAF_1F_FORMAT_UNRECOGNIZED), details: 0n };
   for (const [i, row] of TOPOLOGY_ROWS.entries()) values[row.index] = levels[i]!;
-  for (const row of CPUID_ROWS) if (row.leaf === 0xb) values[row.index] = olderTopology(levels, row.subleaf!);
+  for (const [i, row] of OLDER_TOPOLOGY_ROWS.entries()) values[row.index] = olderTopology(levels)[i]!;
   return { values, valid: CPUID_ROWS.map(({ kind }) => kind !== 've') };
 }

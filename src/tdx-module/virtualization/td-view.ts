@@ -47,9 +47,5 @@ class TdcsView implements TdView {
 
 export const viewOf = (tdcs: Tdcs): TdView => new TdcsView(tdcs);
 
-/** The x2APIC id that the host gave to a virtual processor; they are kept in the order of VCPU_INDEX. */
-export function x2apicIdOf({ tdcs, index }: Tdvps): number {
-  let position = 0;
-  for (const id of tdcs.x2apicIds) if (position++ === index) return id;
-  return index;
-}
+/** The x2APIC id that the host gave to a virtual processor. */
+export const x2apicIdOf = ({ tdcs, index }: Tdvps): number => tdcs.num('X2APIC_IDS', index);

@@ -7,6 +7,7 @@
 import type { Processor } from '../../machine/processor.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL, PIN, PRIMARY, SECONDARY, TERTIARY } from '../../machine/vtx/controls.ts';
 import { F, type FieldName } from '../../machine/vtx/field-slots.ts';
+import { NO_DESCRIPTOR, NO_LOG, NO_VECTOR } from '../metadata/vmcs-rules.ts';
 import { MSR_BITMAP_PAGE, type Tdcs } from '../objects/tdcs.ts';
 import { type Tdvps, VAPIC_PAGE } from '../objects/tdvps.ts';
 import { crMasks } from './control-registers.ts';
@@ -122,6 +123,10 @@ export function initTdVmcs(tdcs: Tdcs, tdvps: Tdvps, p: Processor): void {
   set('MSR_BITMAP', tdcs.pages[MSR_BITMAP_PAGE]!);
   set('VIRTUAL_APIC_ADDRESS', tdvps.pages[VAPIC_PAGE]!);
   set('VE_INFORMATION_ADDRESS', tdvps.pages[0]!);
+  // Not given yet.
+  set('POSTED_INTERRUPT_NOTIFICATION_VECTOR', NO_VECTOR);
+  set('POSTED_INTERRUPT_DESCRIPTOR_ADDRESS', NO_DESCRIPTOR);
+  set('PML_ADDRESS', NO_LOG);
   // Until the host gives one, every shared address has no translation.
   set('SHARED_EPT_POINTER', tdcs.pages[ZERO_PAGE]!);
   set('EPT_POINTER', tdcs.get('EPTP'));

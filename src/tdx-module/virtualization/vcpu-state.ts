@@ -10,19 +10,16 @@ import { COMPACTED, compactSize, XCOMP_BV } from '../../machine/system/xstate-la
 import type { Tdcs } from '../objects/tdcs.ts';
 import { LAST_TD_EXIT, type Tdvps, XBUFF_PAGE } from '../objects/tdvps.ts';
 import { cpuidRow } from './cpuid-rows.ts';
-import { XFAM_FIXED0 } from './features.ts';
 import { viewOf } from './td-view.ts';
 import { initTdVmcs } from './td-vmcs.ts';
 
-/** Bytes of the XSAVE image: legacy region, header, and room for every component that a TD may have. */
-export const XBUFF_BYTES: number = compactSize(XFAM_FIXED0);
 export const XBUFF_OFFSET: number = XBUFF_PAGE * 4096;
 export const INITIAL_FMASK = 0x20200;
 export const INITIAL_DR6 = 0xffff_0ff0;
 
 /** An XSAVE image in which every component is in its initial configuration. */
 export function initialXbuff(xfam: bigint): Uint8Array {
-  const bytes = new Uint8Array(XBUFF_BYTES);
+  const bytes = new Uint8Array(compactSize(xfam));
   const view = new DataView(bytes.buffer);
   view.setUint16(0, FCW_INIT, true);
   view.setUint32(MXCSR_AT, MXCSR_INIT, true);
