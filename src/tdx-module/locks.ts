@@ -1,6 +1,6 @@
 /**
  * The module's locks. All are try-locks: who does not get one answers with a busy status. Every lock taken during a call
- * is released at its end.
+ * is released at its end, or before.
  *
  * @tdx "Concurrency Restrictions"
  */
@@ -52,6 +52,12 @@ export class Locks {
     }
     this.#held.push({ kind, id, mode });
     return true;
+  }
+
+  /** Releases the lock that was taken last, which is this one. */
+  release(kind: LockKind, id: number): void {
+    const last = this.#held.pop();
+    if (last?.kind !== kind || last.id !== id) throw new Error(`${kind} is not the lock that was taken last`);
   }
 
   /** Pages that the present call has locked. */

@@ -1,6 +1,7 @@
 /** TDH.VP.ENTER: what stops it, what the host has afterwards, how events get into the TD. */
 import { beforeEach, describe, expect, test } from 'vitest';
 import { readMsr, writeMsr } from '../../src/machine/msr/msr.ts';
+import { VCPU_STATE } from '../../src/tdx-module/objects/tdvps.ts';
 import { caught, ended, guest, result } from './guest-lab.ts';
 import { DATA, END, loadProgram } from './guest-program.ts';
 import { ATTRIBUTES_DEBUG, sharedHost, TDG, TDH, type Td, TdHost, type Vcpu } from './td-builder.ts';
@@ -35,13 +36,23 @@ describe('checks', () => {
     loadProgram(td, END);
     const vcpu = td.createVcpu();
     const enter = (rcx: bigint | number): string => host.status(TDH.VP_ENTER, { rcx });
-    expect(enter(1n << 52n)).toBe('TDX_OPERAND_INVALID 0x1');
+    expect(enter(1n << 54n)).toBe('TDX_OPERAND_INVALID 0x1');
     expect(enter(1n << 63n)).toBe('TDX_OPERAND_INVALID 0x1');
     expect(enter(vcpu.tdvpr + 8)).toBe('TDX_OPERAND_INVALID 0x1');
     expect(enter(td.tdr)).toBe('TDX_PAGE_METADATA_INCORRECT 0x1');
     expect(enter(vcpu.tdvpr)).toBe('TDX_OP_STATE_INCORRECT');
     td.finalize();
+    const tdvps = host.module.tdvpsAt(vcpu.tdvpr);
+    tdvps.set('NUM_TDVPS_PAGES', 5);
+    expect(enter(vcpu.tdvpr)).toBe('TDX_TDCX_NUM_INCORRECT');
+    tdvps.set('NUM_TDVPS_PAGES', 6);
+    tdvps.set('VCPU_STATE', VCPU_STATE.DISABLED);
+    // Bits that only an exit allows are looked at when the virtual processor is this processor's.
+    expect(enter(BigInt(vcpu.tdvpr) | (1n << 52n))).toBe('TDX_VCPU_STATE_INCORRECT');
+    tdvps.set('VCPU_STATE', VCPU_STATE.READY);
     host.module.hooks.lockHeld = (kind) => kind === 'td_epoch';
+    expect(enter(BigInt(vcpu.tdvpr) | (1n << 52n))).toBe('TDX_OPERAND_INVALID 0x1');
+    expect(enter(BigInt(vcpu.tdvpr) | (1n << 53n))).toBe('TDX_OPERAND_INVALID 0x1');
     expect(enter(vcpu.tdvpr)).toBe('TDX_OPERAND_BUSY 0xa9');
     host.module.hooks.lockHeld = () => false;
     ended(vcpu.enter());
@@ -67,7 +78,7 @@ describe('checks', () => {
     msrs.set(0x1a0, enable | (1n << 22n));
     expect(host.status(TDH.VP_ENTER, { rcx: vcpu.tdvpr })).toBe('TDX_LIMIT_CPUID_MAXVAL_SET');
     msrs.set(0x1a0, enable & ~(1n << 18n));
-    expect(host.status(TDH.VP_ENTER, { rcx: vcpu.tdvpr })).toBe('TDX_ENABLE_MONITOR_FSM_NOT_SET');
+    expect(host.status(TDH.VP_ENTER, { rcx: vcpu.tdvpr })).toBe('TDX_INCORRECT_MSR_VALUE 0x1a0');
     msrs.set(0x1a0, enable);
     ended(vcpu.enter());
   });
@@ -154,7 +165,7 @@ describe('an asynchronous exit', () => {
     const { vcpu } = guest(host, 'lidt [rel zero]\n ud2\n zero: dq 0, 0');
     const exit = vcpu.enter();
     expect([exit.status, exit.reason]).toEqual(['TDX_NON_RECOVERABLE_VCPU', 2]);
-    expect(host.status(TDH.VP_ENTER, { rcx: vcpu.tdvpr })).toBe('TDX_VCPU_STATE_INCORRECT 0x8');
+    expect(host.status(TDH.VP_ENTER, { rcx: vcpu.tdvpr })).toBe('TDX_VCPU_STATE_INCORRECT');
   });
 
   test('a host’s NMI is an exit with its information', () => {

@@ -56,6 +56,10 @@ export class Call {
   lock(kind: LockKind, id: number, mode: LockMode): boolean {
     return this.module.locks.acquire(kind, id, mode, this.module.hooks.lockHeld);
   }
+  /** Releases it before. */
+  unlock(kind: LockKind, id: number): void {
+    this.module.locks.release(kind, id);
+  }
 }
 
 /** A TDCALL: who called. */

@@ -68,6 +68,7 @@ export function eptViolation(guest: Guest): Routed {
       injectVe(guest, { linear: vmcs.get64(F.GUEST_LINEAR_ADDRESS), gpa });
       return null;
     case 'exit':
+      guest.zeroStep.violation(gpa);
       return eptViolationExit(gpa, withRights(qualification, access.rights), access.extended);
     default:
       return notAccessibleExit(REASON.EPT_VIOLATION);

@@ -13,6 +13,7 @@ import type { TdxModule } from '../module.ts';
 import { ATTRIBUTES, type Tdcs } from '../objects/tdcs.ts';
 import type { Tdvps } from '../objects/tdvps.ts';
 import { type TdView, viewOf } from '../virtualization/td-view.ts';
+import { ZeroStep } from './zero-step.ts';
 
 const RSP = 4;
 /** Blocking by STI and by MOV SS in the interruptibility state. */
@@ -28,6 +29,7 @@ export class Guest {
   readonly tdcs: Tdcs;
   readonly vmcs: Vmcs;
   readonly view: TdView;
+  readonly zeroStep: ZeroStep;
 
   constructor(module: TdxModule, p: Processor, tdvps: Tdvps) {
     this.module = module;
@@ -36,6 +38,7 @@ export class Guest {
     this.tdcs = tdvps.tdcs;
     this.vmcs = tdvps.vmcs;
     this.view = viewOf(this.tdcs);
+    this.zeroStep = new ZeroStep(tdvps);
   }
 
   get isDebug(): boolean {

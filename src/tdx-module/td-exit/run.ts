@@ -10,6 +10,7 @@ import { STATUS } from '../status.ts';
 import { notAccessibleExit } from './ept-exit.ts';
 import { openNmiWindow, redeliver } from './events.ts';
 import { Guest } from './guest.ts';
+import { injectVe } from './inject-ve.ts';
 import { routeExit } from './route.ts';
 import { asyncExit, type TdExit } from './td-exit.ts';
 
@@ -30,16 +31,21 @@ function untilExit(module: TdxModule, td: TdRun, guest: Guest): TdExit {
       return notAccessibleExit(REASON.MACHINE_CHECK);
     }
     if (td.enter() !== VM_SUCCEED) return controlsExit(vmcs.low(F.INSTRUCTION_ERROR));
+    guest.zeroStep.exited();
     const exit = routeExit(guest);
     redeliver(vmcs);
     if (exit !== null) return exit;
   }
 }
 
-/** Enters the TD again and again until an exit goes to the host. The TD's registers are in the processor. */
-export function runUntilExit(module: TdxModule, p: Processor, tdvps: Tdvps): TdExit {
+/**
+ * Enters the TD again and again until an exit goes to the host. The TD's registers are in the processor.
+ * @param notify the TD gets a #VE for the EPT violation that was its last exit
+ */
+export function runUntilExit(module: TdxModule, p: Processor, tdvps: Tdvps, notify: boolean): TdExit {
   openNmiWindow(tdvps);
   const guest = new Guest(module, p, tdvps);
+  if (notify) injectVe(guest, { gpa: tdvps.vmcs.get64(F.GUEST_PHYSICAL_ADDRESS) });
   const td = new TdRun(p, guest.vmcs);
   const exit = untilExit(module, td, guest);
   td.end();
