@@ -10,6 +10,7 @@ import { Kvm, Vm, vtInit } from './kvm/index.ts';
 import { tdxState } from './kvm/x86/vmx/tdx.ts';
 import { toKvmTdx } from './kvm/x86/vmx/tdx_types.ts';
 import { Machine } from './machine/machine.ts';
+import { vcpuStates } from './tdx-module/inspect.ts';
 import { installTdxModule, type TdxModule } from './tdx-module/module.ts';
 import { PAGE_SIZE } from './util/address.ts';
 import { hexOf } from './util/bytes.ts';
@@ -75,16 +76,23 @@ export function createHost(options: HostOptions = {}): CreatedHost {
   return { host, kvm, module };
 }
 
+const tdrOf = (vm: VmmVm): number | null => (vm instanceof Vm ? toKvmTdx(vm.kvm).tdr : null);
+
+function tdVcpus(module: TdxModule, vm: VmmVm): unknown[] {
+  const tdr = tdrOf(vm);
+  return tdr === null ? [] : vcpuStates(module, tdr);
+}
+
 const RTMRS = [0, 1, 2, 3] as const;
 
 /** What the module knows of a TD. KVM cannot see it; whoever emulates the module can. */
 function inspectTd(module: TdxModule, vm: VmmVm): TdxStatistics | undefined {
-  const { tdr } = vm instanceof Vm ? toKvmTdx(vm.kvm) : { tdr: null };
+  const tdr = tdrOf(vm);
   if (tdr === null) return undefined;
-  const { tdcs } = module.tdrAt(tdr);
+  const { tdcs, seamcalls, tdcalls } = module.tdrAt(tdr);
   return {
-    seamcalls: Object.fromEntries(module.counts.seamcalls),
-    tdcalls: Object.fromEntries(module.counts.tdcalls),
+    seamcalls: Object.fromEntries(seamcalls),
+    tdcalls: Object.fromEntries(tdcalls),
     mrtd: hexOf(tdcs.bytes('MRTD')),
     rtmr: RTMRS.map((index) => hexOf(tdcs.bytes('RTMR', index))),
   };
@@ -106,8 +114,13 @@ function hostFor(configs: readonly GuestConfig[]): GuestHost {
   });
   const { keyed } = host.machine.memory;
   const ownersView = (page: number): Uint8Array => keyed.readBytes(page, keyed.ownerOf(page), PAGE_SIZE);
-  const inspect = module === undefined ? {} : { inspectTd: (vm: VmmVm) => inspectTd(module, vm) };
-  return { host, kvm, noTdx: tdxState(host).reason, ownersView, ...inspect };
+  const common = { host, kvm, noTdx: tdxState(host).reason };
+  if (module === undefined) return common;
+  return {
+    ...common,
+    inspectTd: (vm) => inspectTd(module, vm),
+    ownersView: { page: ownersView, vcpus: (vm) => tdVcpus(module, vm) },
+  };
 }
 
 /** Starts a guest on a machine with KVM, or on a machine of its own if it is to run bare. Throws a SoftvtError if the input cannot be a guest. */

@@ -10,6 +10,20 @@ const allocator = (bytes = 16 * MIB): [PageAllocator, PhysicalMemory] => {
 };
 
 describe('PageAllocator', () => {
+  test('a page that is pinned is free only when it is unpinned', () => {
+    const [pages] = allocator();
+    const { freePages } = pages;
+    const page = pages.alloc(PAGE_OWNER.guestMemfd)!;
+    pages.pin(page);
+    expect(() => pages.pin(page)).toThrow('pinned twice');
+    pages.free(page);
+    expect(() => pages.free(page)).toThrow('freed twice');
+    expect([pages.freePages, pages.ownerOf(page)]).toEqual([freePages - 1, PAGE_OWNER.guestMemfd]);
+    pages.unpin(page);
+    expect(pages.freePages).toBe(freePages);
+    expect(() => pages.unpin(page)).toThrow('not pinned');
+  });
+
   test('the low megabyte is never handed out', () => {
     const [pages] = allocator(2 * MIB);
     expect(pages.freePages).toBe(256);

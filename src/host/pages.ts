@@ -46,6 +46,8 @@ export class PageAllocator {
   readonly #previous: Int32Array;
   readonly #heads: Int32Array = new Int32Array(MAX_ORDER + 1).fill(NONE);
   readonly #counts: number[] = [0, 0, 0, 0, 0, 0, 0, 0];
+  /** Pages that {@link pin} keeps, and whether their owner has freed them meanwhile. */
+  readonly #pinned: Map<Hpa, boolean> = new Map();
 
   /** @param reserved bytes at the bottom of memory that are never handed out */
   constructor(memory: PhysicalMemory, reserved: number = 1 << 20) {
@@ -99,11 +101,29 @@ export class PageAllocator {
     return page * PAGE_SIZE;
   }
 
+  /** Keeps a page from being free before {@link unpin}, whatever its owner does. @upstream get_page() */
+  pin(hpa: Hpa): void {
+    if (this.#pinned.has(hpa)) throw new Error(`page ${hpa.toString(16)} is pinned twice`);
+    this.#pinned.set(hpa, false);
+  }
+
+  /** @upstream put_page() */
+  unpin(hpa: Hpa): void {
+    const freed = this.#pinned.get(hpa);
+    if (freed === undefined) throw new Error(`page ${hpa.toString(16)} is not pinned`);
+    this.#pinned.delete(hpa);
+    if (freed) this.free(hpa);
+  }
+
   /** Gives a block back. Freeing what is not allocated is a bug of the caller. */
   free(hpa: Hpa, order = 0): void {
     let page = hpa / PAGE_SIZE;
-    if (hpa % PAGE_SIZE !== 0 || this.#owner[page] === PAGE_OWNER.free) {
+    if (hpa % PAGE_SIZE !== 0 || this.#owner[page] === PAGE_OWNER.free || this.#pinned.get(hpa) === true) {
       throw new Error(`page ${hpa.toString(16)} is freed twice`);
+    }
+    if (this.#pinned.has(hpa)) {
+      this.#pinned.set(hpa, true);
+      return;
     }
     this.#setOwner(page, order, PAGE_OWNER.free);
     let size = order;

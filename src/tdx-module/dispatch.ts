@@ -94,7 +94,7 @@ export function dispatchHostCall(module: TdxModule, p: Processor): void {
   p.setGpr(RAX, rax);
   writeOutputs(p, call.out);
   const name = leaf?.name ?? 'unknown';
-  const { seamcalls } = module.counts;
-  seamcalls.set(name, (seamcalls.get(name) ?? 0) + 1);
+  module.seamcalls.add(name);
+  call.td?.seamcalls.add(name);
   trace.tdx_seamcall?.(name, call.leaf, call.rcx, call.rdx, call.r8, rax);
 }

@@ -10,6 +10,7 @@ import type { Hpa } from '../util/address.ts';
 import { dispatchHostCall } from './dispatch.ts';
 import { type LockHook, Locks } from './locks.ts';
 import type { Call } from './objects/call.ts';
+import { CallCounts } from './objects/call-counts.ts';
 import { Kot, type WriteBack } from './objects/kot.ts';
 import { Pamt } from './objects/pamt.ts';
 import { SystemState } from './objects/system-state.ts';
@@ -45,11 +46,8 @@ export class TdxModule implements SeamFirmware {
   readonly writeBacks: Map<number, WriteBack> = new Map();
   /** The HKID of TDRs and PAMT, from TDH.SYS.CONFIG on. */
   globalKeyId = 0;
-  /** Calls by leaf name. */
-  readonly counts: { readonly seamcalls: Map<string, number>; readonly tdcalls: Map<string, number> } = {
-    seamcalls: new Map(),
-    tdcalls: new Map(),
-  };
+  /** SEAMCALLs by leaf name. */
+  readonly seamcalls: CallCounts = new CallCounts();
   readonly #tdrs: Map<Hpa, Tdr> = new Map();
   readonly #tdvpses: Map<Hpa, Tdvps> = new Map();
 
@@ -89,6 +87,10 @@ export class TdxModule implements SeamFirmware {
     const tdvps = this.#tdvpses.get(pa);
     if (tdvps === undefined) throw new Error(`no TDVPR at ${pa.toString(16)}`);
     return tdvps;
+  }
+  /** A TD's virtual processors. */
+  *tdvpsesOf(tdr: Hpa): Iterable<Tdvps> {
+    for (const tdvps of this.#tdvpses.values()) if (tdvps.tdr.pa === tdr) yield tdvps;
   }
   addTdvps(tdr: Tdr, pa: Hpa): Tdvps {
     const tdvps = new Tdvps(tdr, pa);

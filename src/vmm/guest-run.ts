@@ -52,9 +52,9 @@ export interface GuestStatistics {
 
 /** What the TDX module has done. */
 export interface TdxStatistics {
-  /** Calls of the host by the leaf's name, for all its TDs. */
+  /** Calls of the host for this TD by the leaf's name. */
   readonly seamcalls: Readonly<Record<string, number>>;
-  /** Calls of all TDs. */
+  /** Calls of the TD. */
   readonly tdcalls: Readonly<Record<string, number>>;
   /** Measurements of this TD in hexadecimal digits. */
   readonly mrtd: string;
@@ -74,7 +74,7 @@ export interface GuestRun {
   /** There will be no more input. */
   endInput(): void;
   statistics(): GuestStatistics;
-  /** Hash over guest RAM and vCPU state, in hex; of a TD over RAM and counts. Meaningful when the guest is over. */
+  /** Hash over guest RAM and vCPU state, in hex; of a TD over counts too. Meaningful when the guest is over. */
   stateHash(): string;
   /** What the host reads in the page behind a guest-physical address; undefined where there is none. */
   hostView(gpa: number): Uint8Array | undefined;

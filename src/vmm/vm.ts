@@ -18,14 +18,22 @@ import { VcpuGroup } from './vcpu-group.ts';
 import { vcpuState } from './vcpu-state.ts';
 import { VmMemory } from './vm-memory.ts';
 
+/** A TD as its owner sees it. */
+export interface OwnersView {
+  /** A page of its memory. */
+  readonly page: (page: number) => Uint8Array;
+  /** The state of its vCPUs: plain values. */
+  readonly vcpus: (vm: VmmVm) => readonly unknown[];
+}
+
 /** What a VM is built on. */
 export interface VmSurroundings {
   readonly host: VmmHost;
   readonly kvm: VmmKvm;
   /** Where KVM cannot create TDs: why not. */
   readonly noTdx?: string;
-  /** A page as its owner reads it, private pages of TDs included: for state hashes. The host itself has no such thing. */
-  readonly ownersView?: (page: number) => Uint8Array;
+  /** What of a TD the host itself cannot see, for state hashes. */
+  readonly ownersView?: OwnersView;
   readonly console: SerialConsole;
 }
 

@@ -179,6 +179,21 @@ describe('a step that fails', () => {
   });
 });
 
+test('a TD that died in the module: what it still has is lost, and no later TD gets it', async () => {
+  lab = tdxHost();
+  const td = new TdLab({}, lab);
+  await td.ready();
+  const { pages } = lab.host;
+  const held = pages.count(PAGE_OWNER.guestMemfd);
+  for (const tdr of lab.tdxModule.tds) tdr.setFatal();
+  td.close();
+  expect(pages.count(PAGE_OWNER.guestMemfd)).toBe(held);
+  const other = new TdLab({}, lab);
+  await other.ready();
+  other.close();
+  expect(pages.count(PAGE_OWNER.guestMemfd)).toBe(held);
+});
+
 describe('a busy module', () => {
   for (const name of [
     'MNG_CREATE',

@@ -295,14 +295,18 @@ describe('TDCALL', () => {
     }
   });
 
-  test('calls are counted by name', () => {
-    const { tdcalls } = host.module.counts;
-    tdcalls.clear();
-    result(host, `mov eax, ${TDG.VP_INFO}\n tdcall`);
+  test('calls are counted by name and TD, the host’s where they name it too', () => {
+    const code = `mov eax, ${TDG.VP_INFO}\n tdcall`;
+    const [first, second] = [guest(host, code), guest(host, code)];
+    ended(first.vcpu.enter());
+    const { seamcalls, tdcalls } = host.module.tdrAt(first.td.tdr);
     expect([...tdcalls]).toEqual([
       ['TDG.VP.INFO', 1],
       ['TDG.VP.VMCALL', 1],
     ]);
+    expect([seamcalls.get('TDH.VP.ENTER'), seamcalls.get('TDH.MNG.INIT')]).toEqual([1, 1]);
+    const other = host.module.tdrAt(second.td.tdr);
+    expect([other.tdcalls.size, other.seamcalls.get('TDH.VP.ENTER')]).toEqual([0, undefined]);
   });
 
   test('TDG.VP.VMCALL refuses RAX, RCX, RSP, RBP and reserved bits in its mask', () => {

@@ -4,6 +4,7 @@ import type { Processor } from '../../machine/processor.ts';
 import type { LockKind, LockMode } from '../locks.ts';
 import type { TdxModule } from '../module.ts';
 import type { Tdcs } from './tdcs.ts';
+import type { Tdr } from './tdr.ts';
 import type { Tdvps } from './tdvps.ts';
 
 /** Registers to write at the end; those left undefined keep their value. */
@@ -31,6 +32,8 @@ export class Call {
   readonly r10: bigint;
   readonly r11: bigint;
   readonly out: Outputs = {};
+  /** The TD that it is about, once that is found. */
+  td: Tdr | null = null;
 
   /** Takes leaf, version and operands from the processor's registers. */
   constructor(module: TdxModule, p: Processor) {

@@ -89,7 +89,8 @@ export function lockTdr(call: Call, value: bigint, operand: number, mode: LockMo
   const entry = lockPage(call, value, operand, mode);
   if (typeof entry === 'bigint') return entry;
   if (entry.pageType !== PT.TDR) return status(STATUS.PAGE_METADATA_INCORRECT, operand);
-  return call.module.tdrAt(entry.page);
+  call.td = call.module.tdrAt(entry.page);
+  return call.td;
 }
 
 /** The TD's control structure, if the TD is alive, has its keys and all pages of its TDCS. */
@@ -119,7 +120,9 @@ export function lockTdvpr(
   if (typeof entry === 'bigint') return entry;
   if (entry.pageType !== PT.TDVPR) return status(STATUS.PAGE_METADATA_INCORRECT, operand);
   if (!call.lock('pamt4k', entry.owner, tdrMode)) return operandBusy(OPERAND.TDR);
-  return call.module.tdvpsAt(entry.page);
+  const tdvps = call.module.tdvpsAt(entry.page);
+  call.td = tdvps.tdr;
+  return tdvps;
 }
 
 /**

@@ -9,6 +9,7 @@ import type { Field } from '../metadata/field.ts';
 import { TDR_FIELDS, type TdrFieldName } from '../metadata/tdr-fields.ts';
 import type { TdxModule } from '../module.ts';
 import { PAGE } from '../platform.ts';
+import { CallCounts } from './call-counts.ts';
 import { FieldArea } from './field-area.ts';
 import { Tdcs } from './tdcs.ts';
 
@@ -34,6 +35,9 @@ export class Tdr extends FieldArea<TdrFieldName> {
   override readonly keyId: number;
   /** The TD's control structure, usable when all its pages are there. */
   readonly tdcs: Tdcs;
+  /** The host's calls that named the TD or something of its, and the TD's own. */
+  readonly seamcalls: CallCounts = new CallCounts();
+  readonly tdcalls: CallCounts = new CallCounts();
   readonly #values: Values = zeros();
   #hkid = 0;
 

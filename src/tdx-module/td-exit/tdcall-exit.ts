@@ -62,8 +62,7 @@ export function tdcallExit(guest: Guest): Routed {
   const rax = run(call, leaf);
   module.locks.releaseAll();
   const name = leaf?.name ?? 'unknown';
-  const { tdcalls } = module.counts;
-  tdcalls.set(name, (tdcalls.get(name) ?? 0) + 1);
+  tdvps.tdr.tdcalls.add(name);
   trace.tdx_tdcall?.(name, call.leaf, call.rcx, call.rdx, call.r8, rax ?? 0n);
   if (rax === null) {
     if (call.exit?.kind === 'tdvmcall') guest.advance();

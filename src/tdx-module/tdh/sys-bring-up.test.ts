@@ -46,8 +46,8 @@ describe('dispatcher', () => {
 
   test('calls are counted by name', () => {
     const host = new TestHost().initialize();
-    expect(host.module.counts.seamcalls.get('TDH.SYS.INIT')).toBe(1);
-    expect(host.module.counts.seamcalls.get('TDH.SYS.LP.INIT')).toBe(1);
+    expect(host.module.seamcalls.get('TDH.SYS.INIT')).toBe(1);
+    expect(host.module.seamcalls.get('TDH.SYS.LP.INIT')).toBe(1);
   });
 });
 

@@ -118,11 +118,12 @@ export class TrustDomain implements RunnableGuest {
     return this.#memory.hostPage(gpa);
   }
 
-  /** Memory, of which the private pages count only where somebody can see them, and what is counted; never registers. */
+  /** Memory and vCPUs, of which what is private counts only where somebody can see it, and what is counted. */
   hash(hash: StateHash): void {
     const { host, ownersView } = this.#surroundings;
     const { memory, clock } = host.machine;
-    this.#memory.hash(hash, ownersView ?? ((page) => memory.readBytes(page, PAGE_SIZE)));
+    this.#memory.hash(hash, ownersView?.page ?? ((page) => memory.readBytes(page, PAGE_SIZE)));
+    for (const vcpu of ownersView?.vcpus(this.#vm) ?? []) hash.value(vcpu);
     hash.value([clock.instructions, this.exitCounts()]);
   }
 

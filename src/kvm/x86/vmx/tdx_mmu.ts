@@ -55,11 +55,20 @@ export function tdxSeptLinkPrivateSpt(kvm: X86Vm, gfn: Gfn, level: number, table
 /** A page becomes the TD's: with content before it runs, to be accepted afterwards. @upstream tdx_sept_set_private_spte() */
 export function tdxSeptSetPrivateSpte(kvm: X86Vm, gfn: Gfn, level: number, mirrorSpte: bigint): Errno {
   const td = toKvmTdx(kvm);
-  const { cpus, tdr } = td;
+  const { tdr } = td;
   if (tdr === null) return bug(kvm, 'secure EPT of a TD that does not exist');
   if (level !== PG_LEVEL_4K) return bug(kvm, `a private page of level ${level}`);
   if ((mirrorSpte & RWX) !== RWX) return bug(kvm, 'a private page with restricted access');
   const page = spteAddress(mirrorSpte);
+  // The module has it until it gives it back: if it never does, the page is lost to the host.
+  kvm.host.pages.pin(page);
+  const failed = addOrAug(td, tdr, gfn, level, page);
+  if (failed !== 0) kvm.host.pages.unpin(page);
+  return failed;
+}
+
+function addOrAug(td: KvmTdx, tdr: Hpa, gfn: Gfn, level: number, page: Hpa): Errno {
+  const { kvm, cpus } = td;
   const gpa = gfn * PAGE_SIZE;
   if (td.state === TD_STATE_RUNNABLE) {
     const { rax } = tdhMemPageAug(cpus, tdr, gpa, septLevel(level), page);
@@ -136,6 +145,7 @@ export function tdxSeptRemovePrivateSpte(kvm: X86Vm, gfn: Gfn, level: number, mi
     return;
   }
   tdxQuirkResetPage(kvm, page);
+  kvm.host.pages.unpin(page);
 }
 
 /** A table comes back: only when the TD is torn down, as nothing tracks translations through it. @upstream tdx_sept_free_private_spt() */
