@@ -64,6 +64,8 @@ interface Vp {
   ready: boolean;
   lp: number | null;
   index: number;
+  /** Entries, which all end at its first instruction, whose page is not there. */
+  faults: number;
 }
 
 /** What the TDMRs say of an address. */
@@ -353,7 +355,7 @@ export class Model {
     this.#newPage(pa, RCX);
     this.#give(pa, 'TDVPR', tdr);
     td.children++;
-    this.vps.set(pa, { td, pages: 1, ready: false, lp: null, index: -1 });
+    this.vps.set(pa, { td, pages: 1, ready: false, lp: null, index: -1, faults: 0 });
   }
 
   vpAddcx(pa: number, tdvpr: number): void {
@@ -407,9 +409,13 @@ export class Model {
   vpEnter(tdvpr: number, lp: number): void {
     const vp = this.#vp(tdvpr, RCX, 'shared');
     this.#inState(vp.td, ['runnable']);
+    if (vp.pages < 6) fail('TDCX_NUM_INCORRECT');
     if (!vp.ready) fail('VCPU_STATE_INCORRECT');
     this.#associate(vp, lp);
     if (!this.#lock('td_epoch', vp.td.pa, 'shared')) fail('OPERAND_BUSY', TD_EPOCH);
+    // From then on it looks like zero-stepping.
+    if (vp.faults > 6 && !this.#lock('sept_tree', vp.td.pa, 'exclusive')) fail('OPERAND_BUSY', SEPT_TREE);
+    vp.faults++;
   }
 
   // ---- private memory

@@ -5,10 +5,12 @@
  *
  * @tdx "TDX Module Lifecycle", Platform Configuration Checks
  */
+import { IA32_ARCH_CAPABILITIES } from '../../machine/msr/platform.ts';
 import type { Processor } from '../../machine/processor.ts';
 import { fromDwords } from '../../util/dwords.ts';
 import type { Platform } from '../platform.ts';
 import { STATUS, status } from '../status.ts';
+import { cpuidRow } from '../virtualization/cpuid-rows.ts';
 import { TD_VMCS_CONTROLS } from '../virtualization/td-vmcs.ts';
 import type { Outputs } from './call.ts';
 
@@ -16,6 +18,9 @@ const IA32_MTRRCAP = 0xfe;
 const IA32_XAPIC_DISABLE_STATUS = 0xbd;
 const IA32_TSC_ADJUST = 0x3b;
 const IA32_MISC_ENABLE = 0x1a0;
+const IA32_CORE_CAPABILITIES = 0xcf;
+const IA32_MISC_PACKAGE_CTLS = 0xbc;
+const IA32_PERF_CAPABILITIES = 0x345;
 const IA32_TME_CAPABILITY = 0x981;
 const IA32_TME_ACTIVATE = 0x982;
 const IA32_MKTME_KEYID_PARTITIONING = 0x87;
@@ -70,36 +75,68 @@ const VERIFIED: readonly Verified[] = [
 const CPUID_TSC = 0x15;
 const CPUID_TOPOLOGY = 0x1f;
 const LEVEL_CORE = 2;
+/** Types of levels, from 1 on. */
+const LEVELS = 6;
 const levelOf = (ecx: number): number => (ecx >>> 8) & 0xff;
 
-/** Leaf 1F has levels in ascending order, one of them the cores. */
+/** Leaf 1F has known levels in ascending order, one of them the cores. */
 function checkTopology(platform: Platform, p: Processor): bigint | null {
   let previous = 0;
   let cores = false;
   for (let subleaf = 0; subleaf < 6; subleaf++) {
     const level = levelOf(platform.cpuid(p, CPUID_TOPOLOGY, subleaf).ecx);
     if (level === 0) break;
-    if (level <= previous) return status(STATUS.CPUID_LEAF_1F_FORMAT_UNRECOGNIZED);
+    if (level <= previous || level >= LEVELS) return status(STATUS.CPUID_LEAF_1F_FORMAT_UNRECOGNIZED);
     previous = level;
     cores ||= level === LEVEL_CORE;
   }
-  return cores ? null : status(STATUS.CPUID_LEAF_NOT_SUPPORTED, CPUID_TOPOLOGY);
+  return cores ? null : status(STATUS.CPUID_LEAF_NOT_SUPPORTED);
 }
 
+const MAX_BASE = 0;
+const MAX_EXTENDED = 0x8000_0000;
+/** Leaves that there must be. */
+const GREATEST: readonly (readonly [of: number, leaf: number])[] = [
+  [MAX_BASE, 0x1f],
+  [MAX_EXTENDED, 0x8000_0008],
+];
+
+/** A leaf and its subleaf, all ones where ECX selects none, as registers tell it. */
+const leafName = (leaf: number, subleaf: number): bigint =>
+  fromDwords(leaf, cpuidRow(leaf, subleaf)?.subleaf === null ? ALL : subleaf);
+
+/** Leaves ascend: the clock and the topology come between the base leaves and the extended ones. */
 function checkCpuid(platform: Platform, p: Processor, out: Outputs): bigint | null {
   if (cpuidLimited(platform, p)) return status(STATUS.LIMIT_CPUID_MAXVAL_SET);
-  for (const { leaf, subleaf, mask, value } of VERIFIED) {
+  for (const [of, leaf] of GREATEST) {
+    if (platform.cpuid(p, of, 0).eax < leaf) return status(STATUS.CPUID_LEAF_NOT_SUPPORTED, leaf);
+  }
+  const isBase = ({ leaf }: Verified): boolean => leaf < MAX_EXTENDED;
+  return (
+    checkVerified(platform, p, VERIFIED.filter(isBase), out) ??
+    (platform.cpuid(p, CPUID_TSC, 0).ebx === 0 ? status(STATUS.CPUID_LEAF_NOT_SUPPORTED, CPUID_TSC) : null) ??
+    checkTopology(platform, p) ??
+    checkVerified(
+      platform,
+      p,
+      VERIFIED.filter((row) => !isBase(row)),
+      out,
+    )
+  );
+}
+
+function checkVerified(platform: Platform, p: Processor, rows: readonly Verified[], out: Outputs): bigint | null {
+  for (const { leaf, subleaf, mask, value } of rows) {
     const { eax, ebx, ecx, edx } = platform.cpuid(p, leaf, subleaf);
     if ([eax, ebx, ecx, edx].every((word, i) => (word & mask[i]!) >>> 0 === value[i])) continue;
-    out.rcx = fromDwords(leaf, subleaf);
+    out.rcx = leafName(leaf, subleaf);
     out.rdx = fromDwords(mask[0], mask[1]);
     out.r8 = fromDwords(mask[2], mask[3]);
     out.r9 = fromDwords(value[0], value[1]);
     out.r10 = fromDwords(value[2], value[3]);
     return status(STATUS.INCORRECT_CPUID_VALUE);
   }
-  if (platform.cpuid(p, CPUID_TSC, 0).ebx === 0) return status(STATUS.CPUID_LEAF_NOT_SUPPORTED, CPUID_TSC);
-  return checkTopology(platform, p);
+  return null;
 }
 
 /** The processor offers every control that TD VMCSs use. */
@@ -131,13 +168,16 @@ function cmrsValid({ cmrs }: Platform): boolean {
 }
 
 const MTRRCAP_SMRR = 1n << 11n;
+const MTRRCAP_SMRR_LOCK = 1n << 14n;
 const SMRR_LOCKED = 1n << 10n;
 const SMRR_VALID = 1n << 11n;
 const SMRR_RANGE = 0xffff_f000n;
 
 /** SMRR is locked, a legal range, and outside all convertible memory. */
 function checkSmrr(platform: Platform, p: Processor): bigint | null {
-  if (!(platform.msr(p, IA32_MTRRCAP) & MTRRCAP_SMRR)) return status(STATUS.SMRR_NOT_SUPPORTED);
+  const capabilities = platform.msr(p, IA32_MTRRCAP);
+  if (!(capabilities & MTRRCAP_SMRR)) return status(STATUS.SMRR_NOT_SUPPORTED);
+  if (!(capabilities & MTRRCAP_SMRR_LOCK)) return status(STATUS.SMRR_LOCK_NOT_SUPPORTED);
   const mask = platform.msr(p, SMRR_MASK);
   if (!(mask & SMRR_LOCKED)) return status(STATUS.SMRR_NOT_LOCKED);
   if (!(mask & SMRR_VALID)) return null;
@@ -154,7 +194,7 @@ const XAPIC_DISABLED = 1n;
 
 /** All checks of TDH.SYS.INIT on the platform, in order; null if it will do. */
 export function checkPlatform(platform: Platform, p: Processor, out: Outputs): bigint | null {
-  if (!(platform.msr(p, IA32_XAPIC_DISABLE_STATUS) & XAPIC_DISABLED)) {
+  if (platform.msr(p, IA32_XAPIC_DISABLE_STATUS) !== XAPIC_DISABLED) {
     return status(STATUS.INCORRECT_MSR_VALUE, IA32_XAPIC_DISABLE_STATUS);
   }
   return (
@@ -167,12 +207,19 @@ export function checkPlatform(platform: Platform, p: Processor, out: Outputs): b
 }
 
 /** MSRs that are the same on all logical processors, in the order in which they are compared. */
-const SAME_BEFORE_CPUID: readonly number[] = [0x10a, IA32_XAPIC_DISABLE_STATUS];
+const SAME_BEFORE_CPUID: readonly number[] = [
+  IA32_CORE_CAPABILITIES,
+  IA32_ARCH_CAPABILITIES,
+  IA32_MISC_PACKAGE_CTLS,
+  IA32_XAPIC_DISABLE_STATUS,
+];
 const SAME_AFTER_CPUID: readonly number[] = [
   IA32_MTRRCAP,
   SMRR_BASE,
   SMRR_MASK,
-  ...[0x480, 0x48d, 0x48e, 0x48b, 0x48f, 0x490, 0x485, 0x48c, 0x486, 0x487, 0x488, 0x489],
+  // VMX: basic, true pin-based, processor-based and further controls, exit, entry, miscellaneous, EPT, CR0 and CR4.
+  ...[0x480, 0x48d, 0x48e, 0x48b, 0x492, 0x48f, 0x490, 0x485, 0x48c, 0x486, 0x487, 0x488, 0x489],
+  IA32_PERF_CAPABILITIES,
   IA32_TME_CAPABILITY,
   IA32_TME_ACTIVATE,
   IA32_MKTME_KEYID_PARTITIONING,
@@ -185,17 +232,21 @@ export interface PlatformSample {
   readonly cpuid: readonly string[];
 }
 
-const FEATURE_LEAVES: readonly (readonly [leaf: number, subleaf: number])[] = VERIFIED.map((row) => [
-  row.leaf,
-  row.subleaf,
-]);
+type Words = readonly [number, number, number, number];
 
-/** Feature words of a leaf; EBX of leaf 1 has the APIC id in it. */
-function featureWords(platform: Platform, p: Processor, [leaf, subleaf]: readonly [number, number]): string {
+/** Bits of a leaf that are the same everywhere: EBX of leaf 1 has the APIC id, OSXSAVE follows CR4, sizes of leaf D XCR0. */
+function sameBits(leaf: number): Words {
+  if (leaf === 1) return [ALL, 0, ~bits(27) >>> 0, ALL];
+  return leaf === 0xd ? [ALL, 0, ALL, ALL] : [ALL, ALL, ALL, ALL];
+}
+
+const FEATURE_LEAVES: readonly { readonly leaf: number; readonly subleaf: number; readonly mask: Words }[] =
+  VERIFIED.map(({ leaf, subleaf }) => ({ leaf, subleaf, mask: sameBits(leaf) }));
+
+/** Feature words of a leaf. */
+function featureWords(platform: Platform, p: Processor, { leaf, subleaf, mask }: (typeof FEATURE_LEAVES)[0]): string {
   const { eax, ebx, ecx, edx } = platform.cpuid(p, leaf, subleaf);
-  // OSXSAVE follows CR4, and the sizes of leaf D follow XCR0.
-  const own = leaf === 1 ? [eax, ecx & ~bits(27), edx] : leaf === 0xd ? [eax, ecx, edx] : [eax, ebx, ecx, edx];
-  return own.map((word) => (word >>> 0).toString(16)).join(' ');
+  return [eax, ebx, ecx, edx].map((word, i) => ((word & mask[i]!) >>> 0).toString(16)).join(' ');
 }
 
 export function samplePlatform(platform: Platform, p: Processor): PlatformSample {
@@ -215,8 +266,10 @@ export function comparePlatform(platform: Platform, p: Processor, sample: Platfo
   if (cpuidLimited(platform, p)) return status(STATUS.LIMIT_CPUID_MAXVAL_SET);
   const wrong = FEATURE_LEAVES.findIndex((leaf, i) => featureWords(platform, p, leaf) !== sample.cpuid[i]);
   if (wrong >= 0) {
-    const [leaf, subleaf] = FEATURE_LEAVES[wrong]!;
-    out.rcx = fromDwords(leaf, subleaf);
+    const { leaf, subleaf, mask } = FEATURE_LEAVES[wrong]!;
+    out.rcx = leafName(leaf, subleaf);
+    out.rdx = fromDwords(mask[0], mask[1]);
+    out.r8 = fromDwords(mask[2], mask[3]);
     return status(STATUS.INCONSISTENT_CPUID_FIELD);
   }
   const moved = tscMoved(platform, p, sample.tscAdjust);

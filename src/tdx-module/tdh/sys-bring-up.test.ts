@@ -90,16 +90,20 @@ describe('TDH.SYS.INIT', () => {
     const cmrs = (list: { base: number; size: number }[]) => (host: TestHost) => {
       (host.module.platform as { cmrs: unknown }).cmrs = list;
     };
-    expect(wrong(msr(0xbd, 0n))).toBe('TDX_INCORRECT_MSR_VALUE 0xbd');
+    for (const value of [0n, 3n]) expect(wrong(msr(0xbd, value))).toBe('TDX_INCORRECT_MSR_VALUE 0xbd');
+    expect(wrong(word(0, 'eax', 0x1e))).toBe('TDX_CPUID_LEAF_NOT_SUPPORTED 0x1f');
+    expect(wrong(word(0x80000000, 'eax', 0x80000007))).toBe('TDX_CPUID_LEAF_NOT_SUPPORTED 0x80000008');
     expect(wrong(word(0, 'ebx', 0))).toBe('TDX_INCORRECT_CPUID_VALUE');
     expect(wrong(word(0x80000008, 'eax', 46))).toBe('TDX_INCORRECT_CPUID_VALUE');
     expect(wrong(word(0x15, 'ebx', 0))).toBe('TDX_CPUID_LEAF_NOT_SUPPORTED 0x15');
-    expect(wrong(word(0x1f, 'ecx', 0))).toBe('TDX_CPUID_LEAF_NOT_SUPPORTED 0x1f');
+    expect(wrong(word(0x1f, 'ecx', 0))).toBe('TDX_CPUID_LEAF_NOT_SUPPORTED');
+    expect(wrong(word(0x1f, 'ecx', 0x600))).toBe('TDX_CPUID_LEAF_1F_FORMAT_UNRECOGNIZED');
     expect(wrong(word(0x1f, 'ecx', 0x100))).toBe('TDX_CPUID_LEAF_1F_FORMAT_UNRECOGNIZED');
     expect(wrong(msr(0x48b, 0n))).toBe('TDX_INCORRECT_MSR_VALUE 0x48b');
     expect(wrong(msr(0x982, 1n))).toBe('TDX_INCORRECT_MSR_VALUE 0x982');
     expect(wrong(cmrs([{ base: 100, size: 4096 }]))).toBe('TDX_CMR_LIST_INVALID');
     expect(wrong(msr(0xfe, 0n))).toBe('TDX_SMRR_NOT_SUPPORTED');
+    expect(wrong(msr(0xfe, 1n << 11n))).toBe('TDX_SMRR_LOCK_NOT_SUPPORTED');
     expect(wrong(msr(0x1f3, 0xfff0_0800n))).toBe('TDX_SMRR_NOT_LOCKED');
     expect(wrong(msr(0x1f3, 0xfff0_1c00n))).toBe('TDX_INVALID_SMRR_CONFIGURATION');
     expect(wrong(msr(0x1f2, 0x10_0006n))).toBe('TDX_SMRR_OVERLAPS_CMR');
@@ -115,6 +119,19 @@ describe('TDH.SYS.INIT', () => {
     expect(rcx).toBe(7n);
     expect(r8 & 0xffff_ffffn).toBe(1n << 28n);
     expect(r10 & 0xffff_ffffn).toBe(1n << 28n);
+  });
+
+  test('a leaf without subleaves is named with all ones, and comes before the topology where it has a lower number', () => {
+    const host = new TestHost();
+    const { platform } = host.module;
+    const real = platform.cpuid.bind(platform);
+    const broken = new Set([1, 0x1f, 0x8000_0007]);
+    platform.cpuid = (p, l, s) => (broken.has(l) ? { ...real(p, l, s), ecx: 0, edx: 0 } : real(p, l, s));
+    expect(host.call(INIT)).toMatchObject({ name: 'TDX_INCORRECT_CPUID_VALUE', rcx: 0xffff_ffff_0000_0001n });
+    broken.delete(1);
+    expect(host.status(INIT)).toBe('TDX_CPUID_LEAF_NOT_SUPPORTED');
+    broken.delete(0x1f);
+    expect(host.call(INIT)).toMatchObject({ name: 'TDX_INCORRECT_CPUID_VALUE', rcx: 0xffff_ffff_8000_0007n });
   });
 });
 
@@ -141,9 +158,16 @@ describe('TDH.SYS.LP.INIT', () => {
     const { platform } = host.module;
     const real = platform.cpuid.bind(platform);
     platform.cpuid = (q, l, s) => (l === 7 && q === p ? { ...real(q, l, s), ebx: 0 } : real(q, l, s));
-    const { name, rcx } = host.call(LP_INIT, { cpu: 1 });
-    expect([name, rcx]).toEqual(['TDX_INCONSISTENT_CPUID_FIELD', 7n]);
+    const { name, rcx, rdx, r8 } = host.call(LP_INIT, { cpu: 1 });
+    const everything = 0xffff_ffff_ffff_ffffn;
+    expect([name, rcx, rdx, r8]).toEqual(['TDX_INCONSISTENT_CPUID_FIELD', 7n, everything, everything]);
     platform.cpuid = real;
+    const realMsr = platform.msr.bind(platform);
+    for (const index of [0xcf, 0xbc, 0x492, 0x345]) {
+      platform.msr = (q, i) => (i === index && q === p ? 77n : realMsr(q, i));
+      expect(host.status(LP_INIT, { cpu: 1 })).toBe(`TDX_INCONSISTENT_MSR 0x${index.toString(16)}`);
+    }
+    platform.msr = realMsr;
     expect(host.status(LP_INIT, { cpu: 1 })).toBe('TDX_SUCCESS');
   });
 });

@@ -5,7 +5,8 @@ import { STATUS, status } from '../status.ts';
 
 /**
  * Initialises the module on the calling logical processor. One that comes online later may still call it when the module
- * is configured or ready. Out, if a CPUID leaf is not that of the first processor: RCX leaf and subleaf.
+ * is configured or ready. Out, if a CPUID leaf is not that of the first processor: RCX leaf and subleaf, RDX and R8 which
+ * bits.
  *
  * @tdx "TDH.SYS.LP.INIT"
  */
