@@ -4,6 +4,8 @@
  * Where a call must succeed and does not, it throws with the leaf and the status.
  */
 
+import { TDH as HOST_LEAVES } from '../../src/host/tdx-leaves.ts';
+import { type GeneralRegister, REG_NAMES } from '../../src/kvm/x86/sregs.ts';
 import { seamcall } from '../../src/machine/seam/seamcall.ts';
 import { statusName } from '../../src/tdx-module/status.ts';
 import { type Operands, type Result, TestHost } from '../../src/tdx-module/testing/test-host.ts';
@@ -14,36 +16,8 @@ import {
 } from '../../src/tdx-module/virtualization/cpuid-table.ts';
 import type { Gpa, Hpa } from '../../src/util/address.ts';
 
-/** Leaf numbers of the host interface. */
-export const TDH = {
-  VP_ENTER: 0,
-  MNG_ADDCX: 1,
-  MEM_PAGE_ADD: 2,
-  MEM_SEPT_ADD: 3,
-  VP_ADDCX: 4,
-  MEM_PAGE_AUG: 6,
-  MEM_RANGE_BLOCK: 7,
-  MNG_KEY_CONFIG: 8,
-  MNG_CREATE: 9,
-  VP_CREATE: 10,
-  MNG_RD: 11,
-  MNG_WR: 13,
-  MR_EXTEND: 16,
-  MR_FINALIZE: 17,
-  VP_FLUSH: 18,
-  MNG_VPFLUSHDONE: 19,
-  MNG_KEY_FREEID: 20,
-  MNG_INIT: 21,
-  VP_INIT: 22,
-  MEM_SEPT_RD: 25,
-  VP_RD: 26,
-  PHYMEM_PAGE_RECLAIM: 28,
-  MEM_PAGE_REMOVE: 29,
-  MEM_TRACK: 38,
-  MEM_RANGE_UNBLOCK: 39,
-  PHYMEM_CACHE_WB: 40,
-  VP_WR: 43,
-} as const;
+/** Leaf numbers of the host interface: what the host calls, and what only tests do. */
+export const TDH = { ...HOST_LEAVES, MNG_WR: 13, MEM_SEPT_RD: 25, MEM_RANGE_UNBLOCK: 39 } as const;
 
 /** Leaf numbers of the guest interface. */
 export const TDG = {
@@ -111,27 +85,7 @@ export function writeTdParams(host: TestHost, at: Hpa, options: TdOptions = {}):
   }
 }
 
-/** All general registers, by name. */
-export const REGISTER_NAMES = [
-  'rax',
-  'rcx',
-  'rdx',
-  'rbx',
-  'rsp',
-  'rbp',
-  'rsi',
-  'rdi',
-  'r8',
-  'r9',
-  'r10',
-  'r11',
-  'r12',
-  'r13',
-  'r14',
-  'r15',
-] as const;
-export type RegisterName = (typeof REGISTER_NAMES)[number];
-export type Registers = Readonly<Record<RegisterName, bigint>>;
+export type Registers = Readonly<Record<GeneralRegister, bigint>>;
 
 /** What TDH.VP.ENTER gave. */
 export interface Exit extends Registers {
@@ -252,15 +206,12 @@ export class Vcpu {
   /** TDH.VP.ENTER with other registers as given, zero otherwise. */
   enter(registers: Partial<Registers> = {}, cpu = 0): Exit {
     const p = this.td.host.machine.processors[cpu]!;
-    for (const [n, name] of REGISTER_NAMES.entries()) if (name !== 'rsp') p.setGpr(n, registers[name] ?? 0n);
+    for (const [n, name] of REG_NAMES.entries()) if (name !== 'rsp') p.setGpr(n, registers[name] ?? 0n);
     p.setGpr(0, BigInt(TDH.VP_ENTER));
     p.setGpr(1, BigInt(this.tdvpr));
     const outcome = seamcall(p);
     if (outcome !== 0) throw new Error(`SEAMCALL: outcome ${outcome.toString(16)}`);
-    const values = Object.fromEntries(REGISTER_NAMES.map((name, n) => [name, p.gpr(n)])) as Record<
-      RegisterName,
-      bigint
-    >;
+    const values = Object.fromEntries(REG_NAMES.map((name, n) => [name, p.gpr(n)])) as Record<GeneralRegister, bigint>;
     return {
       ...values,
       status: statusName(values.rax & ~0xffff_ffffn),

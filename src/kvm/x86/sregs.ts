@@ -90,7 +90,10 @@ export const CLEAR_REGS: Readonly<KvmRegs> = {
   rflags: 0n,
 };
 
-const REG_NAMES: readonly (keyof KvmRegs)[] = [
+export type GeneralRegister = Exclude<keyof KvmRegs, 'rip' | 'rflags'>;
+
+/** General registers by number. */
+export const REG_NAMES: readonly GeneralRegister[] = [
   'rax',
   'rcx',
   'rdx',
