@@ -106,7 +106,7 @@ describe('Linux', () => {
 
 describe('firmware', () => {
   const bare = (bios: string, ...more: string[]): string[] =>
-    ['run', '--type', 'bare', '--firmware', bios, '--timeout', '300', '--json'].concat(more);
+    ['run', '--type', 'bare', '--firmware', bios, '--timeout', '600', '--json'].concat(more);
 
   test(
     'SeaBIOS finds the machine and tries to boot',
@@ -147,6 +147,30 @@ describe('firmware', () => {
       expect(reportOf(result).reason).toBe('signal');
     },
     5 * MINUTES,
+  );
+
+  test(
+    'iPXE starts from its disk image, and shows its prompt when asked',
+    async ({ skip }) => {
+      const images = await files('seabios', 'ipxe');
+      if (typeof images === 'string') return skip(images);
+      let stage = 0;
+      const result = await softvt(bare(images[0]!, '--disk', images[1]!, '--clock', 'real'), {
+        onOutput: (stdout, type, _, interrupt) => {
+          if (stage === 0 && stdout.includes('Press Ctrl-B for the iPXE command line')) {
+            stage = 1;
+            type('\x02');
+          } else if (stage === 1 && stdout.includes('iPXE> ')) {
+            stage = 2;
+            interrupt();
+          }
+        },
+      });
+      expect(stage).toBe(2);
+      expect(result.stdout).toContain('Open Source Network Boot Firmware');
+      expect(reportOf(result).reason).toBe('signal');
+    },
+    10 * MINUTES,
   );
 });
 

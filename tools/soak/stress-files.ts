@@ -1,20 +1,13 @@
 /** stress-ng and the shared libraries that it is linked with, out of the packages of the distribution at hand. */
-import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { unpackDeb } from '../../src/cli/images/deb.ts';
 import type { InitramfsFile } from '../../src/cli/images/initramfs.ts';
 import { SoftvtError } from '../../src/util/errors.ts';
+import { fetchPackages, resolvePackages } from '../debian/packages.ts';
 
 /** Drivers that the library packages drag in, and that a program only loads when it draws. */
 const NOT_LINKED = /mesa|llvm|dri|drm-(amdgpu|radeon|nouveau|intel)/;
-
-function tool(command: string, args: readonly string[], cwd: string): string {
-  const { status, stdout, stderr } = spawnSync(command, args, { cwd, encoding: 'utf8' });
-  if (status === 0) return stdout;
-  const why = stderr?.trim().split('\n').at(-1) ?? 'it is not there';
-  throw new SoftvtError('ERR_SOFTVT_PACKAGE', `the stressors come by apt, and ${command} ${args[0]} fails: ${why}`);
-}
 
 /** Names of the libraries that an ELF file names as needed. */
 function needed(elf: Uint8Array): string[] {
@@ -53,17 +46,13 @@ function library(files: ReadonlyMap<string, Uint8Array>, name: string): Uint8Arr
   return versions.length === 0 ? undefined : files.get(versions.at(-1)!);
 }
 
-/** Fetches them into `directory`. Throws a SoftvtError where there is no apt, or no such package. */
-export async function stressFiles(directory: string): Promise<InitramfsFile[]> {
-  const only = ['recommends', 'suggests', 'conflicts', 'breaks', 'replaces', 'enhances'].map((kind) => `--no-${kind}`);
-  const tree = tool('apt-cache', ['depends', '--recurse', ...only, 'stress-ng'], directory);
-  const packages = [...new Set(tree.match(/^[a-z0-9][a-z0-9.+-]*$/gm))].filter((name) => !NOT_LINKED.test(name));
-  tool('apt-get', ['download', ...packages], directory);
+/** Fetches them. Throws a SoftvtError where there is no apt, or no such package. */
+export async function stressFiles(): Promise<InitramfsFile[]> {
   const libraries = new Map<string, Uint8Array>();
   let program: Uint8Array | undefined;
-  for (const file of readdirSync(directory).filter((name) => name.endsWith('.deb'))) {
+  for (const file of fetchPackages(resolvePackages(['stress-ng'], NOT_LINKED))) {
     const wanted = (path: string): boolean => /(^|\/)lib(32|64)?\/.*\.so(\.|$)|bin\/stress-ng$/.test(path);
-    for (const { path, data } of await unpackDeb(readFileSync(join(directory, file)), file, wanted)) {
+    for (const { path, data } of await unpackDeb(readFileSync(file), basename(file), wanted)) {
       if (basename(path) === 'stress-ng') program = data;
       else libraries.set(basename(path), data);
     }
