@@ -1,6 +1,7 @@
 /** A hand-written guest in a TD, made and run by raw SEAMCALLs: what it sees of the processor. */
 
 import { beforeEach, describe, expect, test } from 'vitest';
+import { readMsr } from '../../src/machine/msr/msr.ts';
 import { PROFILES, signatureOf } from '../../src/machine/profiles.ts';
 import { CATCH, CATCH_HANDLERS, caught, END_CALL, ended, guest, REASON_TDCALL, result } from './guest-lab.ts';
 import { END, loadProgram } from './guest-program.ts';
@@ -191,7 +192,7 @@ describe('MSRs', () => {
     expect([exit.r12, exit.rbx]).toEqual([0n, 0x5000n]);
     // The host finds none of it.
     const p = host.machine.processors[0]!;
-    expect([p.msrs.get(0xc000_0082), p.msrs.get(0xc000_0084)]).toEqual([0n, 0x20200n]);
+    expect([readMsr(p, 0xc000_0082), readMsr(p, 0xc000_0084)]).toEqual([0n, 0x20200n]);
   });
 
   test.each([
