@@ -174,6 +174,42 @@ describe('Scheduler', () => {
     expect(clock.now()).toBe(1_000_000);
   });
 
+  test('whoever waits for work outside is not overtaken, however long that takes', async () => {
+    const { sched } = make();
+    const [a, b] = [new Task('a', CPU), new Task('b', CPU)];
+    void sched.enter(a);
+    const second = sched.enter(b);
+    sched.leave(a);
+    const release = sched.hold();
+    for (let turns = 0; turns < 3; turns++) await new Promise(setImmediate);
+    expect(sched.running).toBeNull();
+    release();
+    expect(sched.enter(a)).toBeNull();
+    sched.leave(a);
+    await second;
+    expect(sched.running).toBe(b);
+  });
+
+  test.each([0, 1_000_000])('tasks that start together run in their order (wall clock at %i)', async (ms) => {
+    const { sched, platform } = make();
+    platform.ms = ms;
+    const order: string[] = [];
+    const run = async (task: Task): Promise<void> => {
+      await sched.enter(task);
+      order.push(task.name);
+      await sched.yield(task);
+      order.push(task.name);
+      sched.leave(task);
+    };
+    const runs: Promise<void>[] = [];
+    sched.startTogether(() => {
+      for (const name of ['a', 'b', 'c']) runs.push(run(new Task(name, CPU)));
+      expect(order).toEqual([]);
+    });
+    await Promise.all(runs);
+    expect(order).toEqual(['a', 'b', 'c', 'a', 'b', 'c']);
+  });
+
   test('on the real clock idle time is slept through, and a wake-up ends the sleep', async () => {
     const { sched, clock, timers, platform } = make('real');
     const task = new Task('a', CPU);

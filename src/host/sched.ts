@@ -179,7 +179,10 @@ export class Scheduler {
     else this.#idle?.();
   }
 
-  /** Keeps machine time from jumping while work outside the machine is under way; call the result when it is done. */
+  /**
+   * Keeps machine time from passing while work outside the machine is under way: nobody is chosen, as nobody knows how long
+   * that takes. Call the result when it is done; whoever enters in the same turn of the event loop is first.
+   */
   hold(): () => void {
     this.#holds++;
     const hold = { released: false };
@@ -187,8 +190,18 @@ export class Scheduler {
       if (hold.released) return;
       hold.released = true;
       this.#holds--;
-      this.#idle?.();
+      if (this.#idle !== null) this.#idle();
+      else if (this.#running === null && this.#ready.length > 0) this.#dispatchLater();
     };
+  }
+
+  /** Lets tasks that `begin` starts enter in their order before the first one runs. */
+  startTogether(begin: () => void): void {
+    if (this.#running !== null || this.#turning) return begin();
+    this.#turning = true;
+    begin();
+    this.#turning = false;
+    if (this.#ready.length > 0) this.#dispatch();
   }
 
   /** Gives the event loop a turn. Whoever comes meanwhile queues, so that what runs next does not depend on the wall clock. */
@@ -255,7 +268,7 @@ export class Scheduler {
   }
 
   #dispatch(): void {
-    if (this.#running !== null) return;
+    if (this.#running !== null || this.#holds > 0) return;
     const task = this.#ready.shift();
     if (task === undefined) {
       this.#endSlice();

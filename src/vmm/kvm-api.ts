@@ -23,6 +23,8 @@ export interface VmmHost {
     onStuck: () => void;
     /** Keeps machine time from passing until the result is called. */
     hold(): () => void;
+    /** Lets threads that `begin` starts enter in their order before the first one runs. */
+    startTogether(begin: () => void): void;
   };
   readonly platform: { turn(done: () => void): void };
 }

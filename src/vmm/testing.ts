@@ -280,6 +280,7 @@ export class FakeHost {
             this.holds--;
           };
         },
+        startTogether: (begin) => begin(),
       },
       platform: { turn: (done) => setTimeout(done, 0) },
     };

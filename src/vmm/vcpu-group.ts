@@ -23,20 +23,22 @@ export class VcpuGroup {
 
   /** Runs all vCPUs until the guest ends. */
   async run({ host, ports, console, special }: GuestLoops): Promise<GuestEnd> {
-    await Promise.all(
-      this.vcpus.map((vcpu, index) =>
-        runVcpu({
-          vcpu,
-          index,
-          ports,
-          console,
-          hold: () => host.sched.hold(),
-          end: (end) => this.stop(end),
-          ended: () => this.#end !== undefined,
-          ...(special === undefined ? {} : { special: (exit, errno) => special(exit, errno, index) }),
-        }),
-      ),
-    );
+    const loops: Promise<void>[] = [];
+    const start = (vcpu: VmmVcpu, index: number): Promise<void> =>
+      runVcpu({
+        vcpu,
+        index,
+        ports,
+        console,
+        hold: () => host.sched.hold(),
+        end: (end) => this.stop(end),
+        ended: () => this.#end !== undefined,
+        ...(special === undefined ? {} : { special: (exit, errno) => special(exit, errno, index) }),
+      });
+    host.sched.startTogether(() => {
+      for (const [index, vcpu] of this.vcpus.entries()) loops.push(start(vcpu, index));
+    });
+    await Promise.all(loops);
     console.flush();
     return this.#end ?? { reason: 'halted' };
   }
