@@ -121,11 +121,13 @@ export class Emulated {
     for (let n = 0; n < 8; n++) p.fpr(n).set(c.fpr.subarray(n * 16, n * 16 + 10));
   }
 
-  run(c: Case): Result {
+  /** @param ready called when the state is in place */
+  run(c: Case, ready: () => void = () => {}): Result {
     const { p, machine } = this;
     const { memory } = machine;
     this.userMode(c.mode);
     this.prepare(c);
+    ready();
     p.activity = 0;
     runProcessor(p, machine.clock.now() + 10_000);
     const trap = p.activity === HLT ? (Number(p.rip & 0xffff_ffffn) - 1 - HANDLERS) / 16 : -1;
