@@ -352,7 +352,7 @@ export class CodePages {
       at += insn.length;
       const { flow, string } = insn.row.operation;
       // What is behind a repetition may be a region's beginning: no region holds the repetition.
-      if (string && insn.rep !== 'none') break;
+      if (string && insn.rep !== 'none' && at < 4096) break;
       if (flow === 'jump' || flow === 'indirect' || flow === 'return' || flow === 'system') {
         end = -1;
         break;

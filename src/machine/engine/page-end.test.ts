@@ -19,3 +19,20 @@ describe('a branch that ends with its page and is not taken goes on in the next 
     expect([p.gpr(1), p.gpr(2), p.rip]).toEqual([1n, 0n, 0x8002n]);
   });
 });
+
+test('a repetition that ends with its page goes on in the next page', () => {
+  const t = new TestProcessor().longMode();
+  const { machine, p } = t;
+  // rep stosb | inc edx; jmp $
+  machine.memory.writeBytes(0x7ffe, bytes('f3 aa ff c2 eb fe'));
+  machine.memory.writeBytes(0x7000, bytes('ff c3 eb fe'));
+  p.setGpr(1, 3n);
+  p.setGpr(7, 0x9000n);
+  // The next page has been decoded: what lies behind the table of this one is a record.
+  p.rip = 0x8000n;
+  runProcessor(p, machine.clock.now() + 4);
+  p.rip = 0x7ffen;
+  p.setGpr(2, 0n);
+  for (let i = 0; i < 8; i++) runProcessor(p, machine.clock.now() + 4);
+  expect([p.gpr(1), p.gpr(2), p.gpr(3), p.rip]).toEqual([0n, 1n, 0n, 0x8002n]);
+});
