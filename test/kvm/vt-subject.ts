@@ -11,6 +11,7 @@ export const ops: typeof vtX86Ops = vtX86Ops;
 /** Names of the instructions that are watched. */
 const WATCHED = [
   'vmread',
+  'vmreadLow',
   'vmwrite',
   'invept',
   'invvpid',
@@ -75,8 +76,8 @@ export class Subject {
     for (const name of WATCHED) {
       const original = v[name]!;
       v[name] = (...args: unknown[]) => {
-        const field = name === 'vmread' || name === 'vmwrite' ? ` ${(args[0] as number).toString(16)}` : '';
-        vmx.push(name + field);
+        const field = /^vm(read|write)/.test(name) ? ` ${(args[0] as number).toString(16)}` : '';
+        vmx.push(name.replace('Low', '') + field);
         return original.apply(v, args);
       };
     }

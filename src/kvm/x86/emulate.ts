@@ -12,7 +12,7 @@ import { decode, INVALID, TOO_LONG, TRUNCATED } from '../../machine/isa/decode.t
 import { type Evaluation, type EvaluationContext, evaluate } from '../../machine/isa/evaluate.ts';
 import '../../machine/isa/index.ts';
 import type { Insn } from '../../machine/isa/insn.ts';
-import { PAGE_SIZE } from '../../util/address.ts';
+import { type Gpa, PAGE_SIZE } from '../../util/address.ts';
 import { fromLittleEndian, littleEndianBytes } from '../../util/bytes.ts';
 import { trace } from '../../util/trace.ts';
 import { kvmReadGuest } from '../virt/guest_memory.ts';
@@ -82,11 +82,11 @@ class Emulation {
   #over = false;
   #strings: StringIo | null = null;
 
-  constructor(vcpu: X86Vcpu, insn: Insn, bytes: Uint8Array) {
+  constructor(vcpu: X86Vcpu, insn: Insn, bytes: Uint8Array, gpa: Gpa) {
     this.#vcpu = vcpu;
     this.#insn = insn;
     this.#bytes = bytes;
-    const memory = new EmulatorMemory(vcpu);
+    const memory = new EmulatorMemory(vcpu, emulatorCanUseGpa(insn) ? gpa : -1);
     this.#memory = memory;
     const { ops } = vcpu.kvm;
     this.#context = {
@@ -223,8 +223,18 @@ function failed(vcpu: X86Vcpu, bytes: Uint8Array): number {
   return 0;
 }
 
-/** Emulates the instruction at RIP: 1 go on, 0 exit to user space. @upstream kvm_emulate_instruction() */
-export function kvmEmulateInstruction(vcpu: X86Vcpu): number {
+/** Whether the instruction has one memory operand and accesses it once. @upstream emulator_can_use_gpa() */
+function emulatorCanUseGpa({ rep, row }: Insn): boolean {
+  const { string, implicitMemory } = row.operation;
+  return rep === 'none' && !string && !implicitMemory;
+}
+
+/**
+ * Emulates the instruction at RIP: 1 go on, 0 exit to user space.
+ * @param gpa of the access that made it exit, or −1
+ * @upstream kvm_emulate_instruction(), x86_emulate_instruction()
+ */
+export function kvmEmulateInstruction(vcpu: X86Vcpu, gpa: Gpa = -1): number {
   vcpu.stat.insn_emulation++;
   const mode = codeSize(vcpu);
   const bytes = fetch(vcpu, mode);
@@ -236,5 +246,5 @@ export function kvmEmulateInstruction(vcpu: X86Vcpu): number {
   }
   if (insn === INVALID || insn === TRUNCATED) return failed(vcpu, bytes);
   trace.kvm_emulate_insn?.(kvmRipRead(vcpu), bytes.subarray(0, insn.length), false);
-  return new Emulation(vcpu, insn, bytes).run();
+  return new Emulation(vcpu, insn, bytes, gpa).run();
 }

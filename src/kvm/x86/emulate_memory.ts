@@ -46,9 +46,12 @@ export class EmulatorMemory {
   /** The read that user space serves. */
   #wanted: { gpa: Gpa; data: Uint8Array; done: number } | null = null;
   readonly #writes: MmioWrite[] = [];
+  readonly #gpa: Gpa;
 
-  constructor(vcpu: X86Vcpu) {
+  /** @param gpa where the access lies that made the instruction exit, or −1 where that is not known or not all that it accesses */
+  constructor(vcpu: X86Vcpu, gpa: Gpa) {
     this.#vcpu = vcpu;
+    this.#gpa = gpa;
   }
 
   /** An evaluation begins. */
@@ -128,8 +131,10 @@ export class EmulatorMemory {
     return kvmReadGuest(this.#vcpu.kvm, gpa, length);
   }
 
+  /** The processor has translated the address of the exit, with the rights that it needs. @upstream emulator_read_write_onepage() */
   #translate(linear: bigint, write: boolean): Gpa {
     const vcpu = this.#vcpu;
+    if (this.#gpa >= 0 && Number(linear & 0xfffn) === this.#gpa % PAGE_SIZE) return this.#gpa;
     const user = vcpu.kvm.ops.getCpl(vcpu) === 3 ? PFERR_USER_MASK : 0;
     const gpa = kvmMmuGvaToGpa(vcpu, linear, user | (write ? PFERR_WRITE_MASK : 0));
     if (gpa < 0) {

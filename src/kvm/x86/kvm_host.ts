@@ -261,8 +261,6 @@ export class KvmVcpuArch {
   /** The CPU whose registers hold that state, or null. */
   fpuCpu: Cpu | null = null;
 
-  /** Guest-physical address of the access that is being emulated, -1 where it is not known. */
-  mmioGpa = -1;
   /** Why a walk of the guest's page tables failed. */
   readonly walkFault = { errorCode: 0, address: 0n };
 }

@@ -35,6 +35,12 @@ export class EagerCode extends Code {
     this.#functions = functions;
   }
 
+  /** Before another instruction. */
+  restart(): void {
+    this.#branch = null;
+    this.#stopped = false;
+  }
+
   /** The value of an expression, as an unsigned integer of its width. */
   value(e: Expr): bigint {
     return BigInt.asUintN(e.width, this.#evaluate(e));

@@ -53,9 +53,10 @@ const HANDLE_SIZE = 64;
 
 /** Evaluates `insn`. With a REP prefix: one iteration; the result is complete only when rCX says so (RIP moves then). */
 export function evaluate(insn: Insn, context: EvaluationContext): Evaluation {
-  const cpu = new EvaluatingCpu(context);
+  // perf: one serves all, as an evaluation calls nobody that evaluates.
+  evaluator ??= new EvaluatingCpu();
   try {
-    cpu.run(insn);
+    evaluator.run(insn, context);
   } catch (left) {
     if (!(left instanceof Left)) throw left;
     if (left.reason === MEMORY) return { kind: 'memory' };
@@ -64,6 +65,8 @@ export function evaluate(insn: Insn, context: EvaluationContext): Evaluation {
   }
   return { kind: 'done' };
 }
+
+let evaluator: EvaluatingCpu | undefined;
 
 const fileAddress = ({ file, register }: Operand): number =>
   (file === 'xmm' ? XMM : file === 'ymm' ? YMM_HIGH : FPR) + register * 16;
@@ -75,7 +78,7 @@ interface Access {
 
 class EvaluatingCpu extends Cpu {
   readonly flagsWanted = true;
-  readonly #context: EvaluationContext;
+  #context!: EvaluationContext;
   readonly #accesses: Access[] = [];
   readonly #effects: (() => void)[] = [];
   readonly #gprs: Map<number, bigint> = new Map();
@@ -85,20 +88,29 @@ class EvaluatingCpu extends Cpu {
   #rip: bigint | null = null;
   #repeatHere = false;
 
-  constructor(context: EvaluationContext) {
+  constructor() {
     const memory = {
       load: (handle: number, width: LoadWidth): bigint => this.#load(handle, width / 8),
       store: (handle: number, value: bigint, width: LoadWidth): void => this.#store(handle, value, width / 8),
     };
     super(new EagerCode(memory, FUNCTIONS), SUPPORT);
-    this.#context = context;
   }
 
   get #eager(): EagerCode {
     return this.code as EagerCode;
   }
 
-  run(insn: Insn): void {
+  run(insn: Insn, context: EvaluationContext): void {
+    this.#context = context;
+    this.#accesses.length = 0;
+    this.#effects.length = 0;
+    this.#gprs.clear();
+    this.#words.clear();
+    this.#memory.clear();
+    this.#recipe = null;
+    this.#rip = null;
+    this.#repeatHere = false;
+    this.#eager.restart();
     this.begin(insn);
     this.describe();
     const next = BigInt.asUintN(insn.mode === 64 ? 64 : 32, this.#context.rip + BigInt(insn.length));
@@ -119,7 +131,7 @@ class EvaluatingCpu extends Cpu {
   #load(handle: number, size: number): bigint {
     const access = this.#accesses[Math.floor(handle / HANDLE_SIZE) - 1]!;
     const linear = access.linear + BigInt(handle % HANDLE_SIZE);
-    const staged = this.#memory.get(`${linear}/${size}`);
+    const staged = this.#memory.size === 0 ? undefined : this.#memory.get(`${linear}/${size}`);
     if (staged !== undefined) return staged;
     const value = this.#context.read(linear, size, access.access !== ACCESS.read);
     if (value === undefined) throw new Left(MEMORY);
@@ -171,8 +183,8 @@ class EvaluatingCpu extends Cpu {
   state<W extends LoadWidth>(address: number, width: W): Expr<W> {
     if (address >= GPR && address < GPR + 128)
       return this.#eager.constant(width, BigInt.asUintN(width, this.#gpr((address - GPR) >> 3)));
-    const value = this.#words.get(`${address}/${width}`) ?? this.#context.readState(address, width / 8);
-    return this.#eager.constant(width, value);
+    const written = this.#words.size === 0 ? undefined : this.#words.get(`${address}/${width}`);
+    return this.#eager.constant(width, written ?? this.#context.readState(address, width / 8));
   }
   setState(address: number, value: Expr<LoadWidth>): void {
     const now = this.#eager.value(value);

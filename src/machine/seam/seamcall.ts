@@ -6,6 +6,7 @@
 import { RAX } from '../engine/layout.ts';
 import { UD } from '../outcome.ts';
 import type { Processor } from '../processor.ts';
+import { releaseGuest } from '../vtx/exit.ts';
 import { FAULTED, ROOT, VM_FAIL_INVALID, VM_SUCCEED } from '../vtx/operation.ts';
 
 /** RAX bit 63: the call is for P-SEAMLDR, which is not there: firmware has loaded the module. */
@@ -21,6 +22,7 @@ export function seamcall(p: Processor): number {
   const { firmware } = seam;
   if (firmware === null || p.gpr(RAX) & P_SEAMLDR) return VM_FAIL_INVALID;
   // all checks passed
+  releaseGuest(p.vtx);
   firmware.seamcall(p);
   return VM_SUCCEED;
 }

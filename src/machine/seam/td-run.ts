@@ -7,10 +7,10 @@
 import { invept } from '../mmu/tlb.ts';
 import type { Processor } from '../processor.ts';
 import { enter } from '../vtx/entry.ts';
-import { leaveGuest, releaseGuest } from '../vtx/exit.ts';
+import { leaveGuest } from '../vtx/exit.ts';
 import { F } from '../vtx/field-slots.ts';
 import { ROOT, VM_SUCCEED } from '../vtx/operation.ts';
-import { DIRTY_HOST, type Vmcs } from '../vtx/vmcs.ts';
+import type { Vmcs } from '../vtx/vmcs.ts';
 import { type RootState, saveRootState } from './root-state.ts';
 
 /**
@@ -48,8 +48,6 @@ export class TdRun {
     const p = this.#p;
     const v = p.vtx;
     v.current = this.#vmcs;
-    // The checks of the host area look at the software that makes the entry.
-    if (this.#vmcs.dirty & DIRTY_HOST) releaseGuest(v);
     v.selectSeam(this.#vmcs.low(F.TD_HKID));
     const entered = enter(v, true, true);
     if (entered === VM_SUCCEED && v.nonRoot) p.machine.runNonRoot(p);

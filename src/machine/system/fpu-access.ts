@@ -3,9 +3,14 @@ import { DONE, NM, type Outcome, UD } from '../outcome.ts';
 import { CR0_EM, CR0_MP, CR0_TS, CR4_OSFXSR, CR4_OSXSAVE, type Processor } from '../processor.ts';
 import { AVX, SSE } from './xstate-layout.ts';
 
+const VECTORS = Number(SSE | AVX);
+
 /** Whether VEX-encoded vector instructions exist at present. @sdm "Detection of Intel AVX Instructions" */
 export const avxEnabled = (p: Processor): boolean =>
-  (p.cr4 & CR4_OSXSAVE) !== 0 && (p.xcr0 & (SSE | AVX)) === (SSE | AVX) && p.protectedMode && !p.v86;
+  (p.cr4 & CR4_OSXSAVE) !== 0 &&
+  (Number(BigInt.asUintN(32, p.xcr0)) & VECTORS) === VECTORS &&
+  p.protectedMode &&
+  !p.v86;
 
 /** `wait` is WAIT/FWAIT; `save` is FXSAVE, FXRSTOR. */
 export type FpuKind = 'x87' | 'mmx' | 'sse' | 'avx' | 'wait' | 'save';

@@ -50,7 +50,7 @@ function nmiExit(v: Vtx): boolean {
  * Preemption timer, NMI window, NMI, interrupt window, external interrupt. Where a virtual interrupt can be delivered
  * nothing below it is looked at. Notifications of posted interrupts are taken here, without an exit.
  */
-export function boundaryExits(v: Vtx, interrupt: boolean, acknowledge: () => number): boolean {
+export function boundaryExits(v: Vtx, interrupt: boolean): boolean {
   const { p, primary } = v;
   if (p.activity === WAIT_SIPI) return false;
   if (v.timerDeadline <= p.machine.clock.now()) return exits(v, REASON.PREEMPTION_TIMER);
@@ -63,10 +63,10 @@ export function boundaryExits(v: Vtx, interrupt: boolean, acknowledge: () => num
   if (primary & PRIMARY.INTERRUPT_WINDOW && p.flagsRest & FLAG_IF) return exits(v, REASON.INTERRUPT_WINDOW);
   if (v.virtualInterruptPending && p.flagsRest & FLAG_IF) return false;
   if (interrupt && v.pin & PIN.EXTERNAL_INTERRUPT_EXITING) {
-    const vector = v.exitControls & EXIT_CONTROL.ACKNOWLEDGE_INTERRUPT ? acknowledge() : -1;
+    const vector = v.exitControls & EXIT_CONTROL.ACKNOWLEDGE_INTERRUPT ? p.apic.takeInterrupt() : -1;
     if (vector >= 0 && isNotification(v, vector)) {
       processPostedInterrupts(v);
-      return boundaryExits(v, p.apic.interruptPending, acknowledge);
+      return boundaryExits(v, p.apic.interruptPending);
     }
     v.externalInterruptExit(vector);
     return true;

@@ -7,13 +7,14 @@ import { PIN, PRIMARY, SECONDARY } from './controls.ts';
 import { controlsValid, injectionValid, tprThresholdValid } from './entry-controls.ts';
 import { checkGuest, GUEST_VALID } from './entry-guest.ts';
 import { hostValid } from './entry-host.ts';
-import { contextSwitched, failEntry, takeVmExit } from './exit.ts';
+import { contextSwitched, failEntry, releaseGuest, takeVmExit } from './exit.ts';
 import { F } from './field-slots.ts';
 import { loadControls, loadNonRegisterState, loadProgress, loadRegisters } from './load-guest.ts';
 import { loadMsrs } from './msr-lists.ts';
 import { NON_ROOT, VM_SUCCEED } from './operation.ts';
 import { vmFail } from './operations.ts';
 import { EVENT, INFO_ERROR_CODE, INFO_VALID, REASON, VM_ERROR } from './reasons.ts';
+import { saveDeferred } from './save-guest.ts';
 import { DIRTY_CONTROLS, DIRTY_GUEST, DIRTY_HOST, DIRTY_SEGMENTS, type Vmcs } from './vmcs.ts';
 import type { Vtx } from './vtx.ts';
 
@@ -88,6 +89,11 @@ function inject(v: Vtx, vmcs: Vmcs, info: number): void {
 export function enter(v: Vtx, launch: boolean, byMethod: boolean): number {
   const { p } = v;
   const vmcs = v.current!;
+  if (v.resident !== null) {
+    // The host area is checked by what the software that makes the entry is.
+    if (v.resident !== vmcs || vmcs.dirty & DIRTY_HOST) releaseGuest(v);
+    else if (vmcs.dirty & (DIRTY_GUEST | DIRTY_SEGMENTS)) saveDeferred(v);
+  }
   if (!controlsPass(v, vmcs)) return vmFail(v, VM_ERROR.ENTRY_CONTROLS);
   if (!hostPasses(v, vmcs)) return vmFail(v, VM_ERROR.ENTRY_HOST_STATE);
   // all checks passed that leave the host running as it is
@@ -101,6 +107,7 @@ export function enter(v: Vtx, launch: boolean, byMethod: boolean): number {
   if (v.resident === vmcs && (vmcs.dirty & DIRTY_GUEST) === 0) loadProgress(p, vmcs);
   else loadRegisters(v, vmcs);
   v.resident = null;
+  v.saveDue = false;
   const failed = loadMsrs(v, vmcs, F.ENTRY_MSR_LOAD_ADDRESS, F.ENTRY_MSR_LOAD_COUNT);
   if (failed !== 0) {
     failEntry(v, vmcs, REASON.MSR_LOADING, failed);

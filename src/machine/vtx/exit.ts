@@ -8,7 +8,7 @@ import { loadHost, loadHostActivity } from './load-host.ts';
 import { loadMsrs, storeMsrs } from './msr-lists.ts';
 import { ROOT } from './operation.ts';
 import { ENTRY_FAILURE, EVENT, INFO_VALID, REASON, VMX_ABORT } from './reasons.ts';
-import { saveGuest } from './save-guest.ts';
+import { canDefer, saveDeferred, saveGuest, saveProgress } from './save-guest.ts';
 import { ABORT_OFFSET, type Vmcs } from './vmcs.ts';
 import type { Vtx } from './vtx.ts';
 
@@ -102,15 +102,20 @@ export function takeVmExit(v: Vtx): void {
   const guestWasLong = (p.efer & EFER_LMA) !== 0;
   const vpidOff = (v.secondary & SECONDARY.VPID) === 0;
   v.exitCounts[exit.reason & 0x7f]!++;
+  // perf: who enters the guest again at once does not need the host's state, and seldom all of the guest's.
+  const stays = v.keepsGuest && !vpidOff && vmcs.low(F.EXIT_MSR_LOAD_COUNT) === 0;
+  const defers = stays && canDefer(v);
   recordInformation(v, vmcs);
-  saveGuest(v, vmcs);
+  if (defers) saveProgress(v, vmcs);
+  else saveGuest(v, vmcs);
   leaveNonRoot(v);
   // Only now: the TSC is stored without the guest's offset.
   if (!storeMsrs(v, vmcs)) return abort(v, vmcs, VMX_ABORT.MSR_STORE);
-  // perf: who enters the guest again at once does not need the host's state.
-  if (v.keepsGuest && !vpidOff && vmcs.low(F.EXIT_MSR_LOAD_COUNT) === 0) {
+  if (defers || (stays && v.tdGuest)) {
     v.resident = vmcs;
+    v.saveDue = defers;
     v.publishedSegments = vmcs;
+    if (defers) loadHostActivity(p);
   } else enterHost(v, vmcs, guestWasLong, vpidOff);
   if (exit.reason === REASON.EXCEPTION_OR_NMI && isNmi(exit.interruptionInfo)) p.nmiBlocked = true;
 }
@@ -118,6 +123,7 @@ export function takeVmExit(v: Vtx): void {
 /** Does what an exit with `keepsGuest` has left out. */
 export function releaseGuest(v: Vtx): void {
   const vmcs = v.resident;
+  saveDeferred(v);
   v.resident = null;
   if (vmcs !== null) enterHost(v, vmcs, false, false);
 }
@@ -138,6 +144,7 @@ export function failEntry(v: Vtx, vmcs: Vmcs, reason: number, qualification: num
   vmcs.setLow(F.EXIT_REASON, (reason | ENTRY_FAILURE) >>> 0);
   vmcs.setNumber(F.EXIT_QUALIFICATION, qualification);
   leaveNonRoot(v);
+  saveDeferred(v);
   v.resident = null;
   enterHost(v, vmcs, false, vpidOff);
   v.publishedSegments = null;

@@ -156,6 +156,7 @@ export function loadRegisters(v: Vtx, vmcs: Vmcs): void {
 
 /** The same where the processor still has the rest since the exit, and nobody has written to it. */
 export function loadProgress(p: Processor, vmcs: Vmcs): void {
+  p.setGpr(4, vmcs.get64(F.GUEST_RSP));
   p.rip = vmcs.get64(F.GUEST_RIP);
   p.rflags = vmcs.low(F.GUEST_RFLAGS);
 }

@@ -12,10 +12,12 @@ import { GP, UD } from '../outcome.ts';
 import { BLOCKED_BY_MOV_SS, CR4_VMXE } from '../processor.ts';
 import { VMCS_REVISION } from './capabilities.ts';
 import { eptPointerValid } from './ept-pointer.ts';
+import { releaseGuest } from './exit.ts';
 import { F } from './field-slots.ts';
 import { FIELDS } from './fields.ts';
 import { FAULTED, OUTSIDE, ROOT, VM_FAIL_INVALID, VM_FAIL_VALID, VM_SUCCEED } from './operation.ts';
 import { VM_ERROR } from './reasons.ts';
+import { DEFERRED, DEFERRED_READS, DEFERRED_WRITES, saveDeferred } from './save-guest.ts';
 import { clearLaunchState, Vmcs } from './vmcs.ts';
 import type { Vtx } from './vtx.ts';
 
@@ -62,6 +64,7 @@ export function vmxon(v: Vtx, pointer: bigint): number {
 
 export function vmxoff(v: Vtx): number {
   if (v.operation === OUTSIDE) return FAULTED | UD;
+  releaseGuest(v);
   // Software should have cleared its VMCSs; those it forgot survive in their regions.
   for (const vmcs of v.active.values()) vmcs.store(v.p.machine.memory);
   v.active.clear();
@@ -79,6 +82,7 @@ export function vmclear(v: Vtx, pointer: bigint): number {
   if (region < 0) return vmFail(v, VM_ERROR.VMCLEAR_ADDRESS);
   if (region === v.vmxonPointer) return vmFail(v, VM_ERROR.VMCLEAR_VMXON_POINTER);
   // all checks passed
+  releaseGuest(v);
   const { memory } = v.p.machine;
   const vmcs = v.active.get(region);
   if (vmcs === undefined) {
@@ -102,6 +106,7 @@ export function vmptrld(v: Vtx, pointer: bigint): number {
   // Bit 31 (shadow VMCS) must be clear: VMCS shadowing is not offered.
   if (memory.read32(region) !== VMCS_REVISION) return vmFail(v, VM_ERROR.VMPTRLD_REVISION);
   // all checks passed
+  if (v.resident !== null && v.resident.region !== region) releaseGuest(v);
   let vmcs = v.active.get(region);
   if (vmcs === undefined) {
     vmcs = new Vmcs(region);
@@ -136,8 +141,18 @@ export function vmread(v: Vtx, encoding: number): number {
 export function readField(v: Vtx, encoding: number): bigint {
   const vmcs = v.current!;
   const slot = slotOf(v, encoding);
+  if (v.saveDue && DEFERRED[slot]! & DEFERRED_READS) saveDeferred(v);
   if (encoding & 1) return BigInt(vmcs.high(slot));
   return WIDE[slot] === 1 ? vmcs.get64(slot) : BigInt(vmcs.low(slot));
+}
+
+/** VMREAD of a field's low half, without BigInt; -1 where the instruction fails. */
+export function vmreadLow(v: Vtx, encoding: number): number {
+  const vmcs = v.current;
+  const slot = slotOf(v, encoding);
+  if (v.operation === OUTSIDE || vmcs === null || slot < 0 || encoding & 1) return -1;
+  if (v.saveDue && DEFERRED[slot]! & DEFERRED_READS) saveDeferred(v);
+  return vmcs.low(slot);
 }
 
 /** VMWRITE with its checks; the value is cut to the field's width. */
@@ -148,6 +163,7 @@ export function vmwrite(v: Vtx, encoding: number, value: bigint | number): numbe
   const slot = slotOf(v, encoding);
   if (slot < 0) return vmFail(v, VM_ERROR.UNSUPPORTED_FIELD);
   // all checks passed; exit-information fields are writable (IA32_VMX_MISC bit 29)
+  if (v.saveDue && DEFERRED[slot]! & DEFERRED_WRITES) saveDeferred(v);
   vmcs.touch(slot);
   const field = FIELDS[slot]!;
   if (encoding & 1) {

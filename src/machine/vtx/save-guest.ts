@@ -1,5 +1,5 @@
 /** Saving guest state at VM exit. @sdm "Saving Guest State" */
-import { CS, FS } from '../engine/layout.ts';
+import { CS, FS, SS } from '../engine/layout.ts';
 import {
   ACTIVE,
   AR_UNUSABLE,
@@ -12,15 +12,17 @@ import {
   type Processor,
   type Segment,
 } from '../processor.ts';
-import { EXIT_CONTROL, PIN } from './controls.ts';
+import { ENTRY_CONTROL, EXIT_CONTROL, PIN } from './controls.ts';
 import { RF_CLEAR, RF_SET } from './exit-info.ts';
 import { F } from './field-slots.ts';
+import { FIELDS } from './fields.ts';
 import { timerValue } from './load-guest.ts';
 import { DEBUGCTL, msrOf, PAT, SYSENTER_CS, SYSENTER_EIP, SYSENTER_ESP } from './msr-values.ts';
 import { REASON } from './reasons.ts';
 import { saveVirtualApic } from './virtual-apic.ts';
 import type { Vmcs } from './vmcs.ts';
 import type { Vtx } from './vtx.ts';
+import type { VtxState } from './vtx-state.ts';
 
 const RIGHTS_DEFINED = 0x1_f0ff;
 
@@ -47,8 +49,8 @@ function saveSegments(p: Processor, vmcs: Vmcs): void {
   vmcs.setLow(F.GUEST_IDTR_LIMIT, p.idtr.limit);
 }
 
-function saveMsrs(v: Vtx, vmcs: Vmcs): void {
-  const { p, exitControls } = v;
+/** @param exitControls which of the MSRs an exit saves */
+function saveMsrs(p: Processor, vmcs: Vmcs, exitControls: number): void {
   vmcs.setLow(F.GUEST_SYSENTER_CS, Number(msrOf(p, SYSENTER_CS)));
   vmcs.set64(F.GUEST_SYSENTER_ESP, msrOf(p, SYSENTER_ESP));
   vmcs.set64(F.GUEST_SYSENTER_EIP, msrOf(p, SYSENTER_EIP));
@@ -110,16 +112,71 @@ function saveNonRegisterState(v: Vtx, vmcs: Vmcs): void {
 /** Everything that the guest-state area takes. */
 export function saveGuest(v: Vtx, vmcs: Vmcs): void {
   const { p } = v;
-  vmcs.setNumber(F.GUEST_CR0, p.cr0);
-  vmcs.set64(F.GUEST_CR3, p.cr3);
-  vmcs.setNumber(F.GUEST_CR4, p.cr4);
-  saveMsrs(v, vmcs);
+  saveProgress(v, vmcs);
+  saveMsrs(p, vmcs, v.exitControls);
   saveSegments(p, vmcs);
-  vmcs.set64(F.GUEST_RSP, p.gpr(4));
-  vmcs.set64(F.GUEST_RIP, p.rip);
-  vmcs.setNumber(F.GUEST_RFLAGS, flagsToSave(v));
   if (v.ept && p.cr0 & CR0_PG && p.cr4 & CR4_PAE && !(p.efer & EFER_LMA)) {
     for (let i = 0; i < 4; i++) vmcs.set64(F.GUEST_PDPTE0 + i, p.pdpte[i]!);
   }
+}
+
+/** What changes from exit to exit, or what the next entry looks at in any case. */
+export function saveProgress(v: Vtx, vmcs: Vmcs): void {
+  const { p } = v;
+  vmcs.setNumber(F.GUEST_CR0, p.cr0);
+  vmcs.set64(F.GUEST_CR3, p.cr3);
+  vmcs.setNumber(F.GUEST_CR4, p.cr4);
+  vmcs.set64(F.GUEST_RSP, p.gpr(4));
+  vmcs.set64(F.GUEST_RIP, p.rip);
+  vmcs.setNumber(F.GUEST_RFLAGS, flagsToSave(v));
+  vmcs.setLow(F.GUEST_CS_ACCESS_RIGHTS, p.segments[CS]!.attributes & RIGHTS_DEFINED);
+  vmcs.setLow(F.GUEST_SS_ACCESS_RIGHTS, p.segments[SS]!.attributes & RIGHTS_DEFINED);
   saveNonRegisterState(v, vmcs);
 }
+
+const SAVES_ALL: number = EXIT_CONTROL.SAVE_DEBUG | EXIT_CONTROL.SAVE_PAT | EXIT_CONTROL.SAVE_EFER;
+const LOADS_ALL: number = ENTRY_CONTROL.LOAD_DEBUG | ENTRY_CONTROL.LOAD_PAT | ENTRY_CONTROL.LOAD_EFER;
+
+/**
+ * Whether the rest may be saved later: a 64-bit guest, none of whose registers is left as root software has it. Call while the exit's
+ * controls are in force.
+ */
+export const canDefer = ({ p, exitControls, entryControls, tdGuest }: Vtx): boolean =>
+  !tdGuest &&
+  (p.efer & EFER_LMA) !== 0 &&
+  (exitControls & (SAVES_ALL | EXIT_CONTROL.HOST_64)) === (SAVES_ALL | EXIT_CONTROL.HOST_64) &&
+  (entryControls & LOADS_ALL) === LOADS_ALL;
+
+/** Saves what the exit has left in the processor. */
+export function saveDeferred(v: VtxState): void {
+  if (!v.saveDue) return;
+  v.saveDue = false;
+  saveMsrs(v.p, v.resident!, SAVES_ALL);
+  saveSegments(v.p, v.resident!);
+}
+
+/** Reads wait for saveDeferred(), and so do writes, which must come after it; or writes alone, as saveProgress() has the field, too. */
+export const DEFERRED_READS = 1;
+export const DEFERRED_WRITES = 2;
+/** By slot: DEFERRED_READS and DEFERRED_WRITES of the fields that saveDeferred() saves. */
+export const DEFERRED: Uint8Array = new Uint8Array(FIELDS.length);
+for (const slot of [
+  F.GUEST_SYSENTER_CS,
+  F.GUEST_SYSENTER_ESP,
+  F.GUEST_SYSENTER_EIP,
+  F.GUEST_DR7,
+  F.GUEST_DEBUGCTL,
+  F.GUEST_PAT,
+  F.GUEST_EFER,
+  F.GUEST_GDTR_BASE,
+  F.GUEST_GDTR_LIMIT,
+  F.GUEST_IDTR_BASE,
+  F.GUEST_IDTR_LIMIT,
+]) {
+  DEFERRED[slot] = DEFERRED_READS | DEFERRED_WRITES;
+}
+for (let n = 0; n < 8; n++) {
+  for (const slot of [F.GUEST_ES_SELECTOR, F.GUEST_ES_LIMIT, F.GUEST_ES_ACCESS_RIGHTS, F.GUEST_ES_BASE])
+    DEFERRED[slot + n] = DEFERRED_READS | DEFERRED_WRITES;
+}
+for (const n of [CS, SS]) DEFERRED[F.GUEST_ES_ACCESS_RIGHTS + n] = DEFERRED_WRITES;

@@ -40,6 +40,9 @@ const ALWAYS_LOADED: readonly number[] = [
   F.GUEST_ACTIVITY,
   F.GUEST_INTERRUPTIBILITY,
   F.GUEST_PENDING_DEBUG,
+  F.GUEST_INTERRUPT_STATUS,
+  F.PREEMPTION_TIMER_VALUE,
+  F.PML_INDEX,
 ];
 
 /** Control fields that no check looks at, or whose check is made at each entry. */

@@ -34,10 +34,15 @@ export class VtxState {
   /** The VMCS whose guest segments generated code has had since its exit to TypeScript, or null. */
   publishedSegments: Vmcs | null = null;
 
-  /** Exits leave the guest's state in the processor: SEAM root software between two entries of the same TD. */
+  /**
+   * Exits leave the guest's state in the processor, as the root software looks at none of what they switch: SEAM root software
+   * between two entries of the same TD, and KVM up to the next VMX instruction that is about another VMCS.
+   */
   keepsGuest = false;
   /** The VMCS whose guest state the processor has since its exit, or null. */
   resident: Vmcs | null = null;
+  /** That state is not all in the VMCS yet: saveDeferred() puts it there before anybody looks. */
+  saveDue = false;
 
   // ---- controls in force; all 0 outside non-root operation
   pin = 0;

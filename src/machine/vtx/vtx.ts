@@ -46,6 +46,8 @@ export class Vtx extends VtxState {
     this.active.clear();
     this.publishedSegments = null;
     this.launchedByMethod = false;
+    this.resident = null;
+    this.saveDue = false;
     this.abort = 0;
   }
 
@@ -72,6 +74,10 @@ export class Vtx extends VtxState {
   vmread(field: number): bigint | undefined {
     this.vmreadResult = operations.vmread(this, field);
     return this.vmreadResult === VM_SUCCEED ? operations.readField(this, field) : undefined;
+  }
+  /** The field's low half; -1 where the instruction fails, of which vmread() tells more. perf: most of what KVM reads has 32 bits. */
+  vmreadLow(field: number): number {
+    return operations.vmreadLow(this, field);
   }
   /** Result of the last vmread(). */
   vmreadResult: number = VM_SUCCEED;
@@ -193,10 +199,9 @@ export class Vtx extends VtxState {
    * Second part of a boundary: preemption timer, NMI window, NMI, interrupt window, external interrupt.
    * False where nothing exits: then a pending NMI that is not blocked is delivered, else an interrupt if IF allows.
    * @param interrupt an external interrupt is pending at the local APIC (not yet acknowledged)
-   * @param acknowledge acknowledges it and gives the vector; called only for an exit with "acknowledge interrupt on exit"
    */
-  boundaryExits(interrupt: boolean, acknowledge: () => number): boolean {
-    return this.operation === NON_ROOT && boundaryExits(this, interrupt, acknowledge);
+  boundaryExits(interrupt: boolean): boolean {
+    return this.operation === NON_ROOT && boundaryExits(this, interrupt);
   }
   /** Records the exit for an external interrupt. @param vector the acknowledged vector, or -1 if it stays pending */
   externalInterruptExit(vector: number): typeof VMEXIT {

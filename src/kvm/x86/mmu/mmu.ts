@@ -86,8 +86,7 @@ function emulateAt(vcpu: X86Vcpu, gpa: Gpa): number {
       // Instructions of a protected guest are out of reach: it takes #VE now, and asks for the access in words.
       return 1;
     default:
-      vcpu.arch.mmioGpa = gpa;
-      return kvmEmulateInstruction(vcpu);
+      return kvmEmulateInstruction(vcpu, gpa);
   }
 }
 

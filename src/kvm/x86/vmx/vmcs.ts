@@ -178,9 +178,9 @@ export const VM_SUCCEED = 0;
 
 /** VMREAD of a field of at most 32 bits. A field that does not exist is a bug of KVM. @upstream vmcs_read32() */
 export function vmcsRead32(v: Vtx, field: number): number {
-  const value = v.vmread(field);
-  if (value === undefined) vmcsError('vmread', field);
-  return Number(value);
+  const value = v.vmreadLow(field);
+  if (value < 0) vmcsError('vmread', field);
+  return value;
 }
 /** VMREAD of a 64-bit or natural-width field. */
 export function vmcsRead64(v: Vtx, field: number): bigint {

@@ -60,7 +60,10 @@ export function vmxVcpuRun(vcpu: X86Vcpu, forceImmediateExit: boolean): Fastpath
   host.machine.activate(p);
   const window = gprWindow(host.machine.memory.memory.buffer);
   window.set(arch.regs8);
+  // Between two entries nobody here looks at the registers that exits switch.
+  v.keepsGuest = true;
   const result = loadedVmcs.launched ? v.vmresume() : v.vmlaunch();
+  v.keepsGuest = false;
   arch.regs8.set(window);
   arch.cr2 = p.cr2;
   arch.regsAvail = ~VMX_REGS_LAZY_LOAD_SET;

@@ -43,7 +43,7 @@ function takeOne(p: Processor): Outcome {
     p.pendingDebug = 0;
     return deliverDebugTrap(p, bits);
   }
-  if (vtx.boundaryExits(apic.interruptPending, () => apic.takeInterrupt())) return VMEXIT;
+  if (vtx.boundaryExits(apic.interruptPending)) return VMEXIT;
   if (p.activity === MWAITING && !mwaitEnds(p)) return DONE;
   if (p.nmiPending && !p.nmiBlocked && !afterMovSs) {
     p.nmiPending = false;
