@@ -43,6 +43,7 @@ import {
   constantValue,
   type Expr,
   isZero,
+  leS,
   low32,
   ltS,
   ltU,
@@ -72,6 +73,13 @@ const LEAST_AT_ONCE = 8;
 
 /** Widths of one memory access. */
 export type AccessWidth = LoadWidth | 256;
+
+/** What a string instruction accesses: elements from an offset of a segment on. */
+export interface Element {
+  readonly segment: number;
+  readonly offset: Expr<64>;
+  readonly write: boolean;
+}
 
 /** Exception summary: an unmasked x87 exception is pending. */
 const FSW_ES = 0x80;
@@ -292,11 +300,27 @@ export abstract class Cpu {
   /** Linear address of an offset in a segment (ES to GS), checked against limit and type outside 64-bit mode. */
   linear(segment: number, offset: Expr<64>, width: AccessWidth, write: boolean): Expr<64> {
     const at = SEGMENTS + segment * SEGMENT_SIZE;
-    if (this.mode64) return segment < FS ? offset : add(this.state(at + SEG_BASE, 64), offset);
+    if (this.mode64) return this.linearUnchecked(segment, offset);
     const within = zeroExtend(sub(truncate(offset, 32), this.state(at + SEG_LOW, 32)), 64);
     const last = add(within, u64(width / 8 - 1));
     this.faultIf(ltS(this.state(at + (write ? SEG_WRITE_SPAN : SEG_READ_SPAN), 64), last), EXIT.segment);
-    return and(add(this.state(at + SEG_BASE, 64), offset), u64(0xffff_ffff));
+    return this.linearUnchecked(segment, offset);
+  }
+
+  /** The same without the checks. */
+  linearUnchecked(segment: number, offset: Expr<64>): Expr<64> {
+    if (this.mode64 && segment < FS) return offset;
+    const linear = add(this.state(SEGMENTS + segment * SEGMENT_SIZE + SEG_BASE, 64), offset);
+    return this.mode64 ? linear : low32(linear);
+  }
+
+  /** Whether an access to `bytes` bytes, at most a page, passes the checks. */
+  #allows(segment: number, offset: Expr<64>, bytes: Expr<64>, write: boolean): Expr<1> {
+    const at = SEGMENTS + segment * SEGMENT_SIZE;
+    const within = zeroExtend(sub(truncate(offset, 32), this.state(at + SEG_LOW, 32)), 64);
+    const last = this.code.let(sub(add(within, bytes), u64(1)));
+    const span = this.state(at + (write ? SEG_WRITE_SPAN : SEG_READ_SPAN), 64);
+    return leS(last, span);
   }
 
   // ---- registers
@@ -514,7 +538,8 @@ export abstract class Cpu {
       this.#committed = false;
       this.#host = null;
       this.code.if(negate(isZero(this.addressRegister(RCX))), () => {
-        if (bulk !== null && this.mode64 && this.insn.addressSize === 64 && this.iterationsLeft() !== null) {
+        const wide = this.insn.addressSize === (this.mode64 ? 64 : 32);
+        if (bulk !== null && wide && this.iterationsLeft() !== null) {
           bulk();
           this.#committed = false;
           this.#host = null;
@@ -543,7 +568,7 @@ export abstract class Cpu {
    */
   iterationsAtOnce(width: Width, offsets: readonly Expr<64>[]): Expr<32> {
     const least = (a: Expr<32>, b: Expr<32>): Expr<32> => select(ltS(a, b), a, b);
-    const wanted = this.code.let(sub(this.gpr64(RCX), u64(1)));
+    const wanted = this.code.let(sub(this.addressRegister(RCX), u64(1)));
     let count = this.code.let(truncate(select(ltU(wanted, u64(4096)), wanted, u64(4096)), 32));
     for (const offset of offsets) {
       const room = shr(sub(u32(4096), and(truncate(offset, 32), u32(4095))), u8(Math.log2(width / 8)));
@@ -551,17 +576,21 @@ export abstract class Cpu {
     }
     return this.code.let(least(count, this.iterationsLeft()!));
   }
-  /** Whether a direction and a number of iterations make it worth while. */
-  worthAtOnce(count: Expr<32>): Expr<1> {
-    return and(ltS(u32(LEAST_AT_ONCE - 1), count), ne(this.state(DIRECTION, 64), u64(-1)));
+  /** Whether a direction and a number of iterations make it worth while, and the segments of the elements allow it. */
+  worthAtOnce(count: Expr<32>, width: Width, elements: readonly Element[]): Expr<1> {
+    let worth = and(ltS(u32(LEAST_AT_ONCE - 1), count), ne(this.state(DIRECTION, 64), u64(-1)));
+    if (this.mode64) return worth;
+    const bytes = this.code.let(shl(zeroExtend(count, 64), u8(Math.log2(width / 8))));
+    for (const { segment, offset, write } of elements) worth = and(worth, this.#allows(segment, offset, bytes, write));
+    return worth;
   }
   /** After `count` iterations at once: counts them and moves RCX and the index registers. */
   advanceAtOnce(count: Expr<32>, width: Width, indexes: readonly number[]): void {
     const wide = this.code.let(zeroExtend(count, 64));
     this.spendIterations(count);
-    this.setGpr(RCX, sub(this.gpr64(RCX), wide));
+    this.setAddressRegister(RCX, sub(this.gpr64(RCX), wide));
     const bytes = this.code.let(shl(wide, u8(Math.log2(width / 8))));
-    for (const register of indexes) this.setGpr(register, add(this.gpr64(register), bytes));
+    for (const register of indexes) this.setAddressRegister(register, add(this.gpr64(register), bytes));
   }
   /** Iterations that the budget lasts for, signed; null where iterations are counted one by one. */
   protected iterationsLeft(): Expr<32> | null {

@@ -20,12 +20,19 @@ const both = (mnemonic: string, opcode: number, traits: object, body: (cpu: Cpu,
 /** Many elements of REP MOVS: unless an element that is written is read later, they can be copied together. */
 function moveMany(cpu: Cpu, width: Width): void {
   const { code } = cpu;
-  const from = code.let(cpu.linear(cpu.insn.segment, cpu.gpr64(RSI), width, false));
-  const to = code.let(cpu.gpr64(RDI));
+  const { segment } = cpu.insn;
+  const read = code.let(cpu.addressRegister(RSI)),
+    written = code.let(cpu.addressRegister(RDI));
+  const from = code.let(cpu.linear(segment, read, width, false)),
+    to = code.let(cpu.linearUnchecked(ES, written));
   const count = cpu.iterationsAtOnce(width, [from, to]);
-  cpu.if(cpu.worthAtOnce(count), () => {
+  const elements = [
+    { segment, offset: read, write: false },
+    { segment: ES, offset: written, write: true },
+  ];
+  cpu.if(cpu.worthAtOnce(count, width, elements), () => {
     const source = cpu.readable(from, width);
-    const target = cpu.writable(ES, to, width);
+    const target = cpu.writable(ES, written, width);
     const bytes = code.let(shl(count, u8(Math.log2(width / 8))));
     cpu.if(negate(ltU(sub(target, source), bytes)), () => {
       code.copyBytes(target, source, bytes);
@@ -40,12 +47,13 @@ const ONES: Record<Width, number | bigint> = { 8: 1, 16: 0x101, 32: 0x101_0101, 
 /** Many elements of REP STOS, if all bytes of the element are alike. */
 function storeMany(cpu: Cpu, width: Width): void {
   const { code } = cpu;
-  const to = code.let(cpu.gpr64(RDI));
-  const count = cpu.iterationsAtOnce(width, [to]);
+  const written = code.let(cpu.addressRegister(RDI));
+  const count = cpu.iterationsAtOnce(width, [cpu.linearUnchecked(ES, written)]);
   const byte = code.let(zeroExtend(cpu.gpr(RAX, 8), width));
   const alike = eq(mul(byte, constant(width, ONES[width])), cpu.gpr(RAX, width));
-  cpu.if(and(cpu.worthAtOnce(count), alike), () => {
-    const target = cpu.writable(ES, to, width);
+  const worth = cpu.worthAtOnce(count, width, [{ segment: ES, offset: written, write: true }]);
+  cpu.if(and(worth, alike), () => {
+    const target = cpu.writable(ES, written, width);
     code.fillBytes(target, zeroExtend(cpu.gpr(RAX, 8), 32), shl(count, u8(Math.log2(width / 8))));
     cpu.advanceAtOnce(count, width, [RDI]);
   });
