@@ -97,6 +97,9 @@ const LE_S = [0x4c, 0x57],
 export const OP_ADD_64: number = ADD[1]!;
 export const OP_SUB_64: number = SUB[1]!;
 export const OP_SHL_64: number = SHL[1]!;
+export const OP_SUB_32: number = SUB[0]!;
+export const OP_AND_32: number = AND[0]!;
+export const OP_AND_64: number = AND[1]!;
 const WRAP = 0xa7,
   EXTEND_S = 0xac,
   EXTEND_U = 0xad,
@@ -251,6 +254,8 @@ export function truncate<W extends Width>(e: Expr<Width>, width: W): Expr<W> {
 export const low32 = (e: Expr<64>): Expr<64> =>
   e.op === EXTEND_U && e.a!.width === 32 ? e : zeroExtend(truncate(e, 32), 64);
 
+/** The low 32 bits. */
+export const OP_WRAP: number = WRAP;
 /** The same i32 under another width; costs no instruction. */
 export const ALIAS = 0x104;
 const recast = (e: Expr, width: Bits): Expr => (e.width === width ? e : new Expr(width, ALIAS, 0, e));

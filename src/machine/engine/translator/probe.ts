@@ -4,10 +4,11 @@
  */
 import { Code, type LoadWidth } from '../../isa/code.ts';
 import { type AccessWidth, Cpu } from '../../isa/cpu.ts';
-import { constant, type Expr, u32, u64, type Width } from '../../isa/expr.ts';
+import { constant, type Expr, truncate, u32, u64, type Width } from '../../isa/expr.ts';
 import type { Recipe } from '../../isa/flags.ts';
 import type { Insn, Operand } from '../../isa/insn.ts';
 import { ACCESS } from '../layout.ts';
+import { afterInsn, type KnownFlags } from './known-flags.ts';
 import { addressOf, type Pointer, pointerOf } from './pointer.ts';
 
 /** An access to memory through registers of 64 bits. */
@@ -30,6 +31,8 @@ export interface Effects {
   readonly exits: boolean;
   readonly readsFlags: boolean;
   readonly writesFlags: 'no' | 'maybe' | 'always';
+  /** The flags that it leaves, where it always writes them. */
+  readonly flags: KnownFlags | null;
 }
 
 const NO_SUPPORT = { condition: [0, 0, 0, 0, 0, 0, 0, 0], statusWord: 0, mulHighU: 0, mulHighS: 0 };
@@ -46,6 +49,8 @@ class Probe extends Cpu {
   #exits = false;
   #readsFlags = false;
   #writesFlags: Effects['writesFlags'] = 'no';
+  #recipe: Recipe | null = null;
+  readonly #written: Map<number, Expr> = new Map();
 
   constructor() {
     super(new Code(0, 16), NO_SUPPORT);
@@ -56,6 +61,8 @@ class Probe extends Cpu {
     this.#accesses = [];
     this.#exits = this.#readsFlags = this.#switchesBank = false;
     this.#writesFlags = 'no';
+    this.#recipe = null;
+    this.#written.clear();
     this.begin(insn);
     this.describe();
     if (insn.memory !== null) for (const r of [insn.memory.base, insn.memory.index]) if (r >= 0) this.#reads |= 1 << r;
@@ -69,6 +76,7 @@ class Probe extends Cpu {
       exits: this.#exits,
       readsFlags: this.#readsFlags,
       writesFlags: this.#writesFlags,
+      flags: this.#recipe === null ? null : afterInsn(this.#recipe, this.#written),
     };
   }
 
@@ -79,13 +87,16 @@ class Probe extends Cpu {
   protected readRegister<W extends LoadWidth>(operand: Operand, width: W): Expr<W> {
     if (operand.file !== 'gpr') return this.#unknown(width);
     const whole = this.gpr64(operand.register);
-    return width === 64 ? (whole as Expr as Expr<W>) : this.#unknown(width);
+    return operand.high ? this.#unknown(width) : (truncate(whole, width as Width) as Expr as Expr<W>);
   }
   protected writeRegister(operand: Operand, value: Expr<LoadWidth>): void {
-    if (operand.file === 'gpr') this.commitGpr(operand.register, value);
+    if (operand.file !== 'gpr') return;
+    this.commitGpr(operand.register, value);
+    if (operand.high) this.#written.set(operand.register, this.#unknown(64));
   }
   protected commitGpr(register: number, value: Expr): void {
     this.#writes |= 1 << register;
+    this.#written.set(register, this.nesting > 0 ? this.#unknown(64) : value);
     if (this.nesting > 0 || pointerOf(value)?.base !== register || pointerOf(value)!.index >= 0)
       this.#changes |= 1 << register;
   }
@@ -107,7 +118,8 @@ class Probe extends Cpu {
   protected exitIf(): void {
     this.#exits = true;
   }
-  protected commitFlags(_recipe: Recipe): void {
+  protected commitFlags(recipe: Recipe): void {
+    this.#recipe = this.nesting === 0 ? recipe : null;
     if (this.nesting === 0) this.#writesFlags = 'always';
     else if (this.#writesFlags === 'no') this.#writesFlags = 'maybe';
   }

@@ -42,6 +42,8 @@ export class RegionLocals {
   readonly why: number;
   /** Offset that an indirect block goes to, from the page's first byte. */
   readonly offset: number;
+  /** Budget with which control came to a loop. */
+  readonly first: number;
   /** Index of the next block, where blocks are dispatched by br_table. */
   readonly target: number;
 
@@ -69,6 +71,7 @@ export class RegionLocals {
     this.next = code.newLocal(I32);
     this.offset = code.newLocal(I64);
     this.why = code.newLocal(I32);
+    this.first = code.newLocal(I32);
     this.target = code.newLocal(I32);
   }
 }

@@ -21,6 +21,7 @@ import type { Operand, RegisterFile } from '../../isa/insn.ts';
 import type { Support } from '../../isa/support.ts';
 import { CODE_MODE, type CodeMode } from '../code-mode.ts';
 import { CC_A, CC_B, CC_KIND, CS, FPR, FS, TLB_BASE, XMM, YMM_HIGH } from '../layout.ts';
+import type { FlagValue, KnownFlags } from './known-flags.ts';
 import { addressOf } from './pointer.ts';
 import { KEY, type RegionLocals, TLB } from './region-locals.ts';
 
@@ -151,6 +152,30 @@ export abstract class RegisterCpu extends Cpu {
     ];
   }
 
+  /** Makes the locals say what is known of the flags. */
+  protected recallFlags({ kind, a, b }: KnownFlags): void {
+    const { out } = this.code;
+    out.i32(kind).setLocal(this.locals.kind);
+    this.#recall(a, this.locals.a);
+    this.#recall(b, this.locals.b);
+  }
+  #recall(value: FlagValue | null, local: number): void {
+    if (value === null) return;
+    const { out } = this.code;
+    const { register, plus } = value;
+    if (register < 0) out.i64(plus);
+    else out.getLocal(this.locals.gprs[register]!);
+    if (register >= 0 && plus !== 0) out.i64(plus).u8(0x7c);
+    out.setLocal(local);
+  }
+
+  /** Leaves the operand stack alone. */
+  protected storeFlags(): void {
+    const { out } = this.code;
+    out.i32(0).getLocal(this.locals.kind).memory(0x36, CC_KIND);
+    out.i32(0).getLocal(this.locals.a).memory(0x37, CC_A);
+    out.i32(0).getLocal(this.locals.b).memory(0x37, CC_B);
+  }
   /** Leaves the operand stack alone. */
   protected loadFlags(): void {
     const { out } = this.code;

@@ -30,6 +30,7 @@ import { ACCESS, EXIT, type Exit, FAULT_INFO, FAULT_VA, PAGE_RIP, RIP, TLB_EXECU
 import type { ModuleBuilder } from '../wasm.ts';
 import { defineRegion, type RegionSite } from './frame.ts';
 import { KeptPages } from './kept-pages.ts';
+import { type EntryFlags, flagsAtEntries, needsFlags } from './known-flags.ts';
 import { type Loop, Loops } from './loops.ts';
 import type { Block, Edge, Region, Step } from './region.ts';
 import { KEY, RegionLocals } from './region-locals.ts';
@@ -46,6 +47,9 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
   protected readonly locals: RegionLocals;
   readonly loops: Loops;
   readonly #kept: KeptPages;
+  readonly #entryFlags: ReadonlyMap<Block, EntryFlags>;
+  /** The flags in force are those in memory in a loop's first round, and what the locals say later. */
+  #firstInMemory = false;
   #step!: Step;
   #block!: Block;
   /** Instructions of the block from this one on. */
@@ -58,6 +62,7 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
     this.locals = new RegionLocals(this.code, region);
     this.loops = new Loops(region);
     this.#kept = new KeptPages(this.code, region, this.loops);
+    this.#entryFlags = flagsAtEntries(region, this.loops);
   }
 
   get target(): number {
@@ -69,7 +74,7 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
     const { code, locals } = this;
     const region = this.#region;
     defineRegion({ code, locals, region, site: this.#site }, module, func, name, () => {
-      if (!this.#startsInMemory(region.entry)) this.loadFlags();
+      if (!this.#startsInMemory(region.entry) && !this.#loopsWithMemory(region.entry)) this.loadFlags();
       emitBlocks(this, region);
     });
   }
@@ -84,14 +89,17 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
       this.code.assign(KEPT + tag, xor(address, u64(1n << 63n)), () => this.code.out.setLocal(tag));
     }
     this.code.flush();
+    const { header } = loop;
+    if (loop !== this.loops.at(header).at(-1) || !this.#entryFlags.get(header)?.firstInMemory) return;
+    if (!this.#loopsWithMemory(header)) this.storeFlags();
+    this.code.out.getLocal(this.locals.left).setLocal(this.locals.first);
   }
 
   emitBlock(block: Block): void {
     const { code } = this;
     const { steps } = block;
     this.#block = block;
-    this.recipe = null;
-    this.flagsInMemory = this.#startsInMemory(block);
+    this.#beginFlags(block);
     code.out.getLocal(this.locals.left).i32(steps.length).u8(0x6b).setLocal(this.locals.left);
     const wanted = flagsWantedIn(steps);
     steps.forEach((step, i) => {
@@ -99,13 +107,38 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
       this.#remaining = steps.length - i;
       this.flagsWanted = wanted[i]!;
       const { effects } = step;
-      if (this.flagsInMemory && (effects.readsFlags || effects.writesFlags === 'maybe')) this.loadFlags();
+      if (effects.readsFlags || effects.writesFlags === 'maybe') this.#settleFlags();
       this.begin(step.insn);
       this.describe();
       code.flush();
+      if (effects.writesFlags === 'always') this.#firstInMemory = false;
     });
     // Other blocks of the region find the flags in locals.
-    if (this.flagsInMemory && block.edges.some((e) => e.block !== null)) this.loadFlags();
+    if (this.#firstInMemory || block.edges.some((e) => e.block !== null)) this.#settleFlags();
+  }
+
+  /** What is known of the flags where a block begins. */
+  #beginFlags(block: Block): void {
+    this.recipe = null;
+    this.flagsInMemory = this.#startsInMemory(block);
+    const known = this.#entryFlags.get(block);
+    this.#firstInMemory = known?.firstInMemory ?? false;
+    if (known === undefined) return;
+    this.recallFlags(known);
+    if (!this.#firstInMemory) this.recipe = { kind: known.kind, zeroB: known.b?.register === -1 && known.b.plus === 0 };
+  }
+
+  /** Makes the locals say what the flags are. */
+  #settleFlags(): void {
+    if (this.flagsInMemory) this.loadFlags();
+    if (!this.#firstInMemory) return;
+    const { code, locals } = this;
+    code.out.getLocal(locals.left).i32(this.#block.steps.length).u8(0x6a).getLocal(locals.first).u8(0x46);
+    code.hintUnlikely();
+    code.block(0x04, 'first');
+    this.loadFlags();
+    code.end();
+    this.#firstInMemory = false;
   }
 
   checkBudget(to: Block): void {
@@ -141,6 +174,12 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
     this.flagsInMemory = false;
     this.#transfer(add(this.#pageRip(), this.code.local(64, this.locals.offset)));
     this.code.flush();
+  }
+
+  /** A loop that the region begins with finds the flags in memory in its first round, or does not want them. */
+  #loopsWithMemory(block: Block): boolean {
+    if (block !== this.#region.entry || this.loops.at(block).length !== 1) return false;
+    return this.#entryFlags.get(block)?.firstInMemory ?? !needsFlags(block);
   }
 
   /** The flags are still in memory when control comes from outside. */
@@ -194,6 +233,8 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
     const record = this.#site.recordAt(this.#step.offset);
     // Who receives the exit adds the instruction that has not happened.
     const refund = this.#remaining - 1;
+    const executed = this.#block.steps.length - refund;
+    const first = this.#firstInMemory;
     const label = this.flagsInMemory ? 'saved' : 'exit';
     code.ifEver(condition, () => {
       if (address !== null) {
@@ -204,6 +245,10 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
         const { out } = code;
         if (refund !== 0) out.getLocal(this.locals.left).i32(refund).u8(0x6a).setLocal(this.locals.left);
         out.i32(record).setLocal(this.locals.next).i32(reason).setLocal(this.locals.why);
+        if (first) {
+          out.getLocal(this.locals.left).i32(executed).u8(0x6a).getLocal(this.locals.first).u8(0x46);
+          out.u8(0x0d).unsigned(code.depth('saved'));
+        }
         code.br(label);
       });
     });
