@@ -103,7 +103,7 @@ function qemu(program: string, images: GuestImages): Emulator | undefined {
           last,
           seconds,
         );
-        return { ...run, lines: [{ text: 'entry', cpu: 0, wall: 0 }, ...run.lines] };
+        return { ...run, lines: [{ text: 'entry', cpu: 0, wall: 0, memory: 0 }, ...run.lines] };
       });
     },
   };

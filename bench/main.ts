@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- kernels|kernels32|boot|startup|td …]`: softvt beside the emulators that are installed, as tables and one line of JSON.
+ * `npm run bench [-- kernels|kernels32|boot|startup|newcode|td …]`: softvt beside the emulators that are installed, as tables and one line of JSON.
  *
  * SOFTVT_BENCH_QEMU names another QEMU; SOFTVT_BENCH_KERNEL and SOFTVT_BENCH_INITRD name other files to boot.
  */
@@ -8,10 +8,11 @@ import { type BootResults, printBoots, runBoots } from './boot.ts';
 import { peers, SOFTVT, V86 } from './emulators.ts';
 import { type GuestBenchResult, printGuestBenches, printKernels, runGuestBenches } from './guest-benches.ts';
 import { compileGuest } from './guest-image.ts';
+import { type NewCodeResult, printNewCode, runNewCode } from './new-code.ts';
 import { printStartUp, runStartUp, type StartUpResult } from './start-up.ts';
 import { printTdBench, runTdBench, type TdResult } from './td.ts';
 
-const PARTS = ['startup', 'kernels', 'kernels32', 'boot', 'td'] as const;
+const PARTS = ['startup', 'kernels', 'kernels32', 'boot', 'newcode', 'td'] as const;
 const ROUNDS = 2;
 
 const unknown = process.argv.slice(2).filter((word) => !(PARTS as readonly string[]).includes(word));
@@ -33,6 +34,7 @@ const report: {
   kernels?: GuestBenchResult[];
   kernels32?: GuestBenchResult[];
   boot?: BootResults;
+  newcode?: NewCodeResult;
   td?: TdResult;
 } = {};
 if (wanted('startup')) {
@@ -50,6 +52,10 @@ if (wanted('kernels32') && typeof images !== 'string') {
 if (wanted('boot')) {
   report.boot = await runBoots(emulators);
   printBoots(report.boot);
+}
+if (wanted('newcode')) {
+  const newcode = await runNewCode();
+  if (newcode !== undefined) printNewCode((report.newcode = newcode));
 }
 if (wanted('td')) {
   report.td = await runTdBench();

@@ -10,6 +10,8 @@ export interface TimedLine {
   readonly cpu: number;
   /** Wall seconds since the start. */
   readonly wall: number;
+  /** Resident bytes of the emulator; 0 where the system does not tell. */
+  readonly memory: number;
 }
 
 /** What was seen of a run. */
@@ -42,9 +44,11 @@ function cpuSeconds(pid: number): number | undefined {
   }
 }
 
-function peakMemory(pid: number): number {
+/** Of a process: VmHWM is the most that it had resident, VmRSS what it has. */
+function memoryOf(pid: number, field: 'VmHWM' | 'VmRSS'): number {
   try {
-    const [, kib] = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    const [, kib] = new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status) ?? [];
     return Number(kib ?? 0) * 1024;
   } catch {
     return 0;
@@ -62,7 +66,8 @@ export function watch({ program, args }: Command, last: string, seconds: number)
   let complete = false;
   const now = (): Omit<TimedLine, 'text'> => {
     const wall = (performance.now() - started) / 1000;
-    return { wall, cpu: (child.pid === undefined ? undefined : cpuSeconds(child.pid)) ?? wall };
+    if (child.pid === undefined) return { wall, cpu: wall, memory: 0 };
+    return { wall, cpu: cpuSeconds(child.pid) ?? wall, memory: memoryOf(child.pid, 'VmRSS') };
   };
   return new Promise((resolve) => {
     const timer = setTimeout(() => child.kill('SIGKILL'), seconds * 1000);
@@ -81,7 +86,7 @@ export function watch({ program, args }: Command, last: string, seconds: number)
       for (const text of whole) lines.push({ text: text.trim(), ...time });
       if (complete || !lines.some(({ text }) => text.includes(last))) return;
       complete = true;
-      if (child.pid !== undefined) peak = peakMemory(child.pid);
+      if (child.pid !== undefined) peak = memoryOf(child.pid, 'VmHWM');
       child.kill('SIGKILL');
     });
     child.on('error', (error) => {
