@@ -237,6 +237,8 @@ export interface PendingFault {
 
 export class Processor {
   readonly machine: Machine;
+  /** All of the machine's memory, the state block in it. */
+  readonly #view: DataView;
   /** Position in machine.processors, which is also the initial APIC id. */
   readonly index: number;
   /** Where the state block is now: STATE while this processor is the running one, else `home`. */
@@ -302,6 +304,7 @@ export class Processor {
 
   constructor(machine: Machine, index: number) {
     this.machine = machine;
+    this.#view = machine.memory.view;
     this.index = index;
     this.home = SAVED_STATES + index * STATE_SIZE;
     this.block = this.home;
@@ -310,9 +313,6 @@ export class Processor {
 
   #at(address: number): number {
     return this.block + address - STATE;
-  }
-  get #view(): DataView {
-    return this.machine.memory.view;
   }
 
   /** Records an exception and returns FAULT, so that handlers can `return p.raise(GP, 0)`. */
