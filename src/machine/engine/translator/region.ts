@@ -4,13 +4,17 @@
  */
 import type { Insn } from '../../isa/insn.ts';
 import { ASSIST } from '../../isa/row.ts';
+import { findCycles, successors } from './cycles.ts';
 import { type Effects, effectsOf } from './probe.ts';
+import { makeReducible } from './split.ts';
 
 /** Most instructions of a region, and of a block. */
 const MAX_INSNS = 400;
 const MAX_BLOCK = 64;
-/** Most loop headers that are tried as entries. */
+/** Most other places that are tried as entries. */
 const MAX_HEADERS = 4;
+/** Most instructions that are copied to make control flow reducible. */
+const MAX_COPIED = 300;
 /** Most blocks that one indirect jump or return is compared with. */
 const MAX_TARGETS = 32;
 
@@ -93,20 +97,34 @@ interface Draft {
 /**
  * The region for a page offset that is entered often, or null if its first instruction cannot be translated.
  *
- * What is entered in the middle of a loop may have no reducible control flow. Then the region begins at the loop's header, if it
- * begins there nowhere yet. Else calls are not followed if that helps: what is gained would be lost by the dispatch.
+ * What is entered in the middle of a loop may have no reducible control flow; nor what returns into a loop. Then the region begins
+ * at a function that it calls or at the loop's header, if it begins there nowhere yet, or blocks are copied. Else calls are not
+ * followed if that helps: what is gained would be lost by the dispatch.
  */
 export function buildRegion(offset: number, page: PageView): Region | null {
-  const whole = formRegion(offset, page, true);
+  const whole = formRegion(offset, page, { calls: true });
   if (whole === null || whole.reducible) return whole;
-  for (const header of whole.wrongHeaders.slice(0, MAX_HEADERS)) {
-    const region = page.translated(header.offset) ? null : formRegion(header.offset, page, true);
-    if (region?.reducible && region.order.some((block) => block.offset === offset)) return region;
+  const called = whole.order.flatMap(({ end, edges }) => (end === 'call' && edges[0]!.block ? [edges[0]!.block] : []));
+  const starts = new Set([...called, ...whole.wrongHeaders].map((block) => block.offset));
+  const untranslated = [...starts].filter((start) => !page.translated(start)).slice(0, MAX_HEADERS);
+  for (const shape of [{ calls: true }, { calls: true, copies: true }]) {
+    for (const start of untranslated) {
+      const region = formRegion(start, page, shape);
+      if (region?.reducible && region.order.some((block) => block.offset === offset)) return region;
+    }
   }
-  return whole.order.some((block) => block.end === 'call') ? formRegion(offset, page, false) : whole;
+  const copied = formRegion(offset, page, { calls: true, copies: true });
+  if (copied?.reducible) return copied;
+  return called.length > 0 ? formRegion(offset, page, { calls: false }) : whole;
 }
 
-function formRegion(entryOffset: number, page: PageView, calls: boolean): Region | null {
+/** Whether calls are followed, and blocks copied to make control flow reducible. */
+interface RegionShape {
+  readonly calls: boolean;
+  readonly copies?: boolean;
+}
+
+function formRegion(entryOffset: number, page: PageView, { calls, copies = false }: RegionShape): Region | null {
   const first = page.decode(entryOffset);
   if (first === null || !translatable(first)) return null;
   const { leaders, tables } = findLeaders(entryOffset, page, calls);
@@ -149,6 +167,12 @@ function formRegion(entryOffset: number, page: PageView, calls: boolean): Region
   }
   const entry = blocks.get(entryOffset)!;
   leaveToOthers(entry, page);
+  if (copies && !makeReducible(entry, MAX_COPIED)) return null;
+  return analyse(entry);
+}
+
+/** Order, dominators and shape of what is behind an entry. */
+function analyse(entry: Block): Region {
   const order = reversePostorder(entry);
   for (const block of order) for (const to of successors(block)) to.predecessors.push(block);
   findDominators(order);
@@ -174,7 +198,7 @@ function formRegion(entryOffset: number, page: PageView, calls: boolean): Region
  * is a tail call on a way that is taken once per entry.
  */
 function leaveToOthers(entry: Block, page: PageView): void {
-  const cycles = findCycles(entry);
+  const cycles = findCycles([entry]);
   for (const [block, cycle] of cycles) {
     block.edges = block.edges.map((edge) => {
       const to = edge.block;
@@ -183,31 +207,6 @@ function leaveToOthers(entry: Block, page: PageView): void {
         : { offset: edge.offset, block: null };
     });
   }
-}
-
-/** R. Tarjan, "Depth-first search and linear graph algorithms": equal numbers of blocks that reach each other. */
-function findCycles(entry: Block): Map<Block, number> {
-  const cycles = new Map<Block, number>();
-  const numbers = new Map<Block, number>();
-  const open: Block[] = [];
-  const visit = (block: Block): number => {
-    const own = numbers.size;
-    numbers.set(block, own);
-    open.push(block);
-    const reached = [...successors(block)].map((to) => (cycles.has(to) ? own : (numbers.get(to) ?? visit(to))));
-    const lowest = Math.min(own, ...reached);
-    if (lowest === own) for (const member of open.splice(open.indexOf(block))) cycles.set(member, own);
-    return lowest;
-  };
-  visit(entry);
-  return cycles;
-}
-
-/** The different blocks that follow a block. */
-function successors(block: Block): Set<Block> {
-  const found = new Set<Block>();
-  for (const edge of block.edges) if (edge.block !== null) found.add(edge.block);
-  return found;
 }
 
 const inPage = (offset: number): boolean => offset >= 0 && offset < 4096;
