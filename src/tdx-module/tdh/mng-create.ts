@@ -35,6 +35,7 @@ export const tdhMngCreate: HostLeaf = {
     entry.state = HKID.ASSIGNED;
     page.assign(PT.TDR, 0);
     const tdr = module.addTdr(page.page);
+    call.td = tdr;
     tdr.set('HKID', rdx);
     tdr.set('LIFECYCLE_STATE', LIFECYCLE.HKID_ASSIGNED);
     tdr.setBytes('TD_UUID', uuid);

@@ -66,8 +66,11 @@ describe('TDH.SYS.INIT', () => {
     expect(host.status(INIT, { rcx: 1 })).toBe('TDX_SYS_BUSY');
     host.module.hooks.lockHeld = () => false;
     expect(host.status(INIT, { rcx: 1 })).toBe('TDX_OPERAND_INVALID 0x1');
+    host.module.hooks.lockHeld = (kind) => kind === 'entropy';
     expect(host.status(INIT)).toBe('TDX_LIMIT_CPUID_MAXVAL_SET');
     p.msrs.delete(0x1a0);
+    expect(host.status(INIT)).toBe('TDX_RND_NO_ENTROPY');
+    host.module.hooks.lockHeld = () => false;
     expect(host.status(INIT)).toBe('TDX_SUCCESS');
   });
 

@@ -24,6 +24,8 @@ export const tdhSysInit: HostLeaf = {
     if (system.state !== SYS_STATE.SYSINIT_PENDING) return status(STATUS.SYS_INIT_NOT_PENDING);
     const wrong = checkPlatform(platform, p, out);
     if (wrong !== null) return wrong;
+    // For the module's own canary.
+    if (!call.lock('entropy', 0, 'shared')) return status(STATUS.RND_NO_ENTROPY);
     // all checks passed
     const { shared, private: count } = platform.keyIds(p);
     module.kot = new Kot(shared, count);
