@@ -71,13 +71,13 @@ function fetch(vcpu: X86Vcpu, mode: 16 | 32 | 64): Uint8Array | undefined {
   return bytes;
 }
 
-/** One instruction under emulation. */
-class Emulation {
+/** One instruction under emulation, and what its evaluation sees of the vCPU. */
+class Emulation implements EvaluationContext {
+  readonly rip: bigint;
   readonly #vcpu: X86Vcpu;
   readonly #insn: Insn;
   readonly #bytes: Uint8Array;
   readonly #memory: EmulatorMemory;
-  readonly #context: EvaluationContext;
   /** RIP was set: the instruction is over, not only an iteration of it. */
   #over = false;
   #strings: StringIo | null = null;
@@ -86,29 +86,45 @@ class Emulation {
     this.#vcpu = vcpu;
     this.#insn = insn;
     this.#bytes = bytes;
-    const memory = new EmulatorMemory(vcpu, emulatorCanUseGpa(insn) ? gpa : -1);
-    this.#memory = memory;
-    const { ops } = vcpu.kvm;
-    this.#context = {
-      rip: kvmRipRead(vcpu),
-      gpr: (n) => kvmRegisterReadRaw(vcpu, n),
-      setGpr: (n, value) => kvmRegisterWriteRaw(vcpu, n, BigInt.asUintN(64, value)),
-      statusFlags: () => ops.getRflags(vcpu) & STATUS_FLAGS,
-      setStatusFlags: (word) => ops.setRflags(vcpu, (ops.getRflags(vcpu) & ~STATUS_FLAGS) | word),
-      setRip: (rip) => {
-        this.#over = true;
-        kvmRipWrite(vcpu, BigInt.asUintN(64, rip));
-      },
-      readState: (address, size) => emulatorReadState(vcpu, address, size),
-      writeState: (address, size, value) => emulatorWriteState(vcpu, address, size, value),
-      read: (linear, size, willWrite) => {
-        const data = memory.read(BigInt.asUintN(64, linear), size, willWrite);
-        return data === undefined ? undefined : fromLittleEndian(data);
-      },
-      writable: (linear, size) => memory.writable(BigInt.asUintN(64, linear), size),
-      write: (linear, size, value) => memory.write(BigInt.asUintN(64, linear), littleEndianBytes(value, size)),
-      timestamp: () => kvmReadL1Tsc(vcpu),
-    };
+    this.#memory = new EmulatorMemory(vcpu, emulatorCanUseGpa(insn) ? gpa : -1);
+    this.rip = kvmRipRead(vcpu);
+  }
+
+  gpr(n: number): bigint {
+    return kvmRegisterReadRaw(this.#vcpu, n);
+  }
+  setGpr(n: number, value: bigint): void {
+    kvmRegisterWriteRaw(this.#vcpu, n, BigInt.asUintN(64, value));
+  }
+  statusFlags(): number {
+    return this.#vcpu.kvm.ops.getRflags(this.#vcpu) & STATUS_FLAGS;
+  }
+  setStatusFlags(word: number): void {
+    const { ops } = this.#vcpu.kvm;
+    ops.setRflags(this.#vcpu, (ops.getRflags(this.#vcpu) & ~STATUS_FLAGS) | word);
+  }
+  setRip(rip: bigint): void {
+    this.#over = true;
+    kvmRipWrite(this.#vcpu, BigInt.asUintN(64, rip));
+  }
+  readState(address: number, size: number): bigint {
+    return emulatorReadState(this.#vcpu, address, size);
+  }
+  writeState(address: number, size: number, value: bigint): void {
+    emulatorWriteState(this.#vcpu, address, size, value);
+  }
+  read(linear: bigint, size: number, willWrite: boolean): bigint | undefined {
+    const data = this.#memory.read(BigInt.asUintN(64, linear), size, willWrite);
+    return data === undefined ? undefined : fromLittleEndian(data);
+  }
+  writable(linear: bigint, size: number): boolean {
+    return this.#memory.writable(BigInt.asUintN(64, linear), size);
+  }
+  write(linear: bigint, size: number, value: bigint): void {
+    this.#memory.write(BigInt.asUintN(64, linear), littleEndianBytes(value, size));
+  }
+  timestamp(): bigint {
+    return kvmReadL1Tsc(this.#vcpu);
   }
 
   /** Works until the instruction is over, or user space must do something. */
@@ -136,7 +152,7 @@ class Emulation {
     if (mnemonic === 'INS' || mnemonic === 'OUTS') return this.#stringStep(mnemonic === 'INS');
     let evaluation: Evaluation;
     try {
-      evaluation = evaluate(this.#insn, this.#context);
+      evaluation = evaluate(this.#insn, this);
     } catch (error) {
       if (error instanceof UnknownState) return failed(vcpu, this.#bytes);
       throw error;
@@ -168,7 +184,7 @@ class Emulation {
   }
 
   #stringStep(input: boolean): number {
-    this.#strings ??= new StringIo(this.#vcpu, this.#insn, input, this.#context);
+    this.#strings ??= new StringIo(this.#vcpu, this.#insn, input, this);
     const outcome = this.#strings.step();
     if (outcome === 'done') return DONE;
     if (outcome === 'memory') return this.#stopped();
@@ -223,6 +239,22 @@ function failed(vcpu: X86Vcpu, bytes: Uint8Array): number {
   return 0;
 }
 
+let lastBytes: Uint8Array = new Uint8Array(0);
+let lastMode = 0;
+let lastInsn: ReturnType<typeof decode> = INVALID;
+
+/** perf: drivers access their devices from the same few places. */
+function decoded(bytes: Uint8Array, mode: 16 | 32 | 64): ReturnType<typeof decode> {
+  const known =
+    mode === lastMode && bytes.length === lastBytes.length && bytes.every((byte, i) => byte === lastBytes[i]);
+  if (!known) {
+    lastInsn = decode(bytes, 0, bytes.length, mode);
+    lastBytes = bytes;
+    lastMode = mode;
+  }
+  return lastInsn;
+}
+
 /** Whether the instruction has one memory operand and accesses it once. @upstream emulator_can_use_gpa() */
 function emulatorCanUseGpa({ rep, row }: Insn): boolean {
   const { string, implicitMemory } = row.operation;
@@ -239,7 +271,7 @@ export function kvmEmulateInstruction(vcpu: X86Vcpu, gpa: Gpa = -1): number {
   const mode = codeSize(vcpu);
   const bytes = fetch(vcpu, mode);
   if (bytes === undefined) return 1;
-  const insn = decode(bytes, 0, bytes.length, mode);
+  const insn = decoded(bytes, mode);
   if (insn === TOO_LONG) {
     kvmInjectGp(vcpu);
     return 1;
