@@ -93,7 +93,10 @@ const LE_S = [0x4c, 0x57],
   CLZ = [0x67, 0x79],
   CTZ = [0x68, 0x7a],
   POPCNT = [0x69, 0x7b];
-/** Node kinds of 64-bit sums, differences and shifts to the left. */
+/** Whether a node is the sum or the difference of its operand and a constant. */
+export const movesByConstant = (e: Expr): boolean =>
+  (ADD.includes(e.op) || SUB.includes(e.op)) && e.width >= 32 && e.b!.op === CONST;
+/** Node kinds. */
 export const OP_ADD_64: number = ADD[1]!;
 export const OP_SUB_64: number = SUB[1]!;
 export const OP_SHL_64: number = SHL[1]!;
@@ -256,6 +259,10 @@ export const low32 = (e: Expr<64>): Expr<64> =>
 
 /** The low 32 bits. */
 export const OP_WRAP: number = WRAP;
+/** Whether a node has the low 32 bits of its operand. */
+export const keepsLow32 = (e: Expr): boolean =>
+  (e.op === EXTEND_U && e.a!.width === 32) || (e.op === WRAP && e.width === 32);
+
 /** The same i32 under another width; costs no instruction. */
 export const ALIAS = 0x104;
 const recast = (e: Expr, width: Bits): Expr => (e.width === width ? e : new Expr(width, ALIAS, 0, e));

@@ -5,10 +5,12 @@
  * Only TypeScript changes the TLB, and none runs inside a region: what an entry said stays true until the region leaves.
  *
  * This pays where a pointer stays near: in a loop that changes its registers by constants only. With the loop begins a kept page
- * as a tag 2^63 away from the pointer. The budget does not last to walk there, so that tag matches nothing.
+ * as a tag 2^63 away from the pointer. The budget does not last to walk there, so that tag matches nothing; nor does it match an
+ * address of 32 bits.
  */
 import type { Code } from '../../isa/code.ts';
 import type { Expr } from '../../isa/expr.ts';
+import { CODE_MODE, type CodeMode } from '../code-mode.ts';
 import { I32, I64 } from '../wasm.ts';
 import type { Loop, Loops } from './loops.ts';
 import { type Pointer, pointerOf } from './pointer.ts';
@@ -31,11 +33,16 @@ export interface KeptPage {
 export class KeptPages {
   readonly #pages: KeptPage[] = [];
   readonly #loops: Loops;
+  /** Addresses have 32 bits. */
+  readonly #narrow: boolean;
   /** Registers that a loop changes otherwise than by constants. */
   readonly #unsteady: Map<Loop, number> = new Map();
 
-  constructor(code: Code, region: Region, loops: Loops) {
+  constructor(code: Code, region: Region, loops: Loops, mode: CodeMode) {
     this.#loops = loops;
+    this.#narrow = mode !== CODE_MODE.code64;
+    // Of other addresses a segment's base is part.
+    if (mode === CODE_MODE.flatCode32) return;
     if (region.order.some(({ steps }) => steps.some(({ effects }) => effects.switchesBank))) return;
     for (const block of region.order) {
       for (const { effects } of block.steps) {
@@ -52,7 +59,7 @@ export class KeptPages {
   /** The page kept for an access in a block, or null. */
   find(block: Block, address: Expr<64>, writes: boolean): KeptPage | null {
     if (this.#pages.length === 0) return null;
-    const pointer = pointerOf(address);
+    const pointer = pointerOf(address, this.#narrow);
     const loop = pointer === null ? null : this.#steadyIn(block, pointer);
     return loop === null ? null : (this.#at(loop, pointer!, writes) ?? null);
   }

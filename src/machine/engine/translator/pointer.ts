@@ -2,12 +2,12 @@
 import type { Cpu } from '../../isa/cpu.ts';
 import {
   add,
-  CONST,
   constantValue,
   type Expr,
+  keepsLow32,
+  movesByConstant,
   OP_ADD_64,
   OP_SHL_64,
-  OP_SUB_64,
   STATE,
   shl,
   u64,
@@ -39,10 +39,13 @@ export interface Pointer {
 const registerOf = (e: Expr): number =>
   e.op === STATE && (e.imm as number) >= 0 && (e.imm as number) < 16 ? (e.imm as number) : -1;
 
-/** What an address was computed from, or null if that is not a sum of registers and constants. */
-export function pointerOf(address: Expr): Pointer | null {
+/**
+ * What an address was computed from, or null if that is not a sum of registers and constants.
+ * @param narrow of 32-bit code: only the low 32 bits count
+ */
+export function pointerOf(address: Expr, narrow: boolean): Pointer | null {
   let e = address;
-  while ((e.op === OP_ADD_64 || e.op === OP_SUB_64) && e.b!.op === CONST) e = e.a!;
+  while (narrow ? movesByConstant(e) || keepsLow32(e) : e.width === 64 && movesByConstant(e)) e = e.a!;
   const base = registerOf(e);
   if (base >= 0) return { base, index: -1, scale: 0 };
   if (e.op === OP_SHL_64) return scaled(e, -1);

@@ -4,14 +4,14 @@
  */
 import { Code, type LoadWidth } from '../../isa/code.ts';
 import { type AccessWidth, Cpu } from '../../isa/cpu.ts';
-import { constant, type Expr, truncate, u32, u64, type Width } from '../../isa/expr.ts';
+import { constant, type Expr, low32, truncate, u32, u64, type Width } from '../../isa/expr.ts';
 import type { Recipe } from '../../isa/flags.ts';
 import type { Insn, Operand } from '../../isa/insn.ts';
-import { ACCESS } from '../layout.ts';
+import { ACCESS, CS, FS } from '../layout.ts';
 import { afterInsn, type KnownFlags } from './known-flags.ts';
 import { addressOf, type Pointer, pointerOf } from './pointer.ts';
 
-/** An access to memory through registers of 64 bits. */
+/** An access to memory through registers as wide as addresses are. */
 export interface PointerAccess {
   readonly pointer: Pointer;
   readonly writes: boolean;
@@ -97,8 +97,8 @@ class Probe extends Cpu {
   protected commitGpr(register: number, value: Expr): void {
     this.#writes |= 1 << register;
     this.#written.set(register, this.nesting > 0 ? this.#unknown(64) : value);
-    if (this.nesting > 0 || pointerOf(value)?.base !== register || pointerOf(value)!.index >= 0)
-      this.#changes |= 1 << register;
+    const from = this.nesting > 0 ? null : pointerOf(value, !this.mode64);
+    if (from?.base !== register || from.index >= 0) this.#changes |= 1 << register;
   }
   gpr64(register: number): Expr<64> {
     this.#reads |= 1 << register;
@@ -110,8 +110,16 @@ class Probe extends Cpu {
   protected rawAddress(): Expr<64> {
     return addressOf(this, this.insn);
   }
+  /** Of 32-bit code as if segments were flat, which is what pays. */
+  override linear(segment: number, offset: Expr<64>, width: AccessWidth, write: boolean): Expr<64> {
+    if (this.mode64 || segment === CS || segment >= FS) return super.linear(segment, offset, width, write);
+    return low32(offset);
+  }
+  protected override stackMask(): Expr<64> {
+    return u64(0xffff_ffff);
+  }
   protected override translate(address: Expr<64>, width: AccessWidth, access: number): Expr<32> {
-    const pointer = pointerOf(address);
+    const pointer = pointerOf(address, !this.mode64);
     if (pointer !== null) this.#accesses.push({ pointer, writes: access !== ACCESS.read });
     return super.translate(address, width, access);
   }

@@ -26,6 +26,7 @@ import {
   zeroExtend,
 } from '../../isa/expr.ts';
 import type { Support } from '../../isa/support.ts';
+import { CODE_MODE } from '../code-mode.ts';
 import { ACCESS, EXIT, type Exit, FAULT_INFO, FAULT_VA, PAGE_RIP, RIP, TLB_EXECUTE, TSC_ORIGIN } from '../layout.ts';
 import type { ModuleBuilder } from '../wasm.ts';
 import { defineRegion, type RegionSite } from './frame.ts';
@@ -61,7 +62,7 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
     this.#site = site;
     this.locals = new RegionLocals(this.code, region);
     this.loops = new Loops(region);
-    this.#kept = new KeptPages(this.code, region, this.loops);
+    this.#kept = new KeptPages(this.code, region, this.loops, site.mode);
     this.#entryFlags = flagsAtEntries(region, this.loops);
   }
 
@@ -85,7 +86,8 @@ export class TranslatorCpu extends RegisterCpu implements BlockEmitter {
     for (const { pointer, tag } of this.#kept.beginningWith(loop)) {
       const { base, index, scale } = pointer;
       const scaled = index < 0 ? u64(0) : shl(this.gpr64(index), u64(scale));
-      const address = base < 0 ? scaled : add(this.gpr64(base), scaled);
+      const sum = base < 0 ? scaled : add(this.gpr64(base), scaled);
+      const address = this.#site.mode === CODE_MODE.code64 ? sum : low32(sum);
       this.code.assign(KEPT + tag, xor(address, u64(1n << 63n)), () => this.code.out.setLocal(tag));
     }
     this.code.flush();
