@@ -42,9 +42,11 @@ export interface CodePage {
   readonly table: number;
   /** Whether any slot may be filled. */
   live: boolean;
-  /** Handlers of the regions that are entered in this page, with the records that have them. */
+  /** Changes whenever bytes of the page may have changed. */
+  version: number;
   /** Crossing records, of the page before, whose instructions end in this one. */
   readonly crossings: number[];
+  /** Handlers of the regions that are entered in this page, with the records that have them. */
   readonly regions: RegionEntry[];
 }
 
@@ -98,7 +100,7 @@ export class CodePages {
     let found = this.#pages.get(key);
     if (found === undefined) {
       if (this.#nextTable + TABLE_SIZE > RECORDS) this.flush();
-      found = { page, mode, table: this.#nextTable, live: false, crossings: [], regions: [] };
+      found = { page, mode, table: this.#nextTable, live: false, version: 0, crossings: [], regions: [] };
       this.#byTable.push(found);
       this.#nextTable += TABLE_SIZE;
       this.#memory.bytes.fill(0, found.table, found.table + TABLE_SIZE);
@@ -107,6 +109,7 @@ export class CodePages {
     if (!found.live) {
       // From now on writes must be seen, even before the first record: the page is about to be executed.
       found.live = true;
+      found.version++;
       if (this.#live[page / 4096]!++ === 0) this.onNewCode(page);
     }
     return found.table;
@@ -121,6 +124,10 @@ export class CodePages {
     if (this.#live[frame] === 0 || page >= this.#memory.ramSize) return;
     if (this.#drops[frame]! < MANY_DROPS) this.#drops[frame]!++;
     else if (length < 4096 && !this.#endsCrossing(page, offset)) {
+      for (const mode of MODES) {
+        const found = this.#pages.get(keyOf(page, mode));
+        if (found !== undefined) found.version++;
+      }
       if (this.#dropRuns(page, offset, length) || ++this.#spared[frame]! < MANY_SPARED) return;
       this.#drops[frame] = 0;
       this.#spared[frame] = 0;

@@ -171,11 +171,5 @@ class Probe extends Cpu {
 /** One instance serves all: the code it records is never lowered. */
 const probe = new Probe();
 
-const known = new WeakMap<Insn, Effects>();
-
 /** The effects of one instruction with its registers and immediates. */
-export function effectsOf(insn: Insn): Effects {
-  let effects = known.get(insn);
-  if (effects === undefined) known.set(insn, (effects = probe.run(insn)));
-  return effects;
-}
+export const effectsOf = (insn: Insn): Effects => probe.run(insn);

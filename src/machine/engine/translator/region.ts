@@ -18,11 +18,22 @@ const MAX_COPIED = 300;
 /** Most blocks that one indirect jump or return is compared with. */
 const MAX_TARGETS = 32;
 
-export interface Step {
+/** An instruction at its place. What it touches is found when somebody asks: of many that are looked at, few are translated. */
+export class Step {
   readonly insn: Insn;
   /** Page offset. */
   readonly offset: number;
-  readonly effects: Effects;
+  #effects: Effects | null = null;
+
+  constructor(insn: Insn, offset: number) {
+    this.insn = insn;
+    this.offset = offset;
+  }
+
+  get effects(): Effects {
+    this.#effects ??= effectsOf(this.insn);
+    return this.#effects;
+  }
 }
 
 /** Where control goes: to a block of the region, or out of it at an offset from the page's first byte. */
@@ -67,7 +78,7 @@ export interface Region {
 /** The page as region forming sees it. */
 export interface PageView {
   /** The instruction at an offset; null where none is that lies wholly in the page. */
-  decode(offset: number): Insn | null;
+  step(offset: number): Step | null;
   /** Whether an offset is worth following as a target. */
   wanted(offset: number): boolean;
   /** Whether a region begins at an offset. */
@@ -125,8 +136,8 @@ interface RegionShape {
 }
 
 function formRegion(entryOffset: number, page: PageView, { calls, copies = false }: RegionShape): Region | null {
-  const first = page.decode(entryOffset);
-  if (first === null || !translatable(first)) return null;
+  const first = page.step(entryOffset);
+  if (first === null || !translatable(first.insn)) return null;
   const { leaders, tables } = findLeaders(entryOffset, page, calls);
   const drafts = new Map<number, Draft>();
   for (const offset of leaders) {
@@ -253,8 +264,8 @@ function findLeaders(entry: number, page: PageView, calls: boolean): Leaders {
   while (pending.length > 0) {
     let at = pending.shift()!;
     for (let count = 0; count < MAX_BLOCK && inPage(at); count++) {
-      const insn = page.decode(at);
-      if (insn === null || !translatable(insn)) break;
+      const insn = page.step(at)?.insn;
+      if (insn === undefined || !translatable(insn)) break;
       left--;
       const { flow, implicitMemory } = insn.row.operation;
       const target = at + insn.displacement;
@@ -282,13 +293,14 @@ function readBlock(start: number, page: PageView, leaders: ReadonlySet<number>):
   let at = start;
   for (;;) {
     if (steps.length > 0 && leaders.has(at)) return { offset: start, steps, end: 'fall', targets: [at] };
-    const insn = steps.length < MAX_BLOCK && inPage(at) ? page.decode(at) : null;
-    if (insn === null || !translatable(insn)) {
+    const step = steps.length < MAX_BLOCK && inPage(at) ? page.step(at) : null;
+    if (step === null || !translatable(step.insn)) {
       // The end of the page is a transfer like any other; what else cannot be translated is the interpreter's.
       return { offset: start, steps, end: at === 4096 ? 'jump' : 'interpret', targets: [at] };
     }
+    const { insn } = step;
     const { flow } = insn.row.operation;
-    steps.push({ insn, offset: at, effects: effectsOf(insn) });
+    steps.push(step);
     const target = at + insn.displacement;
     at += insn.length;
     switch (flow) {

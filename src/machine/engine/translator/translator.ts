@@ -5,7 +5,6 @@
  * meanwhile ends the wait.
  */
 import { decode } from '../../isa/decode.ts';
-import type { Insn } from '../../isa/insn.ts';
 import { importSupport } from '../../isa/support.ts';
 import type { PhysicalMemory } from '../../memory.ts';
 import { codeSizeOf, isTranslated } from '../code-mode.ts';
@@ -15,11 +14,13 @@ import { COLD_BASE } from '../interpreter.ts';
 import { ENTRY_COUNTERS, JUMP_SOURCES, jumpTag, RAM_BASE } from '../layout.ts';
 import { ModuleBuilder } from '../wasm.ts';
 import { translatorDefaults } from './defaults.ts';
-import { buildRegion, type PageView, type Region } from './region.ts';
+import { buildRegion, type PageView, type Region, Step } from './region.ts';
 import { TranslatorCpu } from './translator-cpu.ts';
 
 /** Regions per module. */
 const BATCH = 16;
+/** Pages of which decoded instructions are kept. */
+const DECODED_PAGES = 32;
 /** Most regions in use: about 100 MB of machine code and bookkeeping. */
 const MAX_LIVE = 12_000;
 
@@ -59,6 +60,8 @@ export class Translator {
   readonly #handlers: Handlers;
   readonly #pages: CodePages;
   #live = 0;
+  /** Decoded instructions of the pages that were translated last, by offset; null where there is none. */
+  readonly #decoded: Map<CodePage, { readonly version: number; readonly steps: Map<number, Step | null> }> = new Map();
   /** Records that wait to be translated. */
   readonly #queue: Set<number> = new Set();
 
@@ -146,27 +149,39 @@ export class Translator {
 
   #viewOf(page: CodePage, awaited: ReadonlySet<number>): PageView {
     const { bytes, view } = this.#memory;
-    const known = new Map<number, Insn | null>();
+    const known = this.#stepsOf(page);
     const base = RAM_BASE + page.page;
     const translated = (offset: number): boolean => {
       const record = this.#recordAt(page, offset);
       return record !== 0 && this.#handlers.isRegion(view.getUint16(record, true));
     };
     return {
-      decode: (offset) => {
-        let insn = known.get(offset);
-        if (insn === undefined) {
-          const decoded = decode(bytes, base + offset, base + 4096, codeSizeOf(page.mode));
-          insn = typeof decoded === 'string' ? null : decoded;
-          known.set(offset, insn);
+      step: (offset) => {
+        let step = known.get(offset);
+        if (step === undefined) {
+          const insn = decode(bytes, base + offset, base + 4096, codeSizeOf(page.mode));
+          step = typeof insn === 'string' ? null : new Step(insn, offset);
+          known.set(offset, step);
         }
-        return insn;
+        return step;
       },
       wanted: (offset) => this.#recordAt(page, offset) !== 0,
       translated,
       targetsOf: (offset) => this.#targetsOf(page, offset),
       entered: (offset) => awaited.has(this.#recordAt(page, offset)) || translated(offset),
     };
+  }
+
+  /** What has been decoded of a page for its regions: the next region of the page wants much of it again. */
+  #stepsOf(page: CodePage): Map<number, Step | null> {
+    let entry = this.#decoded.get(page);
+    if (entry === undefined || entry.version !== page.version) {
+      entry = { version: page.version, steps: new Map() };
+      if (this.#decoded.size >= DECODED_PAGES) this.#decoded.delete(this.#decoded.keys().next().value!);
+    } else this.#decoded.delete(page);
+    // The page that was wanted last is the last one.
+    this.#decoded.set(page, entry);
+    return entry.steps;
   }
 
   #targetsOf(page: CodePage, jump: number): number[] {
