@@ -36,7 +36,7 @@ const FEATURES = `
   pni pclmulqdq monitor vmx ssse3 fma cx16 pcid sse4_1 sse4_2 x2apic movbe popcnt tsc_deadline_timer aes xsave avx f16c rdrand
   arat
   fsgsbase tsc_adjust bmi1 avx2 fdp_excptn_only smep bmi2 invpcid rdseed adx smap clflushopt clwb sha_ni zero_fcs_fds
-  umip rdpid movdiri movdir64b
+  umip la57 rdpid movdiri movdir64b
   serialize spec_ctrl stibp ssbd arch_capabilities
   bhi_ctrl mcdt_no
   xsaveopt xsavec xgetbv1 xsaves
@@ -56,7 +56,7 @@ const server = {
   brand: 'softvt virtual processor @ 1.00GHz',
   microcodeRevision: 0x03000362,
   physicalAddressBits: 52,
-  linearAddressBits: 48,
+  linearAddressBits: 57,
   crystalHz: 25_000_000,
   tscRatio: 40,
   features,

@@ -3,6 +3,7 @@
  *
  * @upstream arch/x86/kvm/x86.c kvm_get_msr_common(), kvm_set_msr_common(), kvm_emulate_rdmsr()
  */
+import { hasFeature } from '../../machine/cpuid/cpuid.ts';
 import { trace } from '../../util/trace.ts';
 import { kvmUpdateCpuidRuntime } from './cpuid.ts';
 import { guestCpuidHas } from './cpuid_caps.ts';
@@ -319,11 +320,15 @@ export function kvmSetMsrCommon(vcpu: X86Vcpu, index: number, value: bigint, hos
 const CANONICAL_MSRS: ReadonlySet<number> = new Set([
   0xc000_0100, 0xc000_0101, 0xc000_0102, 0xc000_0082, 0xc000_0083, 0x175, 0x176,
 ]);
-const isCanonical48 = (value: bigint): boolean => BigInt.asIntN(48, value) === BigInt.asIntN(64, value);
+/** By what the processor can have, whatever the guest's CR4.LA57 says. @upstream arch/x86/kvm/x86.h is_noncanonical_msr_address() */
+const isNoncanonicalMsrAddress = (vcpu: X86Vcpu, value: bigint): boolean => {
+  const bits = hasFeature(vcpu.kvm.host.cpu.processor, 'la57') ? 57 : 48;
+  return BigInt.asIntN(bits, value) !== BigInt.asIntN(64, value);
+};
 
 /** @upstream __kvm_set_msr() */
 export function kvmSetMsr(vcpu: X86Vcpu, index: number, value: bigint, hostInitiated: boolean): boolean {
-  if (CANONICAL_MSRS.has(index) && !isCanonical48(value)) return false;
+  if (CANONICAL_MSRS.has(index) && isNoncanonicalMsrAddress(vcpu, value)) return false;
   return vcpu.kvm.ops.setMsr(vcpu, index, value, hostInitiated);
 }
 /** @upstream __kvm_get_msr() */

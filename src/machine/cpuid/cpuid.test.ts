@@ -81,8 +81,8 @@ describe('CPUID', () => {
     expect(cpuid(p, 0xd, 3)).toEqual({ eax: 0, ebx: 0, ecx: 0, edx: 0 });
   });
 
-  test('address widths are 52 and 48 bits', () => {
-    expect(cpuid(p, 0x80000008, 0).eax).toBe(0x3034);
+  test('address widths are 52 and 57 bits', () => {
+    expect(cpuid(p, 0x80000008, 0).eax).toBe(0x3934);
   });
 
   test('the brand string is in three leaves', () => {

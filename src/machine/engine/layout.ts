@@ -65,6 +65,8 @@ export const KERNEL_GS: number = STATE + 0x228;
 /** TLB banks for supervisor accesses with RFLAGS.AC clear and set, 0 where they are not known for this code mode. i32 each */
 export const BANK_AC_CLEAR: number = STATE + 0x230;
 export const BANK_AC_SET: number = STATE + 0x234;
+/** Bits of a 64-bit register above a linear address: 16, with 5-level paging 7. i64 */
+export const LINEAR_SHIFT: number = STATE + 0x238;
 /** x87: control, status (without TOP), TOP, abridged tag word (1 = in use), opcode, and pointers. */
 export const FCW: number = STATE + 0xf8;
 export const FSW: number = STATE + 0xfa;

@@ -3,7 +3,7 @@
  * controls, finds the context and publishes its bank to generated code.
  */
 import type { CodeMode } from '../engine/code-mode.ts';
-import { BANK_AC_CLEAR, BANK_AC_SET, BANK_USER, TLB_BASE } from '../engine/layout.ts';
+import { BANK_AC_CLEAR, BANK_AC_SET, BANK_USER, LINEAR_SHIFT, TLB_BASE } from '../engine/layout.ts';
 import {
   CR0_PG,
   CR0_WP,
@@ -149,6 +149,7 @@ function decode(p: Processor, m: Mmu): void {
   const noExecute = pae && (efer & EFER_NXE) !== 0;
   m.paging = paging;
   m.canonicalShift = cr4 & CR4_LA57 ? 24 : 15;
+  p.write32(LINEAR_SHIFT, cr4 & CR4_LA57 ? 7 : 16);
   m.root = Number(m.cr3 & (long ? 0xf_ffff_ffff_f000n : 0xffff_f000n));
   m.writeProtect = (cr0 & CR0_WP) !== 0;
   m.smep = paging !== PAGING_OFF && (cr4 & CR4_SMEP) !== 0;

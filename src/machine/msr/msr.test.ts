@@ -10,7 +10,7 @@ const fresh = (): TestProcessor => {
   return t;
 };
 const CANONICAL = 0xffff_8000_1234_5678n;
-const NOT_CANONICAL = 0x0000_8000_0000_0000n;
+const NOT_CANONICAL = 0x0100_0000_0000_0000n;
 
 describe('every MSR of the table', () => {
   const t = fresh();

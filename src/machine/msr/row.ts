@@ -1,6 +1,6 @@
 /** What an MSR is: a row of the table, and the few kinds of rows. */
 
-import { isCanonical } from '../processor/canonical.ts';
+import { isCanonicalBase } from '../processor/canonical.ts';
 import type { Processor } from '../processor.ts';
 
 export interface MsrRow {
@@ -21,7 +21,7 @@ export interface MsrRow {
 export type Check = (value: bigint, p: Processor) => boolean;
 
 export const anyValue: Check = () => true;
-export const canonical: Check = (value, p) => isCanonical(p, value);
+export const canonical: Check = (value, p) => isCanonicalBase(p, value);
 /** Only these bits may be set. */
 export const onlyBits =
   (bits: bigint): Check =>

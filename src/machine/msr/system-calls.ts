@@ -1,6 +1,6 @@
 /** MSRs of system calls, segment bases and long mode. @sdm "Model-Specific Registers (MSRs)" */
 import { FMASK, FS, GS, KERNEL_GS, LSTAR, STAR } from '../engine/layout.ts';
-import { isCanonical } from '../processor/canonical.ts';
+import { isCanonicalBase } from '../processor/canonical.ts';
 import type { Processor } from '../processor.ts';
 import { writeEfer } from '../system/control-registers.ts';
 import { SUPPORTED_XSS } from '../system/xstate-layout.ts';
@@ -26,7 +26,7 @@ const segmentBase = (index: number, name: string, n: number): MsrRow =>
     name,
     (p) => p.segments[n]!.base,
     (p, value) => {
-      if (!isCanonical(p, value)) return false;
+      if (!isCanonicalBase(p, value)) return false;
       p.segments[n]!.base = value;
       p.syncSegment(n);
       return true;

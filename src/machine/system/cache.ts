@@ -4,7 +4,7 @@ import type { Insn } from '../isa/insn.ts';
 import { loadLinear } from '../mmu/access.ts';
 import { invlpg as invalidatePage, invpcid as invalidatePcid } from '../mmu/invalidate.ts';
 import { DONE, GP, type Outcome, UD } from '../outcome.ts';
-import { isCanonical } from '../processor/canonical.ts';
+import { isCanonicalBase } from '../processor/canonical.ts';
 import { effectiveAddress, memoryAddress } from '../processor/operands.ts';
 import { CR4_PCIDE, type Processor } from '../processor.ts';
 import { PRIMARY, SECONDARY } from '../vtx/controls.ts';
@@ -23,7 +23,7 @@ export function invlpg(p: Processor, insn: Insn): Outcome {
   if (p.cpl !== 0) return p.raise(GP, 0);
   const linear = uncheckedAddress(p, insn);
   if (p.vtx.primary & PRIMARY.INVLPG) return p.vtx.instructionExit(insn, REASON.INVLPG, linear);
-  if (isCanonical(p, linear)) invalidatePage(p, linear);
+  if (isCanonicalBase(p, linear)) invalidatePage(p, linear);
   return DONE;
 }
 
@@ -49,7 +49,7 @@ export function invpcid(p: Processor, insn: Insn): Outcome {
   if (type > INVPCID_LAST) return p.raise(GP, 0);
   if (type === INVPCID_ADDRESS || type === INVPCID_SINGLE) {
     if (low >> 12n || (pcid !== 0n && !(p.cr4 & CR4_PCIDE))) return p.raise(GP, 0);
-    if (type === INVPCID_ADDRESS && !isCanonical(p, linear)) return p.raise(GP, 0);
+    if (type === INVPCID_ADDRESS && !isCanonicalBase(p, linear)) return p.raise(GP, 0);
   }
   invalidatePcid(p, Number(type), Number(pcid), linear);
   return DONE;

@@ -43,7 +43,7 @@ describe('TLB and cache instructions', () => {
     ['reserved bits of the descriptor', 1n, 1n << 12n, 0n, '#13(0)'],
     ['reserved bits do not matter to type 2', 2n, 1n << 12n, 0n, 'done'],
     ['a PCID without CR4.PCIDE', 1n, 5n, 0n, '#13(0)'],
-    ['an address that is not canonical', 0n, 0n, 1n << 47n, '#13(0)'],
+    ['an address that is not canonical', 0n, 0n, 1n << 56n, '#13(0)'],
     ['an address', 0n, 0n, 0x1000n, 'done'],
   ])('INVPCID: %s', (_name, type, low, high, outcome) => {
     const t = new TestProcessor().longMode();

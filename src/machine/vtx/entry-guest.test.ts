@@ -121,7 +121,7 @@ describe('descriptor tables, RIP, RFLAGS', () => {
     ['IDTR base', (v) => set(v, 'GUEST_IDTR_BASE', NON_CANONICAL)],
     ['GDTR limit', (v) => set(v, 'GUEST_GDTR_LIMIT', 0x1_0000)],
     ['IDTR limit', (v) => set(v, 'GUEST_IDTR_LIMIT', 0x1_0000)],
-    ['RIP beyond the linear width', (v) => set(v, 'GUEST_RIP', 1n << 48n)],
+    ['RIP beyond the linear width', (v) => set(v, 'GUEST_RIP', 1n << 57n)],
     [
       'RIP above 4 GiB outside 64-bit mode',
       (v) => {

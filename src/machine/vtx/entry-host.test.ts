@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { EFER_LMA } from '../processor.ts';
+import { CR4_LA57, EFER_LMA } from '../processor.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL } from './controls.ts';
 import { enter } from './entry.ts';
 import type { FieldName } from './field-slots.ts';
@@ -9,7 +9,9 @@ import type { Vtx } from './vtx.ts';
 
 type Break = (v: Vtx) => void;
 
-const NON_CANONICAL = 0x8000_0000_0000n;
+const NON_CANONICAL = 0x100_0000_0000_0000n;
+/** With linear addresses of 57 bits only. */
+const CANONICAL_57 = 0x8000_0000_0000n;
 
 const expectFailure = (break_: Break): void => {
   const v = validVmcs();
@@ -90,6 +92,7 @@ describe('segments', () => {
     (field) => {
       expectFailure((v) => set(v, field, NON_CANONICAL));
       expectFailure((v) => set(v, field, 0x7fff_8000_0000_0000n));
+      expectSuccess((v) => set(v, field, CANONICAL_57));
     },
   );
 });
@@ -99,6 +102,17 @@ describe('address-space size', () => {
     expectFailure((v) => change(v, 'EXIT_CONTROLS', 0, EXIT_CONTROL.HOST_64));
     expectFailure((v) => change(v, 'HOST_CR4', 0, 0x20));
     expectFailure((v) => set(v, 'HOST_RIP', NON_CANONICAL));
+  });
+  test('CR4.LA57 of the host decides how wide its RIP may be', () => {
+    expectFailure((v) => set(v, 'HOST_RIP', CANONICAL_57));
+    expectSuccess((v) => {
+      change(v, 'HOST_CR4', CR4_LA57);
+      set(v, 'HOST_RIP', CANONICAL_57);
+    });
+    expectFailure((v) => {
+      change(v, 'HOST_CR4', CR4_LA57);
+      set(v, 'HOST_RIP', NON_CANONICAL);
+    });
   });
 
   const legacy = (v: Vtx): void => {

@@ -2,7 +2,8 @@
  * Checks of VM entry on the host-state area; a failure is VMfailValid(8).
  * @sdm "Checks on Host Control Registers, MSRs, and SSP" and following
  */
-import { CR4_PAE, CR4_PCIDE, EFER_LMA, EFER_LME } from '../processor.ts';
+import { isCanonicalIn } from '../processor/canonical.ts';
+import { CR4_LA57, CR4_PAE, CR4_PCIDE, EFER_LMA, EFER_LME } from '../processor.ts';
 import { ENTRY_CONTROL, EXIT_CONTROL } from './controls.ts';
 import { F } from './field-slots.ts';
 import { isCanonicalField, isEfer, isPat, isPhysical } from './value-checks.ts';
@@ -43,7 +44,8 @@ function segmentsValid(v: Vtx, vmcs: Vmcs, host64: boolean): boolean {
 function addressSpaceValid(v: Vtx, vmcs: Vmcs, host64: boolean): boolean {
   const guest64 = (vmcs.low(F.ENTRY_CONTROLS) & ENTRY_CONTROL.IA32E_GUEST) !== 0;
   const cr4 = vmcs.low(F.HOST_CR4);
-  if (v.p.efer & EFER_LMA) return host64 && (cr4 & CR4_PAE) !== 0 && isCanonicalField(v, vmcs, F.HOST_RIP);
+  if (v.p.efer & EFER_LMA)
+    return host64 && (cr4 & CR4_PAE) !== 0 && isCanonicalIn(cr4 & CR4_LA57 ? 57 : 48, vmcs.get64(F.HOST_RIP));
   return !guest64 && !host64 && (cr4 & CR4_PCIDE) === 0 && vmcs.high(F.HOST_RIP) === 0;
 }
 

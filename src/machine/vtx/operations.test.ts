@@ -233,6 +233,7 @@ describe('INVEPT and INVVPID', () => {
   });
   test.each([
     [0, 5, 0xffff_8000_0000_0000n],
+    [0, 5, 0x8000_0000_0000n],
     [1, 5, 0n],
     [2, 0, 0n],
     [3, 5, 0n],
@@ -245,7 +246,7 @@ describe('INVEPT and INVVPID', () => {
     [1, 0, 0n],
     [3, 0, 0n],
     [1, 0x1_0005, 0n],
-    [0, 5, 0x8000_0000_0000n],
+    [0, 5, 0x100_0000_0000_0000n],
   ])('INVVPID type %i of VPID %i, address %i, fails with 28', (type, vpid, linear) => {
     const v = validVmcs();
     expect(v.invvpid(type, vpid, linear)).toBe(VM_FAIL_VALID);

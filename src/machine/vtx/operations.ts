@@ -9,6 +9,7 @@
  */
 import { invept as dropEpt, invvpid as dropVpid } from '../mmu/tlb.ts';
 import { GP, UD } from '../outcome.ts';
+import { isCanonicalIn } from '../processor/canonical.ts';
 import { BLOCKED_BY_MOV_SS, CR4_VMXE } from '../processor.ts';
 import { VMCS_REVISION } from './capabilities.ts';
 import { eptPointerValid } from './ept-pointer.ts';
@@ -215,8 +216,8 @@ export function invvpid(v: Vtx, type: bigint, vpid: bigint, linear: bigint): num
   if (fault !== VM_SUCCEED) return fault;
   if (!invvpidTypeValid(type) || vpid >> 16n) return vmFail(v, VM_ERROR.INVALID_OPERAND);
   if (type !== INVVPID_ALL && vpid === 0n) return vmFail(v, VM_ERROR.INVALID_OPERAND);
-  const canonical = BigInt.asUintN(64, BigInt.asIntN(v.capabilities.linearAddressBits, linear)) === linear;
-  if (type === INVVPID_ADDRESS && !canonical) return vmFail(v, VM_ERROR.INVALID_OPERAND);
+  if (type === INVVPID_ADDRESS && !isCanonicalIn(v.capabilities.linearAddressBits, linear))
+    return vmFail(v, VM_ERROR.INVALID_OPERAND);
   dropVpid(v.p, Number(type), Number(vpid), linear);
   return VM_SUCCEED;
 }

@@ -282,7 +282,7 @@ describe('MSR lists', () => {
     ['an x2APIC register', [0x808, 0n]],
     ['reserved bits', [0xc000_0082, 0n, 1]],
     ['an unknown MSR', [0x1234_5678, 0n]],
-    ['a value that WRMSR refuses', [0xc000_0082, 0x8000_0000_0000n]],
+    ['a value that WRMSR refuses', [0xc000_0082, 0x100_0000_0000_0000n]],
     ['a change of EFER.LME with paging', [EFER, 0n]],
   ])('entry fails with reason 34 and the position: %s', (_name, bad) => {
     const v = validVmcs();

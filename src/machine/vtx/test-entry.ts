@@ -9,7 +9,8 @@ import type { Vtx } from './vtx.ts';
 /** Changes a valid VMCS. */
 export type Break = (v: Vtx) => void;
 
-export const NON_CANONICAL = 0x8000_0000_0000n;
+/** Not with linear addresses of 57 bits either. */
+export const NON_CANONICAL = 0x100_0000_0000_0000n;
 export const VIRTUAL_8086 = 0x2_0002;
 
 /** Entry fails with reason 33 and loads the host. */

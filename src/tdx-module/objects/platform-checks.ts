@@ -72,6 +72,13 @@ const VERIFIED: readonly Verified[] = [
   { leaf: 0x8000_0008, subleaf: 0, mask: [0xff, 0, 0, 0], value: [52, 0, 0, 0] },
 ];
 
+const LA57: number = 1 << 16;
+/** Linear addresses are as wide as CPUID 7.0 ECX says: 57 bits with 5-level paging, else 48. */
+function linearWidth(platform: Platform, p: Processor): Verified {
+  const bits = platform.cpuid(p, 7, 0).ecx & LA57 ? 57 : 48;
+  return { leaf: 0x8000_0008, subleaf: 0, mask: [0xff00, 0, 0, 0], value: [bits << 8, 0, 0, 0] };
+}
+
 const CPUID_TSC = 0x15;
 const CPUID_TOPOLOGY = 0x1f;
 const LEVEL_CORE = 2;
@@ -119,7 +126,7 @@ function checkCpuid(platform: Platform, p: Processor, out: Outputs): bigint | nu
     checkVerified(
       platform,
       p,
-      VERIFIED.filter((row) => !isBase(row)),
+      [...VERIFIED.filter((row) => !isBase(row)), linearWidth(platform, p)],
       out,
     )
   );

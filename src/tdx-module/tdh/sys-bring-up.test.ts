@@ -97,7 +97,10 @@ describe('TDH.SYS.INIT', () => {
     expect(wrong(word(0, 'eax', 0x1e))).toBe('TDX_CPUID_LEAF_NOT_SUPPORTED 0x1f');
     expect(wrong(word(0x80000000, 'eax', 0x80000007))).toBe('TDX_CPUID_LEAF_NOT_SUPPORTED 0x80000008');
     expect(wrong(word(0, 'ebx', 0))).toBe('TDX_INCORRECT_CPUID_VALUE');
-    expect(wrong(word(0x80000008, 'eax', 46))).toBe('TDX_INCORRECT_CPUID_VALUE');
+    expect(wrong(word(0x80000008, 'eax', 0x3934))).toBe('TDX_SUCCESS');
+    expect(wrong(word(0x80000008, 'eax', 0x3034))).toBe('TDX_INCORRECT_CPUID_VALUE');
+    expect(wrong(word(7, 'ecx', 1 << 28))).toBe('TDX_INCORRECT_CPUID_VALUE');
+    expect(wrong(word(0x80000008, 'eax', 0x392e))).toBe('TDX_INCORRECT_CPUID_VALUE');
     expect(wrong(word(0x15, 'ebx', 0))).toBe('TDX_CPUID_LEAF_NOT_SUPPORTED 0x15');
     expect(wrong(word(0x1f, 'ecx', 0))).toBe('TDX_CPUID_LEAF_NOT_SUPPORTED');
     expect(wrong(word(0x1f, 'ecx', 0x600))).toBe('TDX_CPUID_LEAF_1F_FORMAT_UNRECOGNIZED');

@@ -153,8 +153,14 @@ describe('a TD’s CPUID', () => {
   test('what the host does not decide is the processor’s', () => {
     const native = nativeCpuid(p, 1, 0);
     for (const bit of [0, 13, 19, 20, 23, 25, 26, 30]) expect((cpuid(1)[2] >>> bit) & 1).toBe((native[2] >>> bit) & 1);
-    expect(cpuid(0x8000_0008)[0]).toBe(0x3034);
+    expect(cpuid(0x8000_0008)[0]).toBe(0x3934);
     expect(cpuid(0x8000_0007)[3]).toBe(0x100);
+  });
+
+  test('linear addresses have 48 bits where the host takes LA57 away', () => {
+    const without = table({ config: withConfig(7, 0, [0, 0, 0, 0]) });
+    expect(without(7)[2] & (1 << 16)).toBe(0);
+    expect(without(0x8000_0008)[0]).toBe(0x3034);
   });
 
   test('the TSC counts as configured, on a crystal of 25 MHz', () => {

@@ -25,6 +25,10 @@ const PT_DIRTY = 0x40n;
 const PT_LARGE = 0x80n;
 const PT_NX: bigint = 1n << 63n;
 const ADDRESS_MASK = 0xf_ffff_ffff_f000n;
+/** Levels below the PDPTE registers. */
+const PAE_LEVELS = 2;
+const PAE_RESERVED = 0x7ff0_0000_0000_0000n;
+const LARGEST_PAGE_LEVEL = 3;
 const CR0_WP = 0x10000;
 const CR4_PSE = 0x10;
 const CR4_LA57 = 0x1000;
@@ -44,6 +48,18 @@ export const PFERR_IMPLICIT_ACCESS = 0x1000;
 export function kvmMmuGvaToGpa(vcpu: X86Vcpu, gva: bigint, access: number): Gpa {
   if (!isPaging(vcpu)) return Number(gva & 0xffff_ffffn);
   return new Walk(vcpu, gva, access).run();
+}
+
+/** Bits that no entry may have set: above the physical width, NX without EFER.NXE, 62:52 under PAE paging. */
+function reservedBits({ arch }: X86Vcpu, levels: number): bigint {
+  const aboveWidth = ((1n << 52n) - 1n) & ~((1n << BigInt(arch.maxphyaddr)) - 1n);
+  return aboveWidth | (arch.efer & EFER_NX ? 0n : PT_NX) | (levels === PAE_LEVELS ? PAE_RESERVED : 0n);
+}
+
+/** Bits that are reserved because of what the entry maps: a page of 2 MiB or 1 GiB is aligned, and there is none above. */
+function reservedBySize(entry: bigint, level: number): bigint {
+  if (level === 1 || !(entry & PT_LARGE)) return 0n;
+  return level > LARGEST_PAGE_LEVEL ? PT_LARGE : ((1n << BigInt(9 * level + 3)) - 1n) & ~0x1fffn;
 }
 
 class Walk {
@@ -74,17 +90,19 @@ class Walk {
   /** Tables of 512 entries of 8 bytes. */
   #wide(levels: number, root: Gpa): Gpa {
     const vcpu = this.#vcpu;
-    const nxe = (vcpu.arch.efer & EFER_NX) !== 0;
+    const reserved = reservedBits(vcpu, levels);
     let table = root;
     for (let level = levels; ; level--) {
       const shift = 12n + 9n * BigInt(level - 1);
       const address = table + Number((this.#gva >> shift) & 0x1ffn) * 8;
       const entry = kvmReadGuest64(vcpu.kvm, address);
       if (entry === undefined || (entry & PT_PRESENT) === 0n) return this.#fault(0);
-      if (entry & PT_NX && !nxe) return this.#fault(PFERR_PRESENT_MASK | PFERR_RSVD_MASK);
+      if (entry & reserved || entry & reservedBySize(entry, level)) {
+        return this.#fault(PFERR_PRESENT_MASK | PFERR_RSVD_MASK);
+      }
       this.#rights &= entry;
       if (entry & PT_NX) this.#nx = true;
-      const large = level > 1 && level <= 3 && (entry & PT_LARGE) !== 0n;
+      const large = level > 1 && level <= LARGEST_PAGE_LEVEL && (entry & PT_LARGE) !== 0n;
       if (level > 1 && !large) {
         this.#setFlags(address, entry, PT_ACCESSED, 8);
         table = Number(entry & ADDRESS_MASK);

@@ -1,5 +1,5 @@
 /** Near control transfer. @sdm "CALL", "Jcc", "JMP", "LOOP/LOOPcc", "RET" */
-import { EXIT, RCX, RSP, SS } from '../../engine/layout.ts';
+import { EXIT, LINEAR_SHIFT, RCX, RSP, SS } from '../../engine/layout.ts';
 import type { Cpu } from '../cpu.ts';
 import {
   add,
@@ -28,7 +28,13 @@ const near = { dst: 'r', force64: true } as const;
  */
 function targetOf(cpu: Cpu, value: Expr<Width>): Expr<64> {
   const target = cpu.code.let(zeroExtend(value, 64));
-  if (cpu.mode64) cpu.faultIf(ne(sar(shl(target, u8(16)), u8(16)), target), EXIT.alignment);
+  if (cpu.mode64) {
+    // Few targets lie beyond 48 bits, and then the paging mode decides.
+    cpu.if(ne(sar(shl(target, u8(16)), u8(16)), target), () => {
+      const shift = cpu.state(LINEAR_SHIFT, 64);
+      cpu.faultIf(ne(sar(shl(target, shift), shift), target), EXIT.alignment);
+    });
+  }
   return target;
 }
 const returnAddress = (cpu: Cpu): Expr<Width> => truncate(cpu.nextRip(), cpu.operandSize);

@@ -173,7 +173,7 @@ describe('SWAPGS and the base instructions', () => {
     const lab = new Lab('long', 3);
     expect(lab.run('f3 48 0f ae c0').vector).toBe(UD);
     lab.p.cr4 |= CR4_FSGSBASE;
-    lab.p.setGpr(RAX, 0x0000_8000_0000_0000n);
+    lab.p.setGpr(RAX, 0x0100_0000_0000_0000n);
     expect(lab.run('f3 48 0f ae d0')).toEqual({ outcome: FAULT, vector: GP, errorCode: 0 });
     lab.p.setGpr(RAX, 0x1_2345_6789n);
     expect(lab.run('f3 48 0f ae d0').outcome).toBe(DONE);

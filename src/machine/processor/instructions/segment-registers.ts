@@ -4,7 +4,7 @@ import { implement } from '../../isa/handlers.ts';
 import type { Insn } from '../../isa/insn.ts';
 import { DONE, GP, type Outcome, UD } from '../../outcome.ts';
 import { BLOCKED_BY_MOV_SS, CR4_FSGSBASE, type Processor } from '../../processor.ts';
-import { isCanonical } from '../canonical.ts';
+import { isCanonicalBase } from '../canonical.ts';
 import { readOperand, writeGpr, writeOperand } from '../operands.ts';
 import { segmentFor, setSegment } from '../segments/load.ts';
 import { currentStack, peek, popped, push, type SlotSize, setStackPointer } from '../stack.ts';
@@ -89,7 +89,7 @@ function writeBase(n: number) {
   return (p: Processor, insn: Insn): Outcome => {
     if (!p.mode64 || !(p.cr4 & CR4_FSGSBASE)) return p.raise(UD);
     const base = readOperand(p, insn, 0)!;
-    if (!isCanonical(p, base)) return p.raise(GP, 0);
+    if (!isCanonicalBase(p, base)) return p.raise(GP, 0);
     p.segments[n]!.base = base;
     p.syncSegment(n);
     return DONE;

@@ -34,7 +34,7 @@ describe('LGDT, LIDT, SGDT, SIDT', () => {
   it('a non-canonical base → #GP(0); loads at level 3 → #GP(0)', () => {
     const lab = new Lab('long');
     lab.p.setGpr(RBX, BigInt(DATA));
-    lab.machine.memory.write64(DATA + 2, 0x0000_8000_0000_0000n);
+    lab.machine.memory.write64(DATA + 2, 0x0100_0000_0000_0000n);
     const before = lab.snapshot();
     expect(lab.run('0f 01 13')).toEqual(GP0);
     expect(lab.snapshot()).toEqual(before);

@@ -6,7 +6,7 @@ import { DONE, GP, NP, type Outcome, UD } from '../../outcome.ts';
 import { CR4_UMIP, type DescriptorTable, type Processor, type Segment } from '../../processor.ts';
 import { SECONDARY } from '../../vtx/controls.ts';
 import { REASON } from '../../vtx/reasons.ts';
-import { isCanonical } from '../canonical.ts';
+import { isCanonicalBase } from '../canonical.ts';
 import { memoryAddress, readOperand, writeOperand } from '../operands.ts';
 import {
   type Descriptor,
@@ -38,7 +38,7 @@ function loadTable(table: (p: Processor) => DescriptorTable) {
     const value = loadLinear(p, wrap(p, linear + 2n), size);
     if (value === undefined) return p.outcome;
     const base = insn.mode !== 64 && insn.operandSize === 16 ? value & 0xff_ffffn : value;
-    if (!isCanonical(p, base)) return p.raise(GP, 0);
+    if (!isCanonicalBase(p, base)) return p.raise(GP, 0);
     // all checks passed
     Object.assign(table(p), { base, limit: Number(limit) });
     return DONE;
@@ -94,7 +94,7 @@ function systemSegment(
   if (upper === undefined) return undefined;
   if (!isPresent(descriptor.attributes)) return refuse(NP);
   const segment = segmentOf(descriptor, selector & 3, upper);
-  return isCanonical(p, segment.base) ? [descriptor, segment] : refuse(GP);
+  return isCanonicalBase(p, segment.base) ? [descriptor, segment] : refuse(GP);
 }
 
 implement('LLDT', (p: Processor, insn: Insn): Outcome => {
