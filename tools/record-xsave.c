@@ -1,25 +1,27 @@
 /*
  * Runs FXSAVE and the XSAVE family on the real processor.
  *
- * Standard input: cases of 1728 bytes, all little-endian:
- *   0  area to restore from (832)   832  area to save into (832)
- *   1664  restore mask  1668  save mask  1672  kind: 0 XSAVE 1 XSAVEOPT 2 XSAVEC 3 FXSAVE  1676  with REX.W
- * Standard output: for each case the area saved into (832).
+ * Standard input: cases of 5568 bytes, all little-endian:
+ *   0  area to restore from (2752)   2752  area to save into (2752)
+ *   5504  restore mask  5508  save mask  5512  kind: 0 XSAVE 1 XSAVEOPT 2 XSAVEC 3 FXSAVE  5516  with REX.W
+ * Standard output: for each case the area saved into (2752).
  */
 #include <stdint.h>
 #include <string.h>
 #include <unistd.h>
 
+#define AREA 2752
+
 struct input {
-  uint8_t from[832], to[832];
+  uint8_t from[AREA], to[AREA];
   uint32_t restore, save, kind, wide, unused[12];
 };
 
 static struct input in;
 static uint8_t own[16384] __attribute__((aligned(64)));
-static uint8_t initial[1024] __attribute__((aligned(64)));
-static uint8_t from[1024] __attribute__((aligned(64)));
-static uint8_t to[1024] __attribute__((aligned(64)));
+static uint8_t initial[4096] __attribute__((aligned(64)));
+static uint8_t from[4096] __attribute__((aligned(64)));
+static uint8_t to[4096] __attribute__((aligned(64)));
 
 static int take(void *data, size_t size) {
   for (size_t got = 0; got < size;) {
@@ -32,8 +34,8 @@ static int take(void *data, size_t size) {
 
 int main(void) {
   while (take(&in, sizeof in)) {
-    memcpy(from, in.from, 832);
-    memcpy(to, in.to, 832);
+    memcpy(from, in.from, AREA);
+    memcpy(to, in.to, AREA);
     asm volatile("xsave64 (%0)" ::"r"(own), "a"(-1), "d"(-1) : "memory");
     asm volatile(
         "mov $-1, %%eax; mov $-1, %%edx; xrstor64 (%[initial])\n"
@@ -53,7 +55,7 @@ int main(void) {
         [from] "r"(from), [to] "r"(to), [own] "r"(own), [restore] "r"(in.restore), [save] "r"(in.save),
         [kind] "r"(in.kind), [wide] "r"(in.wide)
         : "eax", "edx", "memory", "cc");
-    if (write(1, to, 832) != 832) return 1;
+    if (write(1, to, AREA) != AREA) return 1;
   }
   return 0;
 }

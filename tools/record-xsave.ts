@@ -1,7 +1,7 @@
 /**
  * Records what the real processor saves in the cases of src/machine/system/xsave-cases.ts: prints one hash per case.
  *
- * `node tools/record-xsave.ts [count]`; needs gcc and a processor with XSAVEC. The output is the text of
+ * `node tools/record-xsave.ts [count]`; needs gcc and a processor with XSAVEC and protection keys. The output is the text of
  * src/machine/system/xsave.recorded.ts.
  */
 import { execFileSync } from 'node:child_process';
@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AREA_BYTES, fnv1a, xsaveCase } from '../src/machine/system/xsave-cases.ts';
 
-const INPUT_BYTES = 1728;
+const INPUT_BYTES: number = 2 * AREA_BYTES + 64;
 const count = Number(process.argv[2] ?? 64);
 const directory = mkdtempSync(join(tmpdir(), 'record-xsave-'));
 try {

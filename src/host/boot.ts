@@ -2,6 +2,7 @@
  * What the host kernel's start leaves behind on a processor: 64-bit mode with flat segments, paging on, and the local
  * APIC in x2APIC mode. Firmware has set up the MSRs (IA32_FEATURE_CONTROL among them) before.
  */
+import { hasFeature } from '../machine/cpuid/cpuid.ts';
 import { writeMsr } from '../machine/msr/msr.ts';
 import { reset } from '../machine/processor/reset.ts';
 import { privilegeChanged } from '../machine/processor/rip.ts';
@@ -27,6 +28,7 @@ import {
   CR4_PAE,
   CR4_PCIDE,
   CR4_PGE,
+  CR4_PKE,
   CR4_PSE,
   EFER_LMA,
   EFER_LME,
@@ -67,6 +69,7 @@ export function bootProcessor(p: Processor, pageTable: Hpa, descriptors: Hpa): v
   p.cr0 = (CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG) >>> 0;
   p.cr3 = BigInt(pageTable);
   p.cr4 = CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE;
+  if (hasFeature(p, 'pku')) p.cr4 |= CR4_PKE;
   p.efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
   const [es, cs, ss, ds, fs, gs] = p.segments as [Segment, Segment, Segment, Segment, Segment, Segment];
   setSegment(cs, HOST_CS, 0xffff_ffff, CODE_64);

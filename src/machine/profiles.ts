@@ -25,7 +25,7 @@ export interface Profile {
   /** Core crystal clock in Hz; the TSC is `tscRatio` times as fast, and the APIC timer counts crystal cycles. */
   readonly crystalHz: number;
   readonly tscRatio: number;
-  /** Names of the offered CPUID features, without those that follow the processor's state (osxsave, apic). */
+  /** Names of the offered CPUID features, without those that follow the processor's state (osxsave, ospke, apic). */
   readonly features: ReadonlySet<string>;
   /** The APIC starts in x2APIC mode and stays there. */
   readonly x2apicLocked: boolean;
@@ -36,7 +36,7 @@ const FEATURES = `
   pni pclmulqdq monitor vmx ssse3 fma cx16 pcid sse4_1 sse4_2 x2apic movbe popcnt tsc_deadline_timer aes xsave avx f16c rdrand
   arat
   fsgsbase tsc_adjust bmi1 avx2 fdp_excptn_only smep bmi2 invpcid rdseed adx smap clflushopt clwb sha_ni zero_fcs_fds
-  umip la57 rdpid movdiri movdir64b
+  umip pku la57 rdpid movdiri movdir64b
   serialize spec_ctrl stibp ssbd arch_capabilities
   bhi_ctrl mcdt_no
   xsaveopt xsavec xgetbv1 xsaves

@@ -50,8 +50,8 @@ describe('KVM_TDX_CAPABILITIES', () => {
     const data = capabilities(256);
     expect(fresh().memoryEncryptOp({ id: 0, data })).toBe(0);
     expect(data.supportedAttrs).toBe(TDX_TD_ATTR_SEPT_VE_DISABLE);
-    // x87, SSE and AVX.
-    expect(data.supportedXfam).toBe(7n);
+    // x87, SSE, AVX and PKRU.
+    expect(data.supportedXfam).toBe(0x207n);
     expect(data.userTdvmcallinfo1R11).toBe(2n);
     expect(data.cpuid.nent).toBe(data.cpuid.entries.length);
     const width = data.cpuid.entries.find((entry) => entry.function === 0x8000_0008)!;

@@ -35,6 +35,8 @@ export interface KvmCpuidEntry2 {
 const TDP_ADDRESS_BITS = 48;
 const CR4_OSXSAVE = 0x40000;
 const OSXSAVE_BIT = 1 << 27;
+const CR4_PKE = 0x400000;
+const OSPKE_BIT = 1 << 4;
 const APIC_BIT = 1 << 9;
 const APIC_ENABLED = 0x800n;
 /** IA32_MISC_ENABLE: MONITOR/MWAIT offered. */
@@ -249,6 +251,11 @@ export function kvmUpdateCpuidRuntime(vcpu: X86Vcpu): void {
       MWAIT_BIT,
       (vcpu.arch.miscEnable & MISC_ENABLE_MWAIT) !== 0n && vcpu.kvm.arch.mwaitInGuest,
     );
+  }
+  const extended = kvmFindCpuidEntry(vcpu, 7, 0);
+  if (extended !== undefined && guestCpuidHas(vcpu, 'pku')) {
+    const on = kvmReadCr4Bits(vcpu, CR4_PKE) !== 0;
+    extended.ecx = (on ? extended.ecx | OSPKE_BIT : extended.ecx & ~OSPKE_BIT) >>> 0;
   }
   const xsave = kvmFindCpuidEntry(vcpu, 0xd, 0);
   if (xsave !== undefined) xsave.ebx = xstateSize(vcpu, vcpu.arch.xcr0);

@@ -51,6 +51,7 @@ const CR4_LA57 = 0x1000;
 const CR4_SMEP = 0x100000;
 const CR4_SMAP = 0x200000;
 const CR4_OSXSAVE = 0x40000;
+const CR4_PKE = 0x400000;
 const CR4_PDPTR_BITS: number = CR4_PGE | CR4_PSE | CR4_PAE | CR4_SMEP;
 const CR4_TLBFLUSH_BITS: number = CR4_PGE | CR4_PCIDE | CR4_PAE | CR4_SMEP;
 const CR3_PCID_INVD = 1n << 63n;
@@ -178,7 +179,7 @@ export function kvmSetCr4(vcpu: X86Vcpu, raw: bigint): number {
 export function kvmPostSetCr4(vcpu: X86Vcpu, old: number, cr4: number): void {
   const changed = old ^ cr4;
   if (changed & (CR4_TLBFLUSH_BITS | CR4_SMAP | CR4_LA57)) kvmMakeRequest(KVM_REQ_TLB_FLUSH_GUEST, vcpu);
-  if (changed & CR4_OSXSAVE) kvmUpdateCpuidRuntime(vcpu);
+  if (changed & (CR4_OSXSAVE | CR4_PKE)) kvmUpdateCpuidRuntime(vcpu);
 }
 
 /** @upstream kvm_set_cr8() */

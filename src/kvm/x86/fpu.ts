@@ -22,6 +22,7 @@ import {
   XMM,
   YMM_HIGH,
 } from '../../machine/engine/layout.ts';
+import { pkruOffset } from '../../machine/system/xstate-layout.ts';
 import type { X86Vcpu } from './kvm_host.ts';
 
 /** The parts of a processor's state block that hold floating-point state: [first, end) as layout addresses. */
@@ -147,6 +148,8 @@ const XSAVE_YMM = 576;
 const FP_COMPONENT = 1n;
 const SSE_COMPONENT = 2n;
 const AVX_COMPONENT = 4n;
+const PKRU_COMPONENT = 0x200n;
+const XSAVE_PKRU: number = pkruOffset(0n);
 
 /** KVM_GET_XSAVE: the standard format, 4096 bytes. @sdm "XSAVE Area" */
 export function kvmVcpuIoctlGetXsave(vcpu: X86Vcpu): Uint8Array {
@@ -167,6 +170,10 @@ export function kvmVcpuIoctlGetXsave(vcpu: X86Vcpu): Uint8Array {
   if (vcpu.arch.guestSupportedXcr0 & AVX_COMPONENT) {
     components |= AVX_COMPONENT;
     area.set(guestFpu(vcpu).subarray(YMM_HIGH - STATE, YMM_HIGH - STATE + 256), XSAVE_YMM);
+  }
+  if (vcpu.arch.guestSupportedXcr0 & PKRU_COMPONENT) {
+    components |= PKRU_COMPONENT;
+    view.setUint32(XSAVE_PKRU, vcpu.arch.pkru, true);
   }
   view.setBigUint64(XSTATE_BV, components, true);
   return area;
@@ -197,5 +204,6 @@ export function kvmVcpuIoctlSetXsave(vcpu: X86Vcpu, area: Uint8Array): Errno {
   const high = guestFpu(vcpu).subarray(YMM_HIGH - STATE, YMM_HIGH - STATE + 256);
   if (components & AVX_COMPONENT) high.set(area.subarray(XSAVE_YMM, XSAVE_YMM + 256));
   else high.fill(0);
+  vcpu.arch.pkru = components & PKRU_COMPONENT ? view.getUint32(XSAVE_PKRU, true) : 0;
   return 0;
 }

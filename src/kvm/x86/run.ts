@@ -5,6 +5,7 @@
  * @upstream arch/x86/kvm/x86.c kvm_arch_vcpu_ioctl_run(), vcpu_run(), vcpu_enter_guest(), vcpu_block()
  */
 import { EAGAIN, EINTR, EIO, ENOMEM } from '../../host/errno.ts';
+import { writePkru } from '../../machine/mmu/invalidate.ts';
 import { trace } from '../../util/trace.ts';
 import { RUN_BLOCK, RUN_RESCHED, type RunResult } from '../virt/arch_hooks.ts';
 import {
@@ -27,6 +28,7 @@ import { kvmLoadGuestFpu } from './fpu.ts';
 import { kvmCheckAndInjectEvents, processNmi } from './inject.ts';
 import { kvmCpuHasInterrupt } from './irq.ts';
 import { irqchipInKernel, irqchipKernel, kvmApicBase, lapicInKernel } from './irqchip_mode.ts';
+import { kvmReadCr4Bits } from './kvm_cache_regs.ts';
 import {
   KVM_MP_STATE_HALTED,
   KVM_MP_STATE_INIT_RECEIVED,
@@ -298,18 +300,29 @@ function updateCr8Intercept(vcpu: X86Vcpu): void {
   vcpu.kvm.ops.updateCr8Intercept(vcpu, kvmGetCr8(vcpu), irr);
 }
 
-/** XCR0, IA32_XSS and PKRU of the guest. @upstream kvm_load_guest_xsave_state() */
+/** XCR0, IA32_XSS and PKRU of the guest; a TD's are the module's business. @upstream kvm_load_guest_xsave_state() */
 function loadGuestXsaveState(vcpu: X86Vcpu): void {
+  if (vcpu.arch.guestStateProtected) return;
   const p = vcpu.cpu!.processor;
   const { arch } = vcpu;
   if (p.xcr0 !== arch.xcr0) p.xcr0 = arch.xcr0;
   if (p.xss !== arch.iaXss) p.xss = arch.iaXss;
-  p.pkru = arch.pkru;
+  if (arch.pkru !== p.pkru && usesPkru(vcpu)) writePkru(p, arch.pkru);
 }
-/** @upstream kvm_load_host_xsave_state(): the host kernel uses none of it, so only what the guest may have changed comes back. */
+/** @upstream kvm_load_host_xsave_state(): the host kernel uses none of it but PKRU, which its own accesses heed. */
 function saveGuestXsaveState(vcpu: X86Vcpu): void {
-  vcpu.arch.pkru = vcpu.cpu!.processor.pkru;
+  if (vcpu.arch.guestStateProtected || !usesPkru(vcpu)) return;
+  const p = vcpu.cpu!.processor;
+  vcpu.arch.pkru = p.pkru;
+  if (p.pkru !== HOST_PKRU) writePkru(p, HOST_PKRU);
 }
+
+const CR4_PKE = 0x400000;
+const XCR0_PKRU = 0x200n;
+/** No process of the host uses protection keys. */
+const HOST_PKRU = 0;
+/** Whether the guest can have a PKRU of its own. */
+const usesPkru = (vcpu: X86Vcpu): boolean => (vcpu.arch.xcr0 & XCR0_PKRU) !== 0n || kvmReadCr4Bits(vcpu, CR4_PKE) !== 0;
 
 function loadDebugRegs(vcpu: X86Vcpu): void {
   const p = vcpu.cpu!.processor;

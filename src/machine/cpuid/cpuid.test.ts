@@ -70,13 +70,19 @@ describe('CPUID', () => {
     expect(cpuid(p, 0x16, 0).eax).toBe(1000);
   });
 
-  test('XSAVE sizes: legacy region and header, and AVX where XCR0 has it', () => {
+  test('XSAVE sizes: legacy region and header, AVX and PKRU where XCR0 has them', () => {
     p.xcr0 = 3n;
-    expect(cpuid(p, 0xd, 0)).toEqual({ eax: 7, ebx: 576, ecx: 832, edx: 0 });
+    expect(cpuid(p, 0xd, 0)).toEqual({ eax: 0x207, ebx: 576, ecx: 2696, edx: 0 });
     expect(cpuid(p, 0xd, 1)).toEqual({ eax: 0xf, ebx: 576, ecx: 0, edx: 0 });
     p.xcr0 = 7n;
-    expect(cpuid(p, 0xd, 0)).toEqual({ eax: 7, ebx: 832, ecx: 832, edx: 0 });
+    expect(cpuid(p, 0xd, 0)).toEqual({ eax: 0x207, ebx: 832, ecx: 2696, edx: 0 });
     expect(cpuid(p, 0xd, 1)).toEqual({ eax: 0xf, ebx: 832, ecx: 0, edx: 0 });
+    p.xcr0 = 0x203n;
+    expect(cpuid(p, 0xd, 0).ebx).toBe(2696);
+    expect(cpuid(p, 0xd, 1).ebx).toBe(584);
+    p.xcr0 = 0x207n;
+    expect(cpuid(p, 0xd, 1).ebx).toBe(840);
+    expect(cpuid(p, 0xd, 9)).toEqual({ eax: 8, ebx: 2688, ecx: 0, edx: 0 });
     expect(cpuid(p, 0xd, 2)).toEqual({ eax: 256, ebx: 576, ecx: 0, edx: 0 });
     expect(cpuid(p, 0xd, 3)).toEqual({ eax: 0, ebx: 0, ecx: 0, edx: 0 });
   });

@@ -1,6 +1,6 @@
 /** The CPUID leaves, one row each, as functions of the processor's profile, position and state. */
 import type { Processor } from '../processor.ts';
-import { CR4_OSXSAVE } from '../processor.ts';
+import { CR4_OSXSAVE, CR4_PKE } from '../processor.ts';
 import { PROFILES, type Profile, signatureOf } from '../profiles.ts';
 import {
   compactSize,
@@ -32,6 +32,7 @@ export const MAX_EXTENDED_LEAF = 0x80000008;
 /** Largest subleaf of leaf 7. */
 const MAX_FEATURE_SUBLEAF = 2;
 
+const OSPKE = 1 << 4;
 const CLFLUSH_BYTES = 64;
 /** IA32_MISC_ENABLE bit 18: MONITOR/MWAIT are offered. */
 const MISC_ENABLE = 0x1a0;
@@ -128,10 +129,11 @@ function processorInfo(p: Processor, _subleaf: number, profile: Profile): CpuidR
   return result(signatureOf(profile), ebx, ecx, edx);
 }
 
-function structuredFeatures(_p: Processor, subleaf: number, profile: Profile): CpuidResult {
+function structuredFeatures(p: Processor, subleaf: number, profile: Profile): CpuidResult {
   if (subleaf > MAX_FEATURE_SUBLEAF) return NOTHING;
   const of = (register: CpuidRegister): number => word(profile, 7, subleaf, register);
-  return result(subleaf === 0 ? MAX_FEATURE_SUBLEAF : of('eax'), of('ebx'), of('ecx'), of('edx'));
+  const ospke = subleaf === 0 && p.cr4 & CR4_PKE ? OSPKE : 0;
+  return result(subleaf === 0 ? MAX_FEATURE_SUBLEAF : of('eax'), of('ebx'), of('ecx') | ospke, of('edx'));
 }
 
 /** Leaf 1B: one target, TME-MK. @sdm "CPUID—CPU Identification", PCONFIG information */

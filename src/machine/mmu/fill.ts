@@ -5,7 +5,7 @@
  *   write     RAM, guest and EPT dirty flags set, no decoded code, no breakpoint in it
  *   execute   RAM or ROM
  *
- * The APIC-access page has none, nor has a page that is not wholly of the KeyID it is accessed with.
+ * PKRU must allow the access too. The APIC-access page has none, nor has a page that is not wholly of the KeyID it is accessed with.
  */
 import { executeOffset, RAM_BASE, TLB_EXECUTE, TLB_READ, TLB_WRITE } from '../engine/layout.ts';
 import type { Processor } from '../processor.ts';
@@ -44,6 +44,7 @@ export function fillData(p: Processor, m: Mmu, cls: PrivilegeClass, need: number
     if (!forWrite || m.tlb.isFree(entry)) {
       m.tlb.fill(entry, tag, high, RAM_BASE + page, page);
       if (!m.global) m.tlb.noteLocal(entry);
+      if (m.key !== 0) context.noteKeyed(entry);
     }
     filled = true;
   }
@@ -56,6 +57,7 @@ export function fillData(p: Processor, m: Mmu, cls: PrivilegeClass, need: number
     if (forWrite || m.tlb.isFree(entry)) {
       m.tlb.fillWrite(bank, tag, high, page);
       if (!m.global) m.tlb.noteLocal(entry);
+      if (m.key !== 0) context.noteKeyed(entry);
     }
     if (forWrite) filled = true;
   } else if (forWrite) {
@@ -63,7 +65,7 @@ export function fillData(p: Processor, m: Mmu, cls: PrivilegeClass, need: number
   }
   if (m.pageShift !== 12) {
     context.noteLargePage(low, high, m.pageShift);
-    if (filled && !watched && (!m.ept || m.eptRights & EPT_LARGE)) fillAround(p, m, bank, forWrite);
+    if (filled && !watched && m.key === 0 && (!m.ept || m.eptRights & EPT_LARGE)) fillAround(p, m, bank, forWrite);
   }
   return filled;
 }
@@ -77,6 +79,7 @@ function fillRom(p: Processor, m: Mmu, cls: PrivilegeClass, need: number): boole
   const entry = bankFor(p, m, cls) + TLB_READ + entryOffset(m.linearLow);
   m.tlb.fill(entry, (m.linearLow & 0xffff_f000) >>> 0, m.linearHigh, RAM_BASE + page, page);
   if (!m.global) m.tlb.noteLocal(entry);
+  if (m.key !== 0) m.context.noteKeyed(entry);
   if (m.pageShift !== 12) m.context.noteLargePage(m.linearLow, m.linearHigh, m.pageShift);
   return true;
 }

@@ -19,6 +19,17 @@ export function flushTlb(p: Processor, options: { readonly global?: boolean } = 
   }
 }
 
+/**
+ * PKRU gets a value. It belongs to the processor, not to an address space; where it allows more than before, accesses that
+ * have no entry find out by themselves.
+ */
+export function writePkru(p: Processor, value: number): void {
+  const denied = value & ~p.pkru;
+  p.pkru = value >>> 0;
+  if (denied === 0) return;
+  for (const c of p.mmu.contexts) if (c.hasKeys) c.forgetKeyed((denied & 3) !== 0);
+}
+
 /** INVLPG: one page, in the current PCID, and in the others where it may be global. */
 export function invlpg(p: Processor, linear: Gva): void {
   dropPageOf(p, p.mmu.vpid, linear);

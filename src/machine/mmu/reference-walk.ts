@@ -17,6 +17,9 @@ export interface ReferenceState {
   readonly nxe: boolean;
   readonly smep: boolean;
   readonly smap: boolean;
+  /** CR4.PKE. */
+  readonly pke: boolean;
+  readonly pkru: number;
   readonly ac: boolean;
   readonly physicalBits: number;
   readonly ept: { readonly root: bigint; readonly accessedDirty: boolean } | null;
@@ -59,8 +62,8 @@ export function referenceWalk(
 }
 
 function guestWalk(s: ReferenceState, linear: bigint, access: Kind, user: boolean, implicit: boolean): bigint {
-  const fault = (present: boolean, reserved: boolean): never => {
-    let error = present ? 1 : 0;
+  const fault = (present: boolean, reserved: boolean, key = false): never => {
+    let error = (present ? 1 : 0) + (key ? 32 : 0);
     if (access === 'write') error += 2;
     if (user) error += 4;
     if (reserved) error += 8;
@@ -76,6 +79,7 @@ function guestWalk(s: ReferenceState, linear: bigint, access: Kind, user: boolea
     used.push({ gpa, value });
   };
   let gpa: bigint;
+  let key = 0n;
   if (s.mode === '32') {
     const pdeAt = (s.cr3 & 0xffff_f000n) + bits(linear, 31, 22) * 4n;
     const pde = BigInt(s.read32(pagingStructure(s, pdeAt)));
@@ -119,6 +123,7 @@ function guestWalk(s: ReferenceState, linear: bigint, access: Kind, user: boolea
       take(at, entry);
       executeDisable ||= bit(entry, 63);
       if (isPage) {
+        key = bits(entry, 62, 59);
         gpa = (bits(entry, 51, shift) << BigInt(shift)) | bits(linear, shift - 1, 0);
         break;
       }
@@ -129,6 +134,10 @@ function guestWalk(s: ReferenceState, linear: bigint, access: Kind, user: boolea
 
   const writable = used.every(({ value }) => bit(value, 1));
   const userPage = used.every(({ value }) => bit(value, 2));
+  const keyed = s.pke && (s.mode === '4' || s.mode === '5') && userPage && access !== 'fetch';
+  const accessDisable = bit(BigInt(s.pkru), Number(2n * key));
+  const writeDisable = bit(BigInt(s.pkru), Number(2n * key + 1n));
+  const keyViolation = keyed && (accessDisable || (access === 'write' && writeDisable && (user || s.wp)));
   let allowed: boolean;
   if (user) {
     allowed = userPage && (access === 'read' || (access === 'write' ? writable : !executeDisable));
@@ -138,7 +147,7 @@ function guestWalk(s: ReferenceState, linear: bigint, access: Kind, user: boolea
     const smapBlocks = s.smap && userPage && (implicit || !s.ac);
     allowed = !smapBlocks && (access === 'read' || writable || !s.wp);
   }
-  if (!allowed) fault(true, false);
+  if (!allowed || keyViolation) fault(true, false, keyViolation);
 
   used.forEach(({ gpa: at, value }, i) => {
     let set = bit(value, 5) ? 0 : 0x20;

@@ -11,6 +11,7 @@ import {
   CR4_PAE,
   CR4_PCIDE,
   CR4_PGE,
+  CR4_PKE,
   CR4_PSE,
   CR4_SMAP,
   CR4_SMEP,
@@ -33,7 +34,7 @@ import {
   type PagingMode,
 } from './state.ts';
 import { EMPTY_BANK } from './tlb-banks.ts';
-import { type PrivilegeClass, SUPERVISOR, SUPERVISOR_SMAP, TlbContext, USER } from './tlb-context.ts';
+import { MODE_KEYS, type PrivilegeClass, SUPERVISOR, SUPERVISOR_SMAP, TlbContext, USER } from './tlb-context.ts';
 
 /** Contexts that a processor keeps; the least recently used one beyond that is dropped. */
 const MAX_CONTEXTS = 48;
@@ -155,6 +156,9 @@ function decode(p: Processor, m: Mmu): void {
   m.smep = paging !== PAGING_OFF && (cr4 & CR4_SMEP) !== 0;
   m.smap = paging !== PAGING_OFF && (cr4 & CR4_SMAP) !== 0;
   m.reportsFetch = noExecute || m.smep;
+  m.protectionKeys = paging >= PAGING_4LEVEL && (cr4 & CR4_PKE) !== 0;
+  m.key = 0;
+  m.keyDenies = 0;
   m.pse = (cr4 & CR4_PSE) !== 0;
   m.pge = (cr4 & CR4_PGE) !== 0;
   m.aboveWidth = 0x10_0000 - 2 ** (m.physicalBits - 32);
@@ -166,7 +170,12 @@ function decode(p: Processor, m: Mmu): void {
   const mode =
     paging === PAGING_OFF
       ? 0
-      : paging | (m.writeProtect ? 8 : 0) | (m.smep ? 16 : 0) | (noExecute ? 32 : 0) | (m.pse ? 64 : 0);
+      : paging |
+        (m.writeProtect ? 8 : 0) |
+        (m.smep ? 16 : 0) |
+        (noExecute ? 32 : 0) |
+        (m.pse ? 64 : 0) |
+        (m.protectionKeys ? MODE_KEYS : 0);
   const pcid = cr4 & CR4_PCIDE ? Number(m.cr3 & 0xfffn) : 0;
   const { context } = m;
   if (context.vpid !== m.vpid || context.eptp !== eptp || context.mode !== mode || context.pcid !== pcid) {

@@ -65,6 +65,8 @@ export class Mmu {
   pse = false;
   /** Reserved bits in the upper half of an entry of 8 bytes. */
   reservedHigh = 0;
+  /** CR4.PKE with IA-32e paging: user pages have protection keys. */
+  protectionKeys = false;
   /** A canonical address has, in its upper half shifted right by this (signed), only zeros or only ones. */
   canonicalShift = 15;
   ept = false;
@@ -99,6 +101,10 @@ export class Mmu {
   user = true;
   writable = true;
   noExecute = false;
+  /** Protection key of the user page; 0 where there are none. */
+  key = 0;
+  /** What PKRU denies that key: 1 all data accesses, 2 writes. */
+  keyDenies = 0;
   /** The guest's tables call the page global. */
   global = false;
   /** The guest's dirty flag is set, or there is none. */

@@ -15,6 +15,11 @@ export const USER = 2;
 /** Privilege class of a memory access. */
 export type PrivilegeClass = 0 | 1 | 2;
 
+/** Bit of the mode: CR4.PKE with IA-32e paging. */
+export const MODE_KEYS = 128;
+/** Entries for pages with protection keys that are remembered. */
+const KEYED = 256;
+
 export class TlbContext {
   readonly vpid: number;
   /** The EPT pointer, or -1 with EPT off. */
@@ -33,6 +38,8 @@ export class TlbContext {
   /** Data breakpoints that the entries keep out of the way of. */
   watched = '';
   readonly #tlb: TlbBanks;
+  /** Entries that were filled for pages with another protection key than 0. Others may have taken their place. */
+  readonly #keyed: number[] = [];
   // A guest page above 4 KiB is cached in 4 KiB pieces, but INVLPG of any address in it drops all of it.
   /** Numbers of 4 MiB regions in which a 2 or 4 MiB page was cached. */
   readonly #large: Set<number> = new Set();
@@ -45,6 +52,11 @@ export class TlbContext {
     this.eptp = eptp;
     this.mode = mode;
     this.pcid = pcid;
+  }
+
+  /** Pages have protection keys. */
+  get hasKeys(): boolean {
+    return (this.mode & MODE_KEYS) !== 0;
   }
 
   /** The bank of a class, allocated if there is none. */
@@ -64,6 +76,7 @@ export class TlbContext {
 
   /** Gives all banks back. */
   release(): void {
+    this.#keyed.length = 0;
     for (const cls of [SUPERVISOR, SUPERVISOR_SMAP, USER] as const) {
       if (this.banks[cls] !== 0) this.#tlb.release(this.banks[cls]);
       this.banks[cls] = 0;
@@ -78,7 +91,20 @@ export class TlbContext {
     else this.#giant.add(high * 4 + (low >>> 30));
   }
 
+  /** Notes that an entry was filled for a page with another protection key than 0. */
+  noteKeyed(entry: number): void {
+    if (this.#keyed.length <= KEYED) this.#keyed.push(entry);
+  }
+
+  /** PKRU denies more than it did. @param key0 pages with key 0 are concerned */
+  forgetKeyed(key0: boolean): void {
+    if (key0 || this.#keyed.length > KEYED) return this.flush();
+    for (const entry of this.#keyed) this.#tlb.drop(entry);
+    this.#keyed.length = 0;
+  }
+
   flush(): void {
+    this.#keyed.length = 0;
     for (const bank of this.banks) if (bank !== 0) this.#tlb.flush(bank);
     this.#large.clear();
     this.#giant.clear();

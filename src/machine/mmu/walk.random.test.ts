@@ -7,6 +7,7 @@ import {
   CR0_WP,
   CR4_LA57,
   CR4_PAE,
+  CR4_PKE,
   CR4_PSE,
   CR4_SMAP,
   CR4_SMEP,
@@ -15,7 +16,7 @@ import {
   EFER_NXE,
   FLAG_AC,
 } from '../processor.ts';
-import { flushAll } from './invalidate.ts';
+import { flushAll, writePkru } from './invalidate.ts';
 import { type ReferenceState, referenceWalk } from './reference-walk.ts';
 import { tlbContextChanged } from './select.ts';
 import { TestMachine } from './test-machine.ts';
@@ -41,7 +42,7 @@ type Random = (n: number) => number;
 const chance = (random: Random, percent: number): boolean => random(100) < percent;
 
 /** An entry of a guest table: mostly good, with each bit wrong now and then. */
-function guestEntry(random: Random, wide: boolean): bigint {
+function guestEntry(random: Random, wide: boolean, keys: boolean): bigint {
   let entry = BigInt(random(GUEST_FRAMES)) << 12n;
   if (chance(random, 97)) entry |= 1n;
   if (chance(random, 90)) entry |= 2n;
@@ -51,6 +52,7 @@ function guestEntry(random: Random, wide: boolean): bigint {
   if (chance(random, 8))
     entry = (entry & ~0x3fff_f000n) | 0x80n | (chance(random, 20) ? 1n << BigInt(12 + random(19)) : 0n);
   if (wide && chance(random, 6)) entry |= 1n << 63n;
+  if (keys) entry |= BigInt(random(16)) << 59n;
   if (wide && chance(random, 4)) entry |= 1n << BigInt(40 + random(23));
   return entry;
 }
@@ -90,11 +92,13 @@ function fillEpt(machine: TestMachine, random: Random): number {
   return root;
 }
 
-function fillGuest(machine: TestMachine, random: Random, wide: boolean): void {
+function fillGuest(machine: TestMachine, random: Random, mode: (typeof MODES)[number]): void {
+  const wide = mode !== '32';
+  const keys = mode === '4' || mode === '5';
   const { memory } = machine;
   for (let at = 0; at < GUEST_FRAMES * 4096; at += wide ? 8 : 4) {
-    if (wide) memory.write64(at, guestEntry(random, true));
-    else memory.write32(at, Number(guestEntry(random, false) & 0xffff_ffffn));
+    if (wide) memory.write64(at, guestEntry(random, true, keys));
+    else memory.write32(at, Number(guestEntry(random, false, false) & 0xffff_ffffn));
   }
 }
 
@@ -112,20 +116,21 @@ function runCase(mode: (typeof MODES)[number], ept: boolean, seed: number, count
   const inRam = (a: bigint, size: number): boolean => a + BigInt(size) <= BigInt(RAM);
   for (let n = 0; n < count; n++) {
     if (n % 100 === 0) {
-      fillGuest(machine, random, mode !== '32');
+      fillGuest(machine, random, mode);
       if (ept) vtx.enable(fillEpt(machine, random), chance(random, 50));
       Object.assign(p.mmu, { physicalBits: chance(random, 50) ? 52 : 46 });
       const on = (bit: number): number => (chance(random, 50) ? bit : 0);
       p.cr0 = CR0_PE | (mode === 'off' ? 0 : CR0_PG) | on(CR0_WP);
       const extension =
         mode === '4' || mode === '5' ? CR4_PAE | (mode === '5' ? CR4_LA57 : 0) : mode === 'pae' ? CR4_PAE : 0;
-      p.cr4 = (mode === 'off' ? 0 : extension) | on(CR4_PSE) | on(CR4_SMEP) | on(CR4_SMAP);
+      p.cr4 = (mode === 'off' ? 0 : extension) | on(CR4_PSE) | on(CR4_SMEP) | on(CR4_SMAP) | on(CR4_PKE);
       p.efer = (mode === '4' || mode === '5' ? EFER_LME | EFER_LMA : 0) | on(EFER_NXE);
       p.cr3 = BigInt(random(GUEST_FRAMES)) << 12n;
       for (let i = 0; i < 4; i++) p.pdpte[i] = (BigInt(random(GUEST_FRAMES)) << 12n) | (chance(random, 90) ? 1n : 0n);
     }
     p.cpl = chance(random, 50) ? 3 : 0;
     p.flagsRest = chance(random, 50) ? FLAG_AC : 0;
+    if (chance(random, 20)) writePkru(p, chance(random, 30) ? 0 : random(2 ** 32));
     // Controls without a context of their own for the physical width: decode afresh.
     p.mmu.cr0 = -1;
     tlbContextChanged(p);
@@ -155,6 +160,8 @@ function runCase(mode: (typeof MODES)[number], ept: boolean, seed: number, count
       nxe: (p.efer & EFER_NXE) !== 0,
       smep: (p.cr4 & CR4_SMEP) !== 0,
       smap: (p.cr4 & CR4_SMAP) !== 0,
+      pke: (p.cr4 & CR4_PKE) !== 0,
+      pkru: p.pkru,
       ac: p.flagsRest !== 2 && (p.flagsRest & FLAG_AC) !== 0,
       physicalBits: p.mmu.physicalBits,
       ept: ept ? { root: BigInt(vtx.eptRoot), accessedDirty: vtx.eptAccessedDirty } : null,

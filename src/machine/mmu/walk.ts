@@ -25,6 +25,9 @@ const ERROR_WRITE = 2;
 const ERROR_USER = 4;
 const ERROR_RESERVED = 8;
 const ERROR_FETCH = 16;
+const ERROR_KEY = 32;
+/** The protection key in the upper half of an entry. */
+const KEY_SHIFT = 27;
 
 const HIGH = 0x1_0000_0000;
 
@@ -79,6 +82,7 @@ function walkLong(p: Processor, m: Mmu, need: number): boolean {
   }
   let rights = WRITABLE | USER;
   let noExecute = false;
+  let key = 0;
   let accessed = ACCESSED;
   let level = top;
   for (; ; level--) {
@@ -105,6 +109,7 @@ function walkLong(p: Processor, m: Mmu, need: number): boolean {
     rights &= entry;
     accessed &= entry;
     if (upper & 0x8000_0000) noExecute = true;
+    key = (upper >>> KEY_SHIFT) & 15;
     table = (upper & 0xfffff) * HIGH + ((entry & 0xffff_f000) >>> 0);
     if (level === 0) break;
     if (entry & PAGE_SIZE_BIT) {
@@ -116,8 +121,13 @@ function walkLong(p: Processor, m: Mmu, need: number): boolean {
   m.user = (rights & USER) !== 0;
   m.writable = (rights & WRITABLE) !== 0;
   m.noExecute = noExecute;
+  if (m.protectionKeys) {
+    m.key = m.user ? key : 0;
+    m.keyDenies = m.user ? (p.pkru >>> (2 * key)) & 3 : 0;
+  }
   m.global = m.pge && (entryLow[level]! & GLOBAL) !== 0;
-  if (!permitted(m, need)) return pageFault(p, m, need, ERROR_PRESENT);
+  if (!permitted(m, need))
+    return pageFault(p, m, need, keyForbids(m, need) ? ERROR_PRESENT | ERROR_KEY : ERROR_PRESENT);
   m.pageShift = level === 0 ? 12 : level === 1 ? 21 : 30;
   const offsetMask = level === 0 ? 0xfff : level === 1 ? 0x1f_ffff : 0x3fff_ffff;
   // Bit 12 of a large page's entry is its PAT bit.
@@ -187,8 +197,16 @@ function apicAccessByWalk(p: Processor): -1 {
   return -1;
 }
 
+/** Data accesses to a page whose key PKRU denies; supervisor writes only with CR0.WP. @sdm "Protection Keys" */
+function keyForbids({ keyDenies, writeProtect }: Mmu, need: number): boolean {
+  if (keyDenies === 0 || need & NEED_FETCH) return false;
+  if (keyDenies & 1) return true;
+  return (need & NEED_WRITE) !== 0 && (writeProtect || (need & NEED_USER) !== 0);
+}
+
 /** @sdm "Determination of Access Rights" */
 function permitted(m: Mmu, need: number): boolean {
+  if (m.keyDenies !== 0 && keyForbids(m, need)) return false;
   if (need & NEED_USER) {
     return m.user && (m.writable || (need & NEED_WRITE) === 0) && !(m.noExecute && need & NEED_FETCH);
   }

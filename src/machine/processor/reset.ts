@@ -22,7 +22,7 @@ import {
   RDX,
   STAR,
 } from '../engine/layout.ts';
-import { flushAll } from '../mmu/invalidate.ts';
+import { flushAll, writePkru } from '../mmu/invalidate.ts';
 import { resetMsrs } from '../msr/msr.ts';
 import {
   ACTIVE,
@@ -103,7 +103,7 @@ export function reset(p: Processor): void {
   p.cr0 = (CR0_CD | CR0_NW | CR0_ET) >>> 0;
   p.xcr0 = 1n;
   p.xss = 0n;
-  p.pkru = 0;
+  writePkru(p, 0);
   p.tscAux = 0;
   resetMsrs(p);
   for (const at of [KERNEL_GS, STAR, LSTAR, FMASK]) p.write64(at, 0n);

@@ -7,6 +7,7 @@ import './fxsave.ts';
 import './identification.ts';
 import './monitor.ts';
 import './ports.ts';
+import './protection-keys.ts';
 import './random.ts';
 import './string-ports.ts';
 import './time.ts';

@@ -7,7 +7,8 @@
 import { MXCSR } from '../engine/layout.ts';
 import { implement } from '../isa/handlers.ts';
 import type { Insn } from '../isa/insn.ts';
-import { loadLinearBytes } from '../mmu/access.ts';
+import { loadLinear, loadLinearBytes } from '../mmu/access.ts';
+import { writePkru } from '../mmu/invalidate.ts';
 import { DONE, GP, type Outcome } from '../outcome.ts';
 import type { Processor } from '../processor.ts';
 import { areaAddress, hasWidePointers } from './fxsave.ts';
@@ -20,6 +21,8 @@ import {
   HEADER_RESERVED,
   HEADER_SIZE,
   LEGACY_SIZE,
+  PKRU,
+  pkruOffset,
   SSE,
   X87,
   XCOMP_BV,
@@ -61,6 +64,9 @@ function restore(p: Processor, insn: Insn, enabled: bigint, onlyCompacted: boole
   const ymm =
     asked & present & AVX ? loadLinearBytes(p, BigInt.asUintN(64, at + BigInt(YMM_AT)), 16 * xmmCount(p)) : null;
   if (ymm === undefined) return p.outcome;
+  const pkruAt = BigInt.asUintN(64, at + BigInt(pkruOffset(image.getBigUint64(XCOMP_BV, true))));
+  const pkru = asked & present & PKRU ? loadLinear(p, pkruAt, 4) : 0n;
+  if (pkru === undefined) return p.outcome;
   // all checks passed
   if (asked & X87) {
     if (present & X87) loadX87(p, image, hasWidePointers(insn));
@@ -74,6 +80,7 @@ function restore(p: Processor, insn: Insn, enabled: bigint, onlyCompacted: boole
     if (ymm !== null) ymmBytes(p).set(ymm);
     else ymmBytes(p).fill(0);
   }
+  if (asked & PKRU) writePkru(p, Number(pkru));
   if (loadsMxcsr) p.write32(MXCSR, mxcsrIn(image));
   else if (asked & SSE) p.write32(MXCSR, MXCSR_INIT);
   return DONE;

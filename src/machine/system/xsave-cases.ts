@@ -1,9 +1,13 @@
-/** Cases of saving and restoring x87, SSE and AVX state, by seed: what was recorded on a real processor, and the test of it. */
+/** Cases of saving and restoring x87, SSE, AVX and PKRU state, by seed: what was recorded on a real processor, and the test of it. */
 import { Random } from '../../util/random.ts';
 
-export const AREA_BYTES = 832;
+export const AREA_BYTES = 2752;
 /** Where the AVX component lies. */
 const YMM_AT = 576;
+const YMM_END = 832;
+/** Where PKRU lies in the standard format; in the compacted one, behind the AVX component. */
+const PKRU_AT = 2688;
+const COMPONENTS = 0x207;
 export const XSAVE_KINDS: readonly string[] = ['XSAVE', 'XSAVEOPT', 'XSAVEC', 'FXSAVE'];
 
 export interface XsaveCase {
@@ -22,21 +26,27 @@ export interface XsaveCase {
 
 /**
  * The case of a seed. Components are either not present (so they are initial) or random, since processors may count
- * initial values that were loaded as in use. The instruction pointer is canonical in 48 bits.
+ * initial values that were loaded as in use. The instruction pointer is canonical in 48 bits, and PKRU denies nothing to
+ * key 0, which the recorder's own memory has.
  */
 export function xsaveCase(seed: number): XsaveCase {
   const random = new Random(seed);
   const from = new Uint8Array(AREA_BYTES);
   for (let i = 0; i < 416; i++) from[i] = random.below(256);
-  for (let i = YMM_AT; i < AREA_BYTES; i++) from[i] = random.below(256);
+  for (let i = YMM_AT; i < YMM_END; i++) from[i] = random.below(256);
   const view = new DataView(from.buffer);
   view.setBigInt64(8, BigInt.asIntN(48, view.getBigInt64(8, true)), true);
   view.setUint32(24, random.below(3) === 0 ? 0x1f80 : random.below(0x10000), true);
-  view.setUint32(512, random.below(3) === 0 ? random.below(8) : 7, true);
-  if (random.below(4) === 0) view.setBigUint64(520, (1n << 63n) | 7n, true);
+  const mask = (): number => (random.below(3) === 0 ? random.below(8) | (random.below(2) * 0x200) : COMPONENTS);
+  view.setUint32(512, mask(), true);
+  const keys = random.below(0x7fff_ffff) & ~3;
+  for (const at of [YMM_END, PKRU_AT]) {
+    view.setUint32(at, keys, true);
+    view.setUint32(at + 4, random.below(0x7fff_ffff), true);
+  }
+  if (random.below(4) === 0) view.setBigUint64(520, (1n << 63n) | BigInt(COMPONENTS), true);
   const to = new Uint8Array(AREA_BYTES).fill(0xa5, 0, 512).fill(0xa5, YMM_AT);
   to[512] = random.below(8);
-  const mask = (): number => (random.below(3) === 0 ? random.below(8) : 7);
   return { from, to, restore: mask(), save: mask(), kind: seed % 4, wide: random.below(2) === 1 };
 }
 

@@ -6,15 +6,15 @@ import { AREA_BYTES, fnv1a, XSAVE_KINDS, xsaveCase } from './xsave-cases.ts';
 const SAVE = ['0f ae 21', '0f ae 31', '0f c7 21', '0f ae 01'];
 const XRSTOR = '0f ae 29';
 const ZEROS = 0x3000;
-const FROM = 0x4000;
-const TO = 0x5000;
+const FROM = 0x5000;
+const TO = 0x7000;
 
 /** What is in the area after restoring and saving as the case says. */
 function saved(seed: number): Uint8Array {
   const { from, to, restore, save, kind, wide } = xsaveCase(seed);
   const t = new TestProcessor().longMode();
   const { p, machine } = t;
-  p.xcr0 = 7n;
+  p.xcr0 = 0x207n;
   machine.memory.writeBytes(FROM, from);
   machine.memory.writeBytes(TO, to);
   const run = (code: string, area: number, mask: number) => {
@@ -23,7 +23,7 @@ function saved(seed: number): Uint8Array {
     p.setGpr(2, 0n);
     expect(t.outcome(wide ? `48 ${code}` : code)).toBe('done');
   };
-  run(XRSTOR, ZEROS, 7);
+  run(XRSTOR, ZEROS, 0x207);
   run(XRSTOR, FROM, restore);
   run(SAVE[kind]!, TO, save);
   return machine.memory.readBytes(TO, AREA_BYTES);

@@ -16,11 +16,23 @@ import { SECONDARY } from '../vtx/controls.ts';
 import { areaAddress, hasWidePointers } from './fxsave.ts';
 import { MXCSR_INIT, saveMxcsr, saveXmm, xmmCount, xmmInUse, ymmBytes, ymmInUse } from './sse-state.ts';
 import { saveX87, x87InUse } from './x87-state.ts';
-import { AVX, COMPACTED, compactSize, SSE, standardSize, X87, XCOMP_BV, XSTATE_BV, YMM_AT } from './xstate-layout.ts';
+import {
+  AVX,
+  COMPACTED,
+  compactSize,
+  PKRU,
+  pkruOffset,
+  SSE,
+  standardSize,
+  X87,
+  XCOMP_BV,
+  XSTATE_BV,
+  YMM_AT,
+} from './xstate-layout.ts';
 
 /** Components that are not in their initial configuration. @sdm "Processor Tracking of XSAVE-Managed State" */
 export const componentsInUse = (p: Processor): bigint =>
-  (x87InUse(p) ? X87 : 0n) | (xmmInUse(p) ? SSE : 0n) | (ymmInUse(p) ? AVX : 0n);
+  (x87InUse(p) ? X87 : 0n) | (xmmInUse(p) ? SSE : 0n) | (ymmInUse(p) ? AVX : 0n) | (p.pkru !== 0 ? PKRU : 0n);
 
 /** EDX:EAX. */
 export const requestedComponents = (p: Processor): bigint => (BigInt(p.gpr32(RDX)) << 32n) | BigInt(p.gpr32(RAX));
@@ -89,6 +101,12 @@ function addYmm(p: Processor, area: Area): void {
   area.add(YMM_AT, YMM_AT + bytes.length);
 }
 
+/** Puts PKRU into the area: the upper half of its component stays as it is in memory, as processors leave it. */
+function addPkru(p: Processor, area: Area, at: number): void {
+  area.image.setUint32(at, p.pkru, true);
+  area.add(at, at + 4);
+}
+
 /** XSAVE and XSAVEOPT: the standard format; XSTATE_BV keeps the bits that were not asked for. */
 function saveStandard(p: Processor, insn: Insn, optimize: boolean): Outcome {
   const available = xsaveAvailable(p);
@@ -105,6 +123,7 @@ function saveStandard(p: Processor, insn: Insn, optimize: boolean): Outcome {
   area.image.setBigUint64(XSTATE_BV, (old & ~asked) | (inUse & asked), true);
   area.add(XSTATE_BV, XSTATE_BV + 8);
   if (saved & AVX) addYmm(p, area);
+  if (saved & PKRU) addPkru(p, area, pkruOffset(0n));
   return area.store(p, at);
 }
 
@@ -122,6 +141,7 @@ function saveCompacted(p: Processor, insn: Insn, enabled: bigint): Outcome {
   area.image.setBigUint64(XCOMP_BV, asked | COMPACTED, true);
   area.add(XSTATE_BV, XCOMP_BV + 8);
   if (saved & AVX) addYmm(p, area);
+  if (saved & PKRU) addPkru(p, area, pkruOffset(asked | COMPACTED));
   return area.store(p, at);
 }
 

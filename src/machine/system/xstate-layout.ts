@@ -3,7 +3,8 @@
  *
  *   0    legacy region: x87 state, MXCSR, XMM (as FXSAVE writes it)
  *   512  header: XSTATE_BV, XCOMP_BV, 48 bytes of zeros
- *   576  extended components: the upper halves of YMM registers, 256 bytes
+ *   576  extended components: the upper halves of YMM registers, 256 bytes; in the standard format PKRU at 2688, as processors
+ *        have it, in the compacted format wherever the components before it end
  *
  * @sdm "XSAVE-Supported Features and State-Component Bitmaps", "XSAVE Area"
  */
@@ -12,9 +13,10 @@ export const X87 = 1n;
 export const SSE = 2n;
 /** Restored MXCSR also follows this component (bit 2) in the standard format. */
 export const AVX = 4n;
+export const PKRU = 0x200n;
 
 /** Components that XCR0 can enable, and those that IA32_XSS can. */
-export const SUPPORTED_XCR0: bigint = X87 | SSE | AVX;
+export const SUPPORTED_XCR0: bigint = X87 | SSE | AVX | PKRU;
 export const SUPPORTED_XSS = 0n;
 
 export const LEGACY_SIZE = 512;
@@ -38,6 +40,7 @@ export interface ExtendedComponent {
 /** By component number, ascending. */
 export const EXTENDED_COMPONENTS: readonly ExtendedComponent[] = [
   { mask: AVX, offset: LEGACY_SIZE + HEADER_SIZE, size: 256, aligned: false },
+  { mask: PKRU, offset: 2688, size: 8, aligned: false },
 ];
 /** Place of the AVX component: the first one, so that it is the same in both formats. */
 export const YMM_AT: number = LEGACY_SIZE + HEADER_SIZE;
@@ -52,12 +55,22 @@ export function standardSize(components: bigint): number {
 }
 
 /** Bytes of the compacted format with these components. */
-export function compactSize(components: bigint): number {
-  let size = LEGACY_SIZE + HEADER_SIZE;
-  for (const { mask, size: length, aligned } of EXTENDED_COMPONENTS) {
+export const compactSize = (components: bigint): number => compactOffset(components, 0n);
+
+/** Where a component lies in the compacted format with these components; where they end, for one that is not among them. */
+export function compactOffset(components: bigint, component: bigint): number {
+  let at = LEGACY_SIZE + HEADER_SIZE;
+  for (const { mask, size, aligned } of EXTENDED_COMPONENTS) {
     if (!(components & mask)) continue;
-    if (aligned) size = (size + 63) & ~63;
-    size += length;
+    if (aligned) at = (at + 63) & ~63;
+    if (mask === component) break;
+    at += size;
   }
-  return size;
+  return at;
 }
+
+const STANDARD_PKRU: number = EXTENDED_COMPONENTS.find(({ mask }) => mask === PKRU)!.offset;
+
+/** Where PKRU lies. @param layout XCOMP_BV */
+export const pkruOffset = (layout: bigint): number =>
+  layout & COMPACTED ? compactOffset(layout, PKRU) : STANDARD_PKRU;

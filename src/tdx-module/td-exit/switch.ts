@@ -17,10 +17,19 @@ import {
   XMM,
   YMM_HIGH,
 } from '../../machine/engine/layout.ts';
+import { writePkru } from '../../machine/mmu/invalidate.ts';
 import type { Processor } from '../../machine/processor.ts';
 import { MXCSR_AT, MXCSR_INIT, MXCSR_MASK } from '../../machine/system/sse-state.ts';
 import { initX87, loadX87, saveX87 } from '../../machine/system/x87-state.ts';
-import { LEGACY_SIZE, SUPPORTED_XCR0, SUPPORTED_XSS, YMM_AT } from '../../machine/system/xstate-layout.ts';
+import {
+  AVX,
+  compactOffset,
+  LEGACY_SIZE,
+  PKRU,
+  SUPPORTED_XCR0,
+  SUPPORTED_XSS,
+  YMM_AT,
+} from '../../machine/system/xstate-layout.ts';
 import { msrOf, setMsr } from '../../machine/vtx/msr-values.ts';
 import { TDVPS_FIELDS, type TdvpsFieldName } from '../metadata/tdvps-fields.ts';
 import type { Tdvps } from '../objects/tdvps.ts';
@@ -87,13 +96,18 @@ function legacyRegion(tdvps: Tdvps): DataView {
   );
 }
 
+/** Offset of PKRU in the TDVPS. */
+const pkruAt = (xfam: bigint): number => XBUFF_OFFSET + compactOffset(xfam, PKRU);
+
 /** @param kept XMM registers that stay what they are */
 function loadExtendedState(p: Processor, tdvps: Tdvps, kept: number): void {
   const { keyed } = tdvps.tdr.module.platform;
   const image = legacyRegion(tdvps);
   loadX87(p, image, true);
   p.write32(MXCSR, image.getUint32(MXCSR_AT, true));
-  keyed.copyOut(tdvps.address(XBUFF_OFFSET + YMM_AT), tdvps.keyId, YMM_BYTES, placeOf(p, YMM_HIGH));
+  const xfam = tdvps.tdcs.get('XFAM');
+  if (xfam & AVX) keyed.copyOut(tdvps.address(XBUFF_OFFSET + YMM_AT), tdvps.keyId, YMM_BYTES, placeOf(p, YMM_HIGH));
+  if (xfam & PKRU) writePkru(p, keyed.read32(tdvps.address(pkruAt(xfam)), tdvps.keyId));
   const from = tdvps.address(XBUFF_OFFSET + XMM_AT);
   const to = placeOf(p, XMM);
   if (kept === 0) keyed.copyOut(from, tdvps.keyId, XMMS * 16, to);
@@ -108,8 +122,9 @@ function saveExtendedState(p: Processor, tdvps: Tdvps): void {
   const { keyed } = tdvps.tdr.module.platform;
   const at = tdvps.address(XBUFF_OFFSET);
   keyed.copyIn(at + XMM_AT, tdvps.keyId, XMMS * 16, placeOf(p, XMM));
-  // Without AVX in XFAM they are zeros, there as here.
-  keyed.copyIn(at + YMM_AT, tdvps.keyId, YMM_BYTES, placeOf(p, YMM_HIGH));
+  const xfam = tdvps.tdcs.get('XFAM');
+  if (xfam & AVX) keyed.copyIn(at + YMM_AT, tdvps.keyId, YMM_BYTES, placeOf(p, YMM_HIGH));
+  if (xfam & PKRU) keyed.write32(tdvps.address(pkruAt(xfam)), tdvps.keyId, p.pkru);
   const image = legacyRegion(tdvps);
   saveX87(p, image, true);
   image.setUint32(MXCSR_AT, p.read32(MXCSR), true);
@@ -180,6 +195,7 @@ export function scrub(p: Processor, xfam: bigint, host: HostState, xmmMask = 0):
   for (let at = YMM_HIGH; at < YMM_HIGH + YMM_BYTES; at += 4) p.write32(at, 0);
   p.write32(MXCSR, MXCSR_INIT);
   initX87(p);
+  if (xfam & PKRU) writePkru(p, 0);
   p.xcr0 = xfam & SUPPORTED_XCR0;
   p.xss = xfam & SUPPORTED_XSS;
   p.cr2 = 0n;

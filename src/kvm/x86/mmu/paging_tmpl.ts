@@ -15,7 +15,14 @@ import {
   kvmRegisterIsAvailable,
 } from '../kvm_cache_regs.ts';
 import { VCPU_EXREG_PDPTR, type X86Vcpu } from '../kvm_host.ts';
-import { PFERR_FETCH_MASK, PFERR_PRESENT_MASK, PFERR_RSVD_MASK, PFERR_USER_MASK, PFERR_WRITE_MASK } from './pferr.ts';
+import {
+  PFERR_FETCH_MASK,
+  PFERR_PK_MASK,
+  PFERR_PRESENT_MASK,
+  PFERR_RSVD_MASK,
+  PFERR_USER_MASK,
+  PFERR_WRITE_MASK,
+} from './pferr.ts';
 
 const PT_PRESENT = 1n;
 const PT_WRITABLE = 2n;
@@ -28,12 +35,16 @@ const ADDRESS_MASK = 0xf_ffff_ffff_f000n;
 /** Levels below the PDPTE registers. */
 const PAE_LEVELS = 2;
 const PAE_RESERVED = 0x7ff0_0000_0000_0000n;
+/** Of a directory entry that maps 4 MiB; bits 20:13 are address bits. */
+const PDE_PSE36_RESERVED = 0x20_0000;
 const LARGEST_PAGE_LEVEL = 3;
 const CR0_WP = 0x10000;
 const CR4_PSE = 0x10;
 const CR4_LA57 = 0x1000;
 const CR4_SMEP = 0x100000;
 const CR4_SMAP = 0x200000;
+const CR4_PKE = 0x400000;
+const PT_PKEY_SHIFT = 59n;
 const EFER_NX = 0x800;
 const RFLAGS_AC = 0x40000;
 /** The access is the processor's own (descriptor tables): SMAP applies whatever RFLAGS.AC says. */
@@ -68,6 +79,8 @@ class Walk {
   readonly #access: number;
   #rights: bigint = PT_WRITABLE | PT_USER;
   #nx = false;
+  /** Entries used, the root's first. */
+  readonly #entries: { readonly address: Gpa; readonly entry: bigint }[] = [];
 
   constructor(vcpu: X86Vcpu, gva: bigint, access: number) {
     this.#vcpu = vcpu;
@@ -103,13 +116,14 @@ class Walk {
       this.#rights &= entry;
       if (entry & PT_NX) this.#nx = true;
       const large = level > 1 && level <= LARGEST_PAGE_LEVEL && (entry & PT_LARGE) !== 0n;
+      this.#entries.push({ address, entry });
       if (level > 1 && !large) {
-        this.#setFlags(address, entry, PT_ACCESSED, 8);
         table = Number(entry & ADDRESS_MASK);
         continue;
       }
-      if (!this.#allowed()) return this.#fault(PFERR_PRESENT_MASK);
-      this.#finish(address, entry, 8);
+      const denied = this.#deniedByKey(Number((entry >> PT_PKEY_SHIFT) & 15n));
+      if (denied || !this.#allowed()) return this.#fault(PFERR_PRESENT_MASK | (denied ? PFERR_PK_MASK : 0));
+      this.#updateAccessedDirtyBits(8);
       const offsetMask = (1n << shift) - 1n;
       return Number((entry & ADDRESS_MASK & ~offsetMask) | (this.#gva & offsetMask));
     }
@@ -123,19 +137,21 @@ class Walk {
     const pde = kvmReadGuest32(kvm, directory);
     if (pde === undefined || !(pde & 1)) return this.#fault(0);
     this.#rights &= BigInt(pde);
+    this.#entries.push({ address: directory, entry: BigInt(pde) });
     if (pse && pde & 0x80) {
+      if (pde & PDE_PSE36_RESERVED) return this.#fault(PFERR_PRESENT_MASK | PFERR_RSVD_MASK);
       if (!this.#allowed()) return this.#fault(PFERR_PRESENT_MASK);
-      this.#finish(directory, BigInt(pde), 4);
+      this.#updateAccessedDirtyBits(4);
       // Bits 20:13 are bits 39:32 of the address.
       return ((pde >>> 13) & 0xff) * 0x1_0000_0000 + ((pde & 0xffc0_0000) >>> 0) + (gva & 0x3f_ffff);
     }
-    this.#setFlags(directory, BigInt(pde), PT_ACCESSED, 4);
     const address = ((pde & 0xffff_f000) >>> 0) + ((gva >>> 12) & 0x3ff) * 4;
     const pte = kvmReadGuest32(kvm, address);
     if (pte === undefined || !(pte & 1)) return this.#fault(0);
     this.#rights &= BigInt(pte);
+    this.#entries.push({ address, entry: BigInt(pte) });
     if (!this.#allowed()) return this.#fault(PFERR_PRESENT_MASK);
-    this.#finish(address, BigInt(pte), 4);
+    this.#updateAccessedDirtyBits(4);
     return ((pte & 0xffff_f000) >>> 0) + (gva & 0xfff);
   }
 
@@ -158,9 +174,24 @@ class Walk {
     return true;
   }
 
-  #finish(address: Gpa, entry: bigint, size: 4 | 8): void {
-    const dirty = this.#access & PFERR_WRITE_MASK ? PT_DIRTY : 0n;
-    this.#setFlags(address, entry, PT_ACCESSED | dirty, size);
+  /** Whether PKRU forbids the access to a page with this key. */
+  #deniedByKey(key: number): boolean {
+    const vcpu = this.#vcpu;
+    if (!isLongMode(vcpu) || !(kvmReadCr4(vcpu) & CR4_PKE)) return false;
+    if (!(this.#rights & PT_USER) || this.#access & PFERR_FETCH_MASK) return false;
+    const denies = (vcpu.arch.pkru >>> (key * 2)) & 3;
+    if (denies & 1) return true;
+    if (!(denies & 2) || !(this.#access & PFERR_WRITE_MASK)) return false;
+    return (this.#access & PFERR_USER_MASK) !== 0 || kvmReadCr0Bits(vcpu, CR0_WP) !== 0;
+  }
+
+  /** Once the access is allowed: every entry was used, the last one perhaps for a write. @upstream update_accessed_dirty_bits() */
+  #updateAccessedDirtyBits(size: 4 | 8): void {
+    const last = this.#entries.length - 1;
+    for (const [i, { address, entry }] of this.#entries.entries()) {
+      const dirty = i === last && this.#access & PFERR_WRITE_MASK ? PT_DIRTY : 0n;
+      this.#setFlags(address, entry, PT_ACCESSED | dirty, size);
+    }
   }
 
   #setFlags(address: Gpa, entry: bigint, flags: bigint, size: 4 | 8): void {
@@ -176,7 +207,7 @@ class Walk {
 
   #fault(errorCode: number): -1 {
     const { walkFault, efer } = this.#vcpu.arch;
-    const fetchTold = (efer & EFER_NX) !== 0 || (kvmReadCr4(this.#vcpu) & CR4_SMEP) !== 0;
+    const fetchTold = ((efer & EFER_NX) !== 0 && isPae(this.#vcpu)) || (kvmReadCr4(this.#vcpu) & CR4_SMEP) !== 0;
     walkFault.errorCode =
       errorCode |
       (this.#access & (PFERR_WRITE_MASK | PFERR_USER_MASK)) |

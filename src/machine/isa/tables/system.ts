@@ -72,6 +72,8 @@ define('RDTSCP', { feature: 'rdtscp' }, '0F 01 =F9', (cpu) => {
   cpu.setGpr(RCX, zeroExtend(cpu.state(TSC_AUX, 32), 64));
 });
 define('RDPID', { dst: 'w', feature: 'rdpid' }, 'F3 0F C7 /7 reg Ry', ASSIST);
+define('RDPKRU', { ...mode, feature: 'pku' }, 'NP 0F 01 =EE', ASSIST);
+define('WRPKRU', { ...mode, feature: 'pku' }, 'NP 0F 01 =EF', ASSIST);
 define('RDPMC', mode, '0F 33', ASSIST);
 
 define('INVLPG', { ...mode, dst: 'r' }, '0F 01 /7 mem Mx', ASSIST);
