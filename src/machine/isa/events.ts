@@ -277,6 +277,8 @@ export function returnFromEvent(cpu: Cpu): void {
   );
   const user = code.let(cpu.state(BANK_USER, 32));
   cpu.if(outer, () => {
+    // Alignment checks may come into force.
+    cpu.assistIf(has(image, AC));
     cpu.assistIf(isZero(user));
     cpu.assistIf(isZero(cpu.state(KEEPS_SEGMENTS, 32)));
   });
@@ -326,7 +328,8 @@ export function systemReturn(cpu: Cpu): void {
   const target = code.let(cpu.gpr64(RCX));
   mustBeCanonical(cpu, target);
   const image = code.let(cpu.gpr(R11, 32));
-  cpu.assistIf(has(image, TF));
+  // Alignment checks may come into force with AC.
+  cpu.assistIf(has(image, TF | AC));
   const bank = code.let(cpu.state(BANK_USER, 32));
   cpu.assistIf(isZero(bank));
 

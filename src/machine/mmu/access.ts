@@ -11,6 +11,7 @@ import { ACCESS, RAM_BASE, TLB_READ, TLB_WRITE } from '../engine/layout.ts';
 import { DONE, GP, type Outcome } from '../outcome.ts';
 import type { Processor } from '../processor.ts';
 import { inApicAccessPage, noteApicWrite, virtualizeAccess } from '../vtx/apic-access.ts';
+import { misaligned, naturalAlignment } from './alignment.ts';
 import { breakpointHits, noteHits } from './breakpoints.ts';
 import { fillData } from './fill.ts';
 import { halves, splitLinear } from './halves.ts';
@@ -29,22 +30,29 @@ export type AccessSize = 1 | 2 | 4 | 8;
  * Loads a zero-extended value.
  * @param size 1, 2, 4 or 8 bytes
  * @param implicitSupervisor the processor reads a system structure: supervisor whatever the CPL
+ * @param alignment what alignment checks ask for
  * @returns undefined where it faults or exits; p.outcome tells which
  */
-export function loadLinear(p: Processor, linear: Gva, size: number, implicitSupervisor = false): bigint | undefined {
+export function loadLinear(
+  p: Processor,
+  linear: Gva,
+  size: number,
+  implicitSupervisor = false,
+  alignment: number = naturalAlignment(size),
+): bigint | undefined {
   const m = p.mmu;
   splitLinear(linear);
   const low = halves[0]!;
   const high = halves[1]!;
   const cls = implicitSupervisor ? m.implicitClass : m.class;
   if ((low & 0xfff) + size > 4096) {
-    const bytes = loadLinearBytes(p, linear, size, implicitSupervisor);
+    const bytes = loadLinearBytes(p, linear, size, implicitSupervisor, false, alignment);
     return bytes === undefined ? undefined : fromLittleEndian(bytes);
   }
   const { memory } = p.machine;
   const host = lookUp(m, cls, TLB_READ, low, high);
   if (host !== 0) return readRam(memory.view, host, size);
-  if (!translateFill(p, m, cls, low, high, needOf(cls))) return undefined;
+  if (!translateFill(p, m, cls, low, high, needOf(cls), alignment)) return undefined;
   const hpa = redirect(p, m.hpa, size, ACCESS.read);
   const keyId = keyFor(m, hpa);
   if (hpa < 0 || machineChecks(p, hpa, size, keyId)) return undefined;
@@ -63,6 +71,7 @@ export function storeLinear(
   size: number,
   value: bigint,
   implicitSupervisor = false,
+  alignment: number = naturalAlignment(size),
 ): Outcome {
   const m = p.mmu;
   splitLinear(linear);
@@ -70,14 +79,14 @@ export function storeLinear(
   const high = halves[1]!;
   const cls = implicitSupervisor ? m.implicitClass : m.class;
   if ((low & 0xfff) + size > 4096)
-    return storeLinearBytes(p, linear, littleEndianBytes(value, size), implicitSupervisor);
+    return storeLinearBytes(p, linear, littleEndianBytes(value, size), implicitSupervisor, false, alignment);
   const { memory } = p.machine;
   const host = lookUp(m, cls, TLB_WRITE, low, high);
   if (host !== 0) {
     writeRam(memory.view, host, size, value);
     return DONE;
   }
-  if (!translateFill(p, m, cls, low, high, needOf(cls) | NEED_WRITE)) return p.outcome;
+  if (!translateFill(p, m, cls, low, high, needOf(cls) | NEED_WRITE, alignment)) return p.outcome;
   const hpa = redirect(p, m.hpa, size, ACCESS.write);
   const keyId = keyFor(m, hpa);
   if (hpa < 0 || machineChecks(p, hpa, size, keyId)) return p.outcome;
@@ -97,6 +106,7 @@ const keyFor = (m: Mmu, hpa: number): number => (hpa === m.hpa ? m.keyId : m.hki
 /**
  * Loads bytes: up to a few pages.
  * @param fetch the bytes are fetched as code: execute rights, no data breakpoints
+ * @param alignment what alignment checks ask for
  * @returns undefined where it faults or exits; p.outcome tells which
  */
 export function loadLinearBytes(
@@ -105,8 +115,10 @@ export function loadLinearBytes(
   length: number,
   implicitSupervisor = false,
   fetch = false,
+  alignment = 1,
 ): Uint8Array | undefined {
-  const pieces = translatePieces(p, linear, length, fetch ? ACCESS.fetch : ACCESS.read, implicitSupervisor);
+  const access = fetch ? ACCESS.fetch : ACCESS.read;
+  const pieces = translatePieces(p, linear, length, access, implicitSupervisor, alignment);
   if (pieces === undefined) return undefined;
   const bytes = new Uint8Array(length);
   let at = 0;
@@ -129,8 +141,9 @@ export function storeLinearBytes(
   bytes: Uint8Array,
   implicitSupervisor = false,
   wholeLine = false,
+  alignment = 1,
 ): Outcome {
-  const pieces = translatePieces(p, linear, bytes.length, ACCESS.write, implicitSupervisor, wholeLine);
+  const pieces = translatePieces(p, linear, bytes.length, ACCESS.write, implicitSupervisor, alignment, wholeLine);
   if (pieces === undefined) return p.outcome;
   let at = 0;
   for (const { hpa, keyId, size, apic } of pieces) {
@@ -143,13 +156,19 @@ export function storeLinearBytes(
 }
 
 /** Whether `size` bytes may be written: does everything that a store does except storing. @returns DONE, FAULT or VMEXIT */
-export function checkWritable(p: Processor, linear: Gva, size: number, implicitSupervisor = false): Outcome {
+export function checkWritable(
+  p: Processor,
+  linear: Gva,
+  size: number,
+  implicitSupervisor = false,
+  alignment: number = naturalAlignment(size),
+): Outcome {
   const m = p.mmu;
   splitLinear(linear);
   const low = halves[0]!;
   const cls = implicitSupervisor ? m.implicitClass : m.class;
   if ((low & 0xfff) + size <= 4096 && lookUp(m, cls, TLB_WRITE, low, halves[1]!) !== 0) return DONE;
-  return translatePieces(p, linear, size, ACCESS.write, implicitSupervisor) === undefined ? p.outcome : DONE;
+  return translatePieces(p, linear, size, ACCESS.write, implicitSupervisor, alignment) === undefined ? p.outcome : DONE;
 }
 
 /** Where the byte at a linear address lies in memory, if its page has an entry; else 0. */
@@ -163,11 +182,20 @@ export function lookUp(m: Mmu, cls: PrivilegeClass, array: number, low: number, 
 }
 
 /** Walks for one data access within a page, and fills what entries the page may have. */
-function translateFill(p: Processor, m: Mmu, cls: PrivilegeClass, low: number, high: number, need: number): boolean {
+function translateFill(
+  p: Processor,
+  m: Mmu,
+  cls: PrivilegeClass,
+  low: number,
+  high: number,
+  need: number,
+  alignment: number,
+): boolean {
   if (!canonical(p, m, high)) {
     p.raise(GP, 0);
     return false;
   }
+  if (misaligned(p, cls, low, alignment)) return false;
   if (!walk(p, m, low, high, need)) return false;
   if ((need & NEED_FETCH) === 0) fillData(p, m, cls, need);
   return true;
@@ -188,6 +216,7 @@ function translatePieces(
   length: number,
   access: Access,
   implicitSupervisor: boolean,
+  alignment: number,
   wholeLine = false,
 ): Piece[] | undefined {
   const m = p.mmu;
@@ -206,7 +235,8 @@ function translatePieces(
     const size = Math.min(left, 4096 - (low & 0xfff));
     const host = access === ACCESS.fetch ? 0 : lookUp(m, cls, array, low, high);
     if (host === 0) {
-      if (!translateFill(p, m, cls, low, high, need)) return undefined;
+      // The pages after the first begin aligned.
+      if (!translateFill(p, m, cls, low, high, need, alignment)) return undefined;
       // An access that crosses into another page is none that a register could take.
       const hpa = redirect(p, m.hpa, length, access);
       const keyId = keyFor(m, hpa);

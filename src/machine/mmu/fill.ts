@@ -14,7 +14,7 @@ import { EPT_DIRTY, EPT_LARGE, EPT_READ, EPT_WRITE } from './ept.ts';
 import { bankFor, needOf } from './select.ts';
 import { type Mmu, NEED_WRITE } from './state.ts';
 import { entryOffset } from './tlb-banks.ts';
-import type { PrivilegeClass } from './tlb-context.ts';
+import { type PrivilegeClass, USER_CHECKED } from './tlb-context.ts';
 import { writePermitted } from './walk.ts';
 
 /** Bytes, less one, that are entered together. */
@@ -29,7 +29,7 @@ const AROUND = 0xffff;
 export function fillData(p: Processor, m: Mmu, cls: PrivilegeClass, need: number): boolean {
   const page = m.hpa - (m.hpa & 0xfff);
   const { machine } = p;
-  if (page === p.vtx.apicAccessPage) return false;
+  if (page === p.vtx.apicAccessPage || cls === USER_CHECKED) return false;
   if (!machine.memory.isRam(page, 4096)) return fillRom(p, m, cls, need);
   if (m.owners[page >>> 12] !== m.keyId) return false;
   const { linearLow: low, linearHigh: high, context } = m;

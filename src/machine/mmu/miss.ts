@@ -2,6 +2,7 @@
 import { ACCESS, FAULT_INFO, FAULT_VA } from '../engine/layout.ts';
 import { DONE, type Outcome } from '../outcome.ts';
 import type { Processor } from '../processor.ts';
+import { misaligned, naturalAlignment } from './alignment.ts';
 import { raiseNotCanonical } from './data-fault.ts';
 import { fetchPage } from './fetch.ts';
 import { fillData } from './fill.ts';
@@ -21,6 +22,7 @@ export function handleMiss(p: Processor): Outcome {
   const access = (info >>> 8) as Access;
   if (access === ACCESS.fetch) return fetchPage(p, low, high);
   if (!canonical(p, m, high)) return raiseNotCanonical(p, access);
+  if (misaligned(p, m.class, low, naturalAlignment(info & 0xff))) return p.outcome;
   if ((low & 0xfff) + (info & 0xff) <= 4096) {
     const need = needFor(m, access, false);
     if (!walk(p, m, low, high, need)) return p.outcome;

@@ -5,6 +5,7 @@
 import type { CodeMode } from '../engine/code-mode.ts';
 import { BANK_AC_CLEAR, BANK_AC_SET, BANK_USER, LINEAR_SHIFT, TLB_BASE } from '../engine/layout.ts';
 import {
+  CR0_AM,
   CR0_PG,
   CR0_WP,
   CR4_LA57,
@@ -34,7 +35,15 @@ import {
   type PagingMode,
 } from './state.ts';
 import { EMPTY_BANK } from './tlb-banks.ts';
-import { MODE_KEYS, type PrivilegeClass, SUPERVISOR, SUPERVISOR_SMAP, TlbContext, USER } from './tlb-context.ts';
+import {
+  MODE_KEYS,
+  type PrivilegeClass,
+  SUPERVISOR,
+  SUPERVISOR_SMAP,
+  TlbContext,
+  USER,
+  USER_CHECKED,
+} from './tlb-context.ts';
 
 /** Contexts that a processor keeps; the least recently used one beyond that is dropped. */
 const MAX_CONTEXTS = 48;
@@ -89,7 +98,7 @@ export function followBank(p: Processor): void {
 }
 
 function classInForce(p: Processor, m: Mmu): PrivilegeClass {
-  if (p.cpl === 3) return USER;
+  if (p.cpl === 3) return p.cr0 & CR0_AM && p.flagsRest & FLAG_AC ? USER_CHECKED : USER;
   return m.smap && (p.flagsRest & FLAG_AC) === 0 ? SUPERVISOR_SMAP : SUPERVISOR;
 }
 
@@ -127,7 +136,7 @@ export function bankFor(p: Processor, m: Mmu, cls: PrivilegeClass): number {
 
 /** Walk requirements of a privilege class. */
 export const needOf = (cls: PrivilegeClass): number =>
-  cls === USER ? NEED_USER : cls === SUPERVISOR_SMAP ? NEED_SMAP : 0;
+  cls >= USER ? NEED_USER : cls === SUPERVISOR_SMAP ? NEED_SMAP : 0;
 
 /** Decodes the controls in force and finds the context they make. */
 function decode(p: Processor, m: Mmu): void {

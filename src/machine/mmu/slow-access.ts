@@ -21,6 +21,7 @@ import type { Insn } from '../isa/insn.ts';
 import { DE, DONE, GP, JUMPED, type Outcome, UD } from '../outcome.ts';
 import type { Processor } from '../processor.ts';
 import { inApicAccessPage, noteApicWrite, virtualizeAccess } from '../vtx/apic-access.ts';
+import { misaligned, naturalAlignment } from './alignment.ts';
 import { breakpointHits, noteHits } from './breakpoints.ts';
 import { compareStrings, isCompareStrings } from './compare-strings.ts';
 import { raiseNotCanonical, raiseSegment } from './data-fault.ts';
@@ -116,6 +117,7 @@ function prepare(p: Processor, shots: Shot[]): typeof FINISHED | typeof FAILED |
     raiseNotCanonical(p, access);
     return FAILED;
   }
+  if (misaligned(p, m.class, low, naturalAlignment(size))) return FAILED;
   const write = access !== ACCESS.read;
   const need = needFor(m, access, false);
   if (!walk(p, m, low, high, need)) return FAILED;

@@ -1,7 +1,7 @@
 /**
  * What TLB entries are tagged with: one address space of one processor as the processor's TLB sees it.
  *
- * A context has up to three banks, one per privilege class, so that a change of CPL or RFLAGS.AC selects a bank and
+ * A context has up to four banks, one per privilege class, so that a change of CPL or RFLAGS.AC selects a bank and
  * flushes nothing.
  */
 import type { TlbBanks } from './tlb-banks.ts';
@@ -12,8 +12,11 @@ export const SUPERVISOR = 0;
 export const SUPERVISOR_SMAP = 1;
 /** Accesses at CPL 3. */
 export const USER = 2;
+/** The same with alignment checks: no data has an entry, so that each access comes to TypeScript, which looks (alignment.ts). */
+export const USER_CHECKED = 3;
 /** Privilege class of a memory access. */
-export type PrivilegeClass = 0 | 1 | 2;
+export type PrivilegeClass = 0 | 1 | 2 | 3;
+const CLASSES = [SUPERVISOR, SUPERVISOR_SMAP, USER, USER_CHECKED] as const;
 
 /** Bit of the mode: CR4.PKE with IA-32e paging. */
 export const MODE_KEYS = 128;
@@ -28,9 +31,9 @@ export class TlbContext {
   readonly mode: number;
   readonly pcid: number;
   /** One bank per PrivilegeClass; 0 before the first fill. */
-  readonly banks: [number, number, number] = [0, 0, 0];
+  readonly banks: [number, number, number, number] = [0, 0, 0, 0];
   /** Code mode that the execute entries of each bank were made for. */
-  readonly codeModes: [number, number, number] = [0, 0, 0];
+  readonly codeModes: [number, number, number, number] = [0, 0, 0, 0];
   /** The processor is using it. */
   current = false;
   /** When it was used last, by TlbBanks.clock. */
@@ -71,13 +74,13 @@ export class TlbContext {
 
   /** Another context took the bank. */
   loseBank(bank: number): void {
-    for (const cls of [SUPERVISOR, SUPERVISOR_SMAP, USER] as const) if (this.banks[cls] === bank) this.banks[cls] = 0;
+    for (const cls of CLASSES) if (this.banks[cls] === bank) this.banks[cls] = 0;
   }
 
   /** Gives all banks back. */
   release(): void {
     this.#keyed.length = 0;
-    for (const cls of [SUPERVISOR, SUPERVISOR_SMAP, USER] as const) {
+    for (const cls of CLASSES) {
       if (this.banks[cls] !== 0) this.#tlb.release(this.banks[cls]);
       this.banks[cls] = 0;
     }

@@ -5,6 +5,7 @@
  */
 import { implement } from '../isa/handlers.ts';
 import { storeLinearBytes } from '../mmu/access.ts';
+import { naturalAlignment } from '../mmu/alignment.ts';
 import { memoryAddress } from '../processor/operands.ts';
 import { convert } from '../softfloat/convert.ts';
 import { Environment, type Rounding } from '../softfloat/environment.ts';
@@ -43,6 +44,6 @@ implement('VCVTPS2PH', (p, insn) => {
     }
     // The flags are set even if the store faults.
     const at = memoryAddress(p, insn, size, true);
-    return at === undefined ? p.outcome : storeLinearBytes(p, at, bytes);
+    return at === undefined ? p.outcome : storeLinearBytes(p, at, bytes, false, false, naturalAlignment(size));
   });
 });

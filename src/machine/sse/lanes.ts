@@ -3,6 +3,7 @@ import { FPR, FS, FTAG, FTOP, XMM } from '../engine/layout.ts';
 import { type Handler, implement } from '../isa/handlers.ts';
 import type { Insn } from '../isa/insn.ts';
 import { loadLinear, loadLinearBytes } from '../mmu/access.ts';
+import { naturalAlignment } from '../mmu/alignment.ts';
 import { GP, type Outcome } from '../outcome.ts';
 import { effectiveAddress, memoryAddress, readOperand } from '../processor/operands.ts';
 import type { Processor } from '../processor.ts';
@@ -70,7 +71,7 @@ export function readBytes(p: Processor, insn: Insn, n: number, aligned = true): 
       return undefined;
     }
     const from = p.mode64 ? memoryAddress(p, insn, size, false) : linear;
-    return from === undefined ? undefined : loadLinearBytes(p, from, size);
+    return from === undefined ? undefined : loadLinearBytes(p, from, size, false, false, naturalAlignment(size));
   }
   return file === 'mmx' ? p.fpr(register).slice(0, size) : registerBytes(p, register, size);
 }

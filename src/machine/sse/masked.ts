@@ -7,6 +7,9 @@ import { effectiveAddress, linearOf } from '../processor/operands.ts';
 import type { Processor } from '../processor.ts';
 import { readLanes, writeLanes, writeVexRegister } from './lanes.ts';
 
+/** Processors check no alignment of these lanes. */
+const UNCHECKED = 1;
+
 const isSet = (mask: bigint, bits: number): boolean => ((mask >> BigInt(bits - 1)) & 1n) !== 0n;
 
 /** Linear address of bytes at an offset from the memory operand; undefined with p.outcome set. */
@@ -24,7 +27,7 @@ function load(p: Processor, insn: Insn, bits: 32 | 64): Outcome {
       continue;
     }
     const from = address(p, insn, start + BigInt((i * bits) / 8), bits / 8, false);
-    const value = from === undefined ? undefined : loadLinear(p, from, bits / 8);
+    const value = from === undefined ? undefined : loadLinear(p, from, bits / 8, false, UNCHECKED);
     if (value === undefined) return p.outcome;
     result.push(value);
   }
@@ -47,13 +50,13 @@ function store(p: Processor, insn: Insn, bits: 32 | 64): Outcome {
     if (!isSet(mask, bits)) continue;
     const at = address(p, insn, start + BigInt((i * bits) / 8), bits / 8, true);
     if (at === undefined) return p.outcome;
-    const writable = checkWritable(p, at, bits / 8);
+    const writable = checkWritable(p, at, bits / 8, false, UNCHECKED);
     if (writable !== DONE) return writable;
     writes.push([at, values[i]!]);
   }
   // all checks passed
   for (const [at, value] of writes) {
-    const stored = storeLinear(p, at, bits / 8, value);
+    const stored = storeLinear(p, at, bits / 8, value, false, UNCHECKED);
     if (stored !== DONE) return stored;
   }
   return DONE;
@@ -93,7 +96,7 @@ function gather(p: Processor, insn: Insn, bits: 32 | 64, indexBits: 32 | 64): Ou
     if (masks[i] === 0n) continue;
     const offset = origin + (BigInt.asIntN(indexBits, indexes[i]!) << BigInt(scale));
     const from = address(p, insn, offset, bits / 8, false);
-    const value = from === undefined ? undefined : loadLinear(p, from, bits / 8);
+    const value = from === undefined ? undefined : loadLinear(p, from, bits / 8, false, UNCHECKED);
     if (value === undefined) {
       const { outcome } = p;
       if (i > 0) finish();

@@ -3,6 +3,7 @@ import { MXCSR } from '../engine/layout.ts';
 import { implement } from '../isa/handlers.ts';
 import type { Insn } from '../isa/insn.ts';
 import { loadLinearBytes, storeLinearBytes } from '../mmu/access.ts';
+import { misaligned } from '../mmu/alignment.ts';
 import { DONE, GP, type Outcome } from '../outcome.ts';
 import { memoryAddress } from '../processor/operands.ts';
 import type { Processor } from '../processor.ts';
@@ -25,7 +26,8 @@ export function areaAddress(
   const at = memoryAddress(p, insn, size, write);
   if (at === undefined) return undefined;
   if (at % BigInt(alignment) === 0n) return at;
-  p.raise(GP, 0);
+  // Where alignments are checked, a multiple of 4 is asked for first.
+  if (!misaligned(p, p.mmu.class, Number(at & 3n), 4)) p.raise(GP, 0);
   return undefined;
 }
 

@@ -242,6 +242,16 @@ describe('other accesses', () => {
     expect(exit.reason).toBe(REASON.APIC_ACCESS);
     expect(exit.qualification >> 12n).toBe(15n);
   });
+  test('so they do while an event is delivered, and the event is told', () => {
+    const v = apicGuest('0f a2', APICV_MEMORY);
+    set(v, 'GUEST_CR3', APIC_ACCESS_PAGE);
+    set(v, 'ENTRY_INTERRUPTION_INFO', 0x8000_0030);
+    set(v, 'GUEST_RFLAGS', 0x202);
+    const exit = run(v);
+    expect(exit.reason).toBe(REASON.APIC_ACCESS);
+    expect(exit.qualification >> 12n).toBe(10n);
+    expect(get(v, 'IDT_VECTORING_INFO')).toBe(0x8000_0030n);
+  });
   test('an access across the end of the page before exits at offset 0', () => {
     expect(run(at(READ, -2, APICV_MEMORY))).toMatchObject({ reason: REASON.APIC_ACCESS, qualification: 0n });
   });

@@ -173,6 +173,44 @@ describe('TSC and PAUSE', () => {
     expect(run(v).reason).toBe(REASON.PAUSE);
     expect(v.p.machine.clock.now() - before).toBeGreaterThan(1000);
   });
+  /** A loop of PAUSE and `instructions` in all, 400 times, then HLT. */
+  const spin = (instructions: number, gap: number, window: number, primary = 0): Vtx => {
+    const nops = '90 '.repeat(instructions - 3);
+    const back = (256 - 4 - (instructions - 3) - 2).toString(16).padStart(2, '0');
+    const v = guest(`b9 90 01 00 00 f3 90 ${nops}ff c9 75 ${back} f4`, PRIMARY.HLT | primary, SECONDARY.PAUSE_LOOP);
+    set(v, 'PLE_GAP', gap);
+    set(v, 'PLE_WINDOW', window);
+    return v;
+  };
+  test.each<[string, number, number, number, number]>([
+    ['PAUSEs that are further apart than the gap are no loop', 20, 19, 100, REASON.HLT],
+    ['as far apart as the gap is near enough', 20, 20, 100, REASON.PAUSE],
+    ['a loop that ends within the window', 10, 128, 400 * 10, REASON.HLT],
+    ['a loop that is longer', 10, 128, 399 * 10 - 1, REASON.PAUSE],
+  ])('PAUSE-loop exiting: %s', (_name, instructions, gap, window, reason) => {
+    expect(run(spin(instructions, gap, window)).reason).toBe(reason);
+  });
+  test('PAUSE-loop exiting: each entry begins anew', () => {
+    const v = spin(10, 128, 1000);
+    expect(run(v).reason).toBe(REASON.PAUSE);
+    const before = v.p.machine.clock.now();
+    expect(run(v).reason).toBe(REASON.PAUSE);
+    expect(v.p.machine.clock.now() - before).toBeGreaterThan(1000);
+  });
+  test('PAUSE exiting goes before it', () => {
+    const v = spin(10, 1, 0xffff_ffff, PRIMARY.PAUSE);
+    expect(run(v)).toMatchObject({ reason: REASON.PAUSE, rip: CODE + 5 });
+  });
+  test('PAUSE-loop exiting is for level 0 only', () => {
+    const v = spin(10, 128, 100);
+    v.p.machine.memory.write8(CODE + 5 + 2 + 7 + 4, 0xcc); // INT3 instead of HLT
+    for (const name of ['CS', 'SS', 'DS', 'ES'] as const) {
+      set(v, `GUEST_${name}_SELECTOR`, name === 'CS' ? 0x13 : 0x1b);
+      change(v, `GUEST_${name}_ACCESS_RIGHTS`, 0x60);
+    }
+    set(v, 'EXCEPTION_BITMAP', 1 << 3);
+    expect(run(v).reason).toBe(REASON.EXCEPTION_OR_NMI);
+  });
 });
 
 describe('VM functions', () => {

@@ -96,17 +96,20 @@ function loadEnvironment(p: Processor, insn: Insn, image: DataView): void {
   }
 }
 
+/** Where alignments are checked: that of the image's words. */
+const imageAlignment = (insn: Insn): number => (insn.operandSize === 16 ? 2 : 4);
+
 function storeImage(p: Processor, insn: Insn, size: number, fill: (image: DataView) => void): Outcome {
   const linear = memoryAddress(p, insn, size, true);
   if (linear === undefined) return FAULT;
   const bytes = new Uint8Array(size);
   fill(new DataView(bytes.buffer));
-  return storeLinearBytes(p, linear, bytes);
+  return storeLinearBytes(p, linear, bytes, false, false, imageAlignment(insn));
 }
 
 function loadImage(p: Processor, insn: Insn, size: number): DataView | undefined {
   const linear = memoryAddress(p, insn, size, false);
-  const bytes = linear === undefined ? undefined : loadLinearBytes(p, linear, size);
+  const bytes = linear === undefined ? undefined : loadLinearBytes(p, linear, size, false, false, imageAlignment(insn));
   return bytes === undefined ? undefined : new DataView(bytes.buffer, bytes.byteOffset, size);
 }
 

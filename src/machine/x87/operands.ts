@@ -9,6 +9,8 @@ import { F32, F64, F80, type Float, normal, unpack, zero } from '../softfloat/fl
 export const isMemory = (insn: Insn): boolean => insn.operands[0]?.place === 'memory';
 /** i of the ST(i) operand. */
 export const stackIndex = (insn: Insn): number => insn.operands[0]!.register;
+/** Of 80-bit numbers and decimals, where alignments are checked. */
+const EXTENDED_ALIGNMENT = 8;
 const sizeOf = (insn: Insn): number => insn.operands[0]!.width / 8;
 
 /** The bits of the memory operand (10 bytes at most); undefined with p.outcome set where it cannot be read. */
@@ -17,7 +19,7 @@ export function loadBits(p: Processor, insn: Insn): bigint | undefined {
   const linear = memoryAddress(p, insn, size, false);
   if (linear === undefined) return undefined;
   if (size !== 10) return loadLinear(p, linear, size);
-  const bytes = loadLinearBytes(p, linear, 10);
+  const bytes = loadLinearBytes(p, linear, 10, false, false, EXTENDED_ALIGNMENT);
   if (bytes === undefined) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   return view.getBigUint64(0, true) | (BigInt(view.getUint16(8, true)) << 64n);
@@ -54,12 +56,13 @@ export function storeBits(p: Processor, insn: Insn, value: bigint): Outcome {
   const view = new DataView(bytes.buffer);
   view.setBigUint64(0, BigInt.asUintN(64, value), true);
   view.setUint16(8, Number((value >> 64n) & 0xffffn), true);
-  return storeLinearBytes(p, linear, bytes);
+  return storeLinearBytes(p, linear, bytes, false, false, EXTENDED_ALIGNMENT);
 }
 
 /** Whether storeBits would succeed. */
 export function canStore(p: Processor, insn: Insn): Outcome {
   const size = sizeOf(insn);
   const linear = memoryAddress(p, insn, size, true);
-  return linear === undefined ? FAULT : checkWritable(p, linear, size);
+  if (linear === undefined) return FAULT;
+  return size === 10 ? checkWritable(p, linear, 10, false, EXTENDED_ALIGNMENT) : checkWritable(p, linear, size);
 }

@@ -45,6 +45,9 @@ function loadTable(table: (p: Processor) => DescriptorTable) {
   };
 }
 
+/** Where alignments are checked. @sdm "Alignment Check Exception (#AC)" */
+const PSEUDO_DESCRIPTOR_ALIGNMENT = 4;
+
 function storeTable(table: (p: Processor) => DescriptorTable) {
   return (p: Processor, insn: Insn): Outcome => {
     if (prevented(p)) return p.raise(GP, 0);
@@ -52,11 +55,12 @@ function storeTable(table: (p: Processor) => DescriptorTable) {
     const size = insn.mode === 64 ? 8 : 4;
     const linear = memoryAddress(p, insn, 2 + size, true);
     if (linear === undefined) return p.outcome;
-    const writable = checkWritable(p, linear, 2 + size);
+    const writable = checkWritable(p, linear, 2 + size, false, PSEUDO_DESCRIPTOR_ALIGNMENT);
     if (writable !== DONE) return writable;
     const { base, limit } = table(p);
     const outcome = storeLinear(p, linear, 2, BigInt(limit));
-    return outcome === DONE ? storeLinear(p, wrap(p, linear + 2n), size, BigInt.asUintN(size * 8, base)) : outcome;
+    if (outcome !== DONE) return outcome;
+    return storeLinear(p, wrap(p, linear + 2n), size, BigInt.asUintN(size * 8, base), false, 1);
   };
 }
 implement(
