@@ -60,9 +60,9 @@ function random(): void {
 
 const PLAIN: Variant = { name: 'translator off', threshold: 0, turns: 'due' };
 const VARIANTS: readonly Variant[] = [
-  { name: 'threshold 1000', threshold: 1000, turns: 'due' },
-  { name: 'threshold 1000, event loop never', threshold: 1000, turns: 'never' },
-  { name: 'threshold 1000, event loop always', threshold: 1000, turns: 'always' },
+  { name: 'threshold 2500', threshold: 2500, turns: 'due' },
+  { name: 'threshold 2500, event loop never', threshold: 2500, turns: 'never' },
+  { name: 'threshold 2500, event loop always', threshold: 2500, turns: 'always' },
   { name: 'threshold 30', threshold: 30, turns: 'due' },
   { name: 'threshold 20000', threshold: 20_000, turns: 'due' },
 ];
