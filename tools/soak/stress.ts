@@ -4,6 +4,10 @@ import { kernelComplaints } from '../workload/verdict.ts';
 /** CPU, memory, timer and interrupt stressors, and context switches between processes and processors. */
 export const STRESSORS = '--cpu 2 --vm 2 --vm-bytes 24M --timer 1 --timer-freq 1000 --switch 2 --futex 2 --fork 1';
 
+/** The same kinds with pauses in between: idle time is skipped, and a minute of the guest's costs less than one here. */
+export const CALM_STRESSORS =
+  '--cpu 4 --cpu-load 1 --cpu-method bitops --vm 1 --vm-bytes 256K --vm-hang 2 --timer 1 --timer-freq 100 --clock 1 --clock-ops 50';
+
 const ENDED = 'softvt: stress-ng ended with ';
 
 /** Text of /init: the stressors for `seconds` of the guest's time, and how they ended. */

@@ -9,6 +9,7 @@ const PROGRAMS: Readonly<Record<string, { readonly command: string; readonly pac
   compress: { command: 'sh compress.sh', packages: [] },
   perl: { command: 'perl perl.pl', packages: ['perl'] },
   python: { command: 'python3.11 python.py', packages: ['python3.11'] },
+  selftests: { command: 'sh selftests.sh', packages: ['python3.11', 'libpython3.11-testsuite'] },
   openssl: { command: 'sh openssl.sh', packages: ['openssl'] },
   arrays: { command: 'python3.11 arrays.py', packages: ['python3-numpy', 'libopenblas0-pthread'] },
   media: {
@@ -41,6 +42,8 @@ export function userland(names: readonly string[], size: Size, speed: boolean): 
     TZ: 'UTC',
     PYTHONHASHSEED: '0',
     PYTHONDONTWRITEBYTECODE: '1',
+    // A processor without AVX-512 is told that it cannot be turned off.
+    PYTHONWARNINGS: 'ignore',
     PERL_HASH_SEED: '0',
     key: `${KEY}00112233445566778899aabbccddeeff`,
     iv: '0f1e2d3c4b5a69788796a5b4c3d2e1f0',
