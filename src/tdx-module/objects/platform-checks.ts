@@ -123,12 +123,7 @@ function checkCpuid(platform: Platform, p: Processor, out: Outputs): bigint | nu
     checkVerified(platform, p, VERIFIED.filter(isBase), out) ??
     (platform.cpuid(p, CPUID_TSC, 0).ebx === 0 ? status(STATUS.CPUID_LEAF_NOT_SUPPORTED, CPUID_TSC) : null) ??
     checkTopology(platform, p) ??
-    checkVerified(
-      platform,
-      p,
-      [...VERIFIED.filter((row) => !isBase(row)), linearWidth(platform, p)],
-      out,
-    )
+    checkVerified(platform, p, [...VERIFIED.filter((row) => !isBase(row)), linearWidth(platform, p)], out)
   );
 }
 
