@@ -6,7 +6,7 @@ import { lastLine, type WatchedRun } from './watch.ts';
 
 const MIB = 2 ** 20;
 const MEMORY = 256 * MIB;
-const TIMEOUT = 900;
+const TIMEOUT = 300;
 
 /** One bench of the guest. */
 interface Measured {

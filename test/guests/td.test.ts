@@ -148,7 +148,9 @@ describe('6.12-cloud as a TD', () => {
     async ({ skip }) => {
       const shell = await guestFiles('6.12-cloud', 'shell');
       if (typeof shell === 'string') return skip(shell);
-      const paste = Array.from({ length: 50 }, (_, n) => `echo line-$((${n} * 7))\n`).join('');
+      const numbers = Array.from({ length: 50 }, (_, n) => n);
+      // The terminal may echo what is typed ahead into what a command prints, so the last command prints it all.
+      const paste = `${numbers.map((n) => `echo line-$((${n} * 7)) >> /out\n`).join('')}cat /out\n`;
       let stage = 0;
       const result = await softvt(command(shell, QUICK), {
         onOutput: (stdout, type, end) => {
@@ -162,8 +164,7 @@ describe('6.12-cloud as a TD', () => {
           }
         },
       });
-      // What is typed ahead may be echoed in front of what a command prints, and in front of the end of its line.
-      for (let n = 0; n < 50; n++) expect(result.stdout).toMatch(new RegExp(`line-${n * 7}(?!\\d)`));
+      expect(result.stdout).toContain(numbers.map((n) => `line-${n * 7}\r\n`).join(''));
       expect(result.code).toBe(0);
     },
     10 * MINUTES,
